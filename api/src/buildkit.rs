@@ -1,0 +1,2 @@
+//! x
+pub use bollard_buildkit_proto::*;
