@@ -1,1 +1,7 @@
-//! Harness.
+//! Harness: starts the real `buildd` in a folder of its own and drives it with real clients.
+//!
+//! A test that needs root, a binary or a peer says so and fails; nothing is skipped.
+
+pub mod daemon;
+pub mod fixture;
+pub mod peers;

@@ -1,0 +1,19 @@
+//! End-to-end tests: the real daemon, our own client and other people's.
+
+mod bad_input;
+mod build;
+mod clients;
+mod export;
+mod lifecycle;
+mod tidy;
+
+#[test]
+fn no_test_file_is_forgotten() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/it");
+    let listed = std::fs::read_to_string(format!("{dir}/main.rs")).expect("this file");
+    for entry in std::fs::read_dir(dir).expect("this folder") {
+        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+        let module = name.trim_end_matches(".rs");
+        assert!(module == "main" || listed.contains(&format!("mod {module};")), "{name} is not listed in it/main.rs");
+    }
+}
