@@ -1,0 +1,122 @@
+//! Bad input: one clear message with place and remedy, docker's exit code, and the next command works.
+
+use std::fs;
+
+use buildd_tests::{
+    daemon::{Daemon, Ran, run},
+    fixture::{context, import_base, text},
+};
+
+fn build(daemon: &Daemon, files: &[(&str, &str)]) -> Ran {
+    let dir = context(files);
+    daemon.buildctl(&["build", "--progress", "plain", "-t", "bad", text(dir.path())])
+}
+
+#[test]
+fn broken_dockerfiles_are_refused_and_leave_no_image() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let cases: &[(&str, &[&str])] = &[
+        ("", &["the Dockerfile cannot be empty"]),
+        ("# only a comment\n", &["no instructions"]),
+        ("FORM alpine\n", &["unknown instruction: FORM", "did you mean FROM", "Dockerfile:1"]),
+        ("RUN true\n", &["no build stage in current context"]),
+        ("FROM alpine\nCOPY\n", &["COPY requires at least two arguments", "Dockerfile:2"]),
+        ("FROM alpine\nRUN --mount=type=nonsense true\n", &["nonsense", "Dockerfile:2"]),
+        ("FROM alpine\nRUN <<EOF\necho\n", &["unterminated heredoc"]),
+    ];
+    for (dockerfile, texts) in cases {
+        build(&daemon, &[("Dockerfile", dockerfile)]).fails(1, texts);
+    }
+    let images = daemon.buildctl(&["image", "ls", "-q"]).ok().stdout;
+    assert_eq!(images, "docker.io/library/alpine:latest\n");
+    build(&daemon, &[("Dockerfile", "FROM alpine\n")]).ok();
+}
+
+#[test]
+fn a_missing_dockerfile_says_where_it_was_sought() {
+    let daemon = Daemon::start();
+    build(&daemon, &[("other", "")]).fails(1, &["Dockerfile"]);
+}
+
+#[test]
+fn a_missing_source_names_the_nearest_or_the_ignore_rule() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY mian.c /\n"), ("main.c", "")])
+        .fails(1, &["mian.c", "not found", "main.c", "Dockerfile:2"]);
+    build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY a.log /\n"), (".dockerignore", "b\n*.log\n"), ("a.log", "")])
+        .fails(1, &["a.log", "not found", ".dockerignore"]);
+}
+
+#[test]
+fn failing_steps_tell_code_and_signal() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    build(&daemon, &[("Dockerfile", "FROM alpine\nRUN echo some words; exit 42\n")]).fails(
+        1,
+        &["some words", "process \"/bin/sh -c echo some words; exit 42\" did not complete successfully: exit code: 42"],
+    );
+    build(&daemon, &[("Dockerfile", "FROM alpine\nRUN kill -9 $$\n")]).fails(1, &["137"]);
+    build(&daemon, &[("Dockerfile", "FROM alpine\nRUN [\"/no/such\"]\n")]).fails(1, &["/no/such"]);
+}
+
+#[test]
+fn an_absent_base_names_itself() {
+    let daemon = Daemon::start();
+    build(&daemon, &[("Dockerfile", "FROM nowhere:v9\n")]).fails(1, &["docker.io/library/nowhere:v9", "not found"]);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_root_is_refused() {
+    let daemon = Daemon::start();
+    let other = format!("unix://{}", daemon.path("other.sock").display());
+    let ran = run(daemon
+        .command("buildd")
+        .args(["--addr", &other, "--root", text(&daemon.path("root")), "--state", text(&daemon.path("state2"))]));
+    assert_ne!(ran.code, Some(0));
+    assert!(ran.stderr.contains(text(&daemon.path("root"))), "{}", ran.stderr);
+    daemon.buildctl(&["image", "ls"]).ok();
+}
+
+#[test]
+fn a_dead_socket_is_named() {
+    let daemon = Daemon::start();
+    let ran = run(daemon.command("buildctl").args(["--addr", "unix:///nonexistent/buildd.sock", "image", "ls"]));
+    ran.fails(1, &["/nonexistent/buildd.sock"]);
+}
+
+#[test]
+fn corrupt_archives_are_refused_whole() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let good = fs::read(daemon.path("base.tar")).expect("the base archive");
+    let cut = daemon.path("cut.tar");
+    fs::write(&cut, &good[..good.len() / 2]).expect("write");
+    let mut flipped = good.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 0xff;
+    let bent = daemon.path("bent.tar");
+    fs::write(&bent, flipped).expect("write");
+    let empty = daemon.path("empty.tar");
+    fs::write(&empty, b"").expect("write");
+    daemon.buildctl(&["image", "rm", "docker.io/library/alpine:latest"]).ok();
+    for archive in [&cut, &bent, &empty] {
+        let ran = daemon.buildctl(&["image", "import", text(archive)]);
+        assert_eq!(ran.code, Some(1), "{archive:?}: {}", ran.stderr);
+        assert!(!ran.stderr.is_empty());
+        assert_eq!(daemon.buildctl(&["image", "ls", "-q"]).ok().stdout, "");
+    }
+    import_base(&daemon);
+}
+
+#[test]
+fn exit_codes_of_run() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let code = |args: &[&str]| daemon.buildctl(&[&["run", "--rm", "alpine"], args].concat()).code;
+    assert_eq!(code(&["sh", "-c", "exit 7"]), Some(7));
+    assert_eq!(code(&["/no/such/program"]), Some(127));
+    assert_eq!(code(&["/etc/passwd"]), Some(126));
+    assert_eq!(daemon.buildctl(&["run", "--rm", "no-such-image", "true"]).code, Some(125));
+}

@@ -1,0 +1,124 @@
+//! Exports: archives that other tools accept, trees on the client, and the same bytes every time.
+
+use std::{fs, process::Command};
+
+use buildd_tests::{
+    daemon::{Daemon, run},
+    fixture::{context, import_base, text},
+    peers::peer,
+};
+
+const DOCKERFILE: &str = "FROM alpine\nCOPY a.txt /a.txt\nRUN echo made > /made\nCMD [\"cat\", \"/made\"]\n";
+
+fn ready() -> (Daemon, tempfile::TempDir) {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    (daemon, context(&[("Dockerfile", DOCKERFILE), ("a.txt", "a")]))
+}
+
+fn output(daemon: &Daemon, spec: &str, dir: &tempfile::TempDir) {
+    daemon.buildctl(&["build", "-o", spec, text(dir.path())]).ok();
+}
+
+#[test]
+fn skopeo_umoci_and_buildah_accept_our_archives() {
+    let (daemon, dir) = ready();
+    let oci = daemon.path("out.oci.tar");
+    output(&daemon, &format!("type=oci,dest={},name=example.com/made:v1", text(&oci)), &dir);
+    let inspected = run(peer("skopeo").args(["inspect", "--config", &format!("oci-archive:{}", text(&oci))])).ok();
+    assert!(inspected.stdout.contains("cat"), "{}", inspected.stdout);
+
+    let layout = daemon.path("layout");
+    fs::create_dir(&layout).expect("a folder");
+    run(Command::new("tar").arg("-xf").arg(&oci).arg("-C").arg(&layout)).ok();
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(layout.join("index.json")).expect("index.json")).expect("JSON");
+    let tag = index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"].as_str().expect("a tag");
+    let bundle = daemon.path("bundle");
+    run(peer("umoci").args(["unpack", "--image", &format!("{}:{tag}", text(&layout)), text(&bundle)])).ok();
+    assert_eq!(fs::read_to_string(bundle.join("rootfs/made")).expect("made by RUN"), "made\n");
+
+    let docker = daemon.path("out.docker.tar");
+    output(&daemon, &format!("type=docker,dest={},name=example.com/made:v1", text(&docker)), &dir);
+    let inspected = run(peer("skopeo").args(["inspect", "--config", &format!("docker-archive:{}", text(&docker))])).ok();
+    assert!(inspected.stdout.contains("cat"), "{}", inspected.stdout);
+    let store = daemon.path("buildah");
+    let root = ["--root", text(&store), "--storage-driver", "vfs"];
+    run(peer("buildah").args(root).args(["pull", &format!("docker-archive:{}", text(&docker))])).ok();
+}
+
+#[test]
+fn their_archives_are_ours_to_import() {
+    let (daemon, dir) = ready();
+    let ours = daemon.path("ours.tar");
+    output(&daemon, &format!("type=oci,dest={},name=example.com/made:v1", text(&ours)), &dir);
+    for (kind, compress) in [("docker-archive", "true"), ("oci-archive", "false")] {
+        let theirs = daemon.path(&format!("{kind}.tar"));
+        run(peer("skopeo").args([
+            "copy",
+            "--insecure-policy",
+            &format!("--dest-compress={compress}"),
+            &format!("oci-archive:{}", text(&ours)),
+            &format!("{kind}:{}:example.com/{kind}:v1", text(&theirs)),
+        ]))
+        .ok();
+        daemon.buildctl(&["image", "import", text(&theirs)]).ok();
+        let name = format!("example.com/{kind}:v1");
+        assert_eq!(daemon.buildctl(&["run", "--rm", &name]).ok().stdout, "made\n");
+    }
+}
+
+#[test]
+fn trees_land_on_the_client() {
+    let (daemon, dir) = ready();
+    let tree = daemon.path("tree");
+    output(&daemon, &format!("type=local,dest={}", text(&tree)), &dir);
+    assert_eq!(fs::read_to_string(tree.join("made")).expect("made by RUN"), "made\n");
+    assert_eq!(fs::read_to_string(tree.join("a.txt")).expect("copied"), "a");
+    assert!(!tree.join("proc/self").exists());
+    let tar = daemon.path("tree.tar");
+    output(&daemon, &format!("type=tar,dest={}", text(&tar)), &dir);
+    let listed = run(Command::new("tar").arg("-tf").arg(&tar)).ok().stdout;
+    assert!(listed.lines().any(|line| line.trim_start_matches("./") == "made"), "{listed}");
+}
+
+#[test]
+fn exports_are_reproducible_under_an_epoch() {
+    let (daemon, dir) = ready();
+    let mut archives = Vec::new();
+    for (number, compression) in [(0, "gzip"), (1, "gzip"), (2, "zstd"), (3, "zstd")] {
+        let path = daemon.path(&format!("{number}.tar"));
+        let spec = format!("type=oci,dest={},name=example.com/r:v1,compression={compression}", text(&path));
+        let args = ["build", "--no-cache", "--build-arg", "SOURCE_DATE_EPOCH=1700000000", "-o", &spec];
+        daemon.buildctl(&[&args[..], &[text(dir.path())]].concat()).ok();
+        archives.push(fs::read(&path).expect("an archive"));
+    }
+    assert!(archives[0] == archives[1], "gzip archives differ");
+    assert!(archives[2] == archives[3], "zstd archives differ");
+}
+
+#[test]
+fn images_come_back_as_they_went() {
+    let (daemon, dir) = ready();
+    daemon.buildctl(&["build", "-t", "round:v1", text(dir.path())]).ok();
+    let digest = |daemon: &Daemon| {
+        let ran = daemon.buildctl(&["image", "inspect", "round:v1"]).ok();
+        let value: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        value.to_string()
+    };
+    let before = digest(&daemon);
+    let archive = daemon.path("round.tar");
+    daemon.buildctl(&["image", "export", "-o", text(&archive), "round:v1"]).ok();
+    daemon.buildctl(&["image", "rm", "round:v1"]).ok();
+    daemon.buildctl(&["image", "import", text(&archive)]).ok();
+    let strip = |text: &str| text.split("sha256:").nth(1).map(|rest| rest[..64].to_owned());
+    assert_eq!(strip(&digest(&daemon)), strip(&before));
+    assert_eq!(daemon.buildctl(&["run", "--rm", "round:v1"]).ok().stdout, "made\n");
+}
+
+#[test]
+fn unknown_attributes_are_refused_with_a_suggestion() {
+    let (daemon, dir) = ready();
+    let ran = daemon.buildctl(&["build", "-o", "type=image,name=x,compresion=gzip", text(dir.path())]);
+    ran.fails(1, &["compresion", "compression"]);
+}

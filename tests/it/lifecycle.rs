@@ -1,0 +1,106 @@
+//! Lifecycle: shutdown leaves nothing of a build behind, restarts lose nothing, tasks outlive the daemon.
+
+use std::{fs, process::Stdio, thread, time::Duration, time::Instant};
+
+use buildd_tests::{
+    daemon::{Daemon, run},
+    fixture::{context, import_base, text},
+};
+use rustix::process::Signal;
+
+/// How long cleaning up may take: a liveness deadline.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < DEADLINE, "{what} did not happen");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn mounts_below(path: &str) -> Vec<String> {
+    let all = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    all.lines().filter(|line| line.contains(path)).map(str::to_owned).collect()
+}
+
+#[test]
+fn sigterm_in_a_build_leaves_nothing_and_exits_zero() {
+    let mut daemon = Daemon::start();
+    import_base(&daemon);
+    let dir = context(&[("Dockerfile", "FROM alpine\nRUN echo began && sleep 8273\n")]);
+    let mut client = daemon
+        .command("buildctl")
+        .args(["build", "--progress", "plain", "-t", "never", text(dir.path())])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start buildctl");
+    let sleeping = || run(std::process::Command::new("pgrep").args(["-f", "sleep 8273"])).stdout;
+    eventually("the step", || sleeping().lines().count() > 0);
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
+    assert_ne!(client.wait().expect("buildctl ends").code(), Some(0));
+    eventually("the end of the step", || !sleeping().lines().any(|_| true));
+    let left: Vec<String> = mounts_below(text(&daemon.path("root"))).into_iter().filter(|m| m.contains("overlay")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    daemon.spawn(&[]);
+    let images = daemon.buildctl(&["image", "ls", "-q"]).ok().stdout;
+    assert_eq!(images, "docker.io/library/alpine:latest\n");
+}
+
+#[test]
+fn a_killed_daemon_loses_nothing_acknowledged() {
+    let mut daemon = Daemon::start();
+    import_base(&daemon);
+    let dir = context(&[("Dockerfile", "FROM alpine\nRUN echo kept > /kept\n")]);
+    let first = daemon.buildctl(&["build", "-q", "-t", "kept", text(dir.path())]).ok().stdout;
+    daemon.stop(Signal::KILL);
+    daemon.spawn(&[]);
+    assert_eq!(daemon.buildctl(&["run", "--rm", "kept", "cat", "/kept"]).ok().stdout, "kept\n");
+    let again = daemon.buildctl(&["build", "-q", "-t", "kept", text(dir.path())]).ok().stdout;
+    assert_eq!(again, first, "the cache survived");
+}
+
+#[test]
+fn a_container_outlives_the_daemon() {
+    let mut daemon = Daemon::start();
+    import_base(&daemon);
+    let mut client = daemon
+        .command("buildctl")
+        .args(["run", "--rm", "alpine", "sh", "-c", "sleep 3; echo survived > /tmp/x; sleep 7319"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start buildctl");
+    let alive = || run(std::process::Command::new("pgrep").args(["-xf", "sleep 7319"])).stdout.lines().count() > 0;
+    eventually("the container", || {
+        run(std::process::Command::new("pgrep").args(["-xf", "sleep 3"])).stdout.lines().count() > 0 || alive()
+    });
+    daemon.stop(Signal::KILL);
+    daemon.spawn(&[]);
+    eventually("the container's next program", alive);
+    run(std::process::Command::new("pkill").args(["-KILL", "-xf", "sleep 7319"])).ok();
+    let _ = client.kill();
+    client.wait().expect("buildctl ends");
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_step() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let dir = context(&[("Dockerfile", "FROM alpine\nRUN sleep 6458\n")]);
+    let mut client = daemon
+        .command("buildctl")
+        .args(["build", "-t", "never", text(dir.path())])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start buildctl");
+    let sleeping = || run(std::process::Command::new("pgrep").args(["-f", "sleep 6458"])).stdout.lines().count();
+    eventually("the step", || sleeping() > 0);
+    client.kill().expect("kill our own child");
+    client.wait().expect("buildctl ends");
+    eventually("the end of the step", || sleeping() == 0);
+    daemon.buildctl(&["image", "ls"]).ok();
+}
