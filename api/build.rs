@@ -87,7 +87,8 @@ fn package_dir(name: &str) -> PathBuf {
         .output()
         .expect("run cargo metadata");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&out.stdout).expect("cargo metadata prints JSON");
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&out.stdout).expect("cargo metadata prints JSON");
     let packages = metadata["packages"].as_array().expect("packages is a list");
     let package = packages.iter().find(|p| p["name"] == name).expect("listed in Cargo.toml");
     let manifest = package["manifest_path"].as_str().expect("a path");

@@ -45,8 +45,11 @@ fn a_missing_source_names_the_nearest_or_the_ignore_rule() {
     import_base(&daemon);
     build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY mian.c /\n"), ("main.c", "")])
         .fails(1, &["mian.c", "not found", "main.c", "Dockerfile:2"]);
-    build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY a.log /\n"), (".dockerignore", "b\n*.log\n"), ("a.log", "")])
-        .fails(1, &["a.log", "not found", ".dockerignore"]);
+    build(
+        &daemon,
+        &[("Dockerfile", "FROM alpine\nCOPY a.log /\n"), (".dockerignore", "b\n*.log\n"), ("a.log", "")],
+    )
+    .fails(1, &["a.log", "not found", ".dockerignore"]);
 }
 
 #[test]
@@ -55,7 +58,10 @@ fn failing_steps_tell_code_and_signal() {
     import_base(&daemon);
     build(&daemon, &[("Dockerfile", "FROM alpine\nRUN echo some words; exit 42\n")]).fails(
         1,
-        &["some words", "process \"/bin/sh -c echo some words; exit 42\" did not complete successfully: exit code: 42"],
+        &[
+            "some words",
+            "process \"/bin/sh -c echo some words; exit 42\" did not complete successfully: exit code: 42",
+        ],
     );
     build(&daemon, &[("Dockerfile", "FROM alpine\nRUN kill -9 $$\n")]).fails(1, &["137"]);
     build(&daemon, &[("Dockerfile", "FROM alpine\nRUN [\"/no/such\"]\n")]).fails(1, &["/no/such"]);
@@ -64,16 +70,22 @@ fn failing_steps_tell_code_and_signal() {
 #[test]
 fn an_absent_base_names_itself() {
     let daemon = Daemon::start();
-    build(&daemon, &[("Dockerfile", "FROM nowhere:v9\n")]).fails(1, &["docker.io/library/nowhere:v9", "not found"]);
+    build(&daemon, &[("Dockerfile", "FROM nowhere:v9\n")])
+        .fails(1, &["docker.io/library/nowhere:v9", "not found"]);
 }
 
 #[test]
 fn a_second_daemon_on_the_same_root_is_refused() {
     let daemon = Daemon::start();
     let other = format!("unix://{}", daemon.path("other.sock").display());
-    let ran = run(daemon
-        .command("buildd")
-        .args(["--addr", &other, "--root", text(&daemon.path("root")), "--state", text(&daemon.path("state2"))]));
+    let ran = run(daemon.command("buildd").args([
+        "--addr",
+        &other,
+        "--root",
+        text(&daemon.path("root")),
+        "--state",
+        text(&daemon.path("state2")),
+    ]));
     assert_ne!(ran.code, Some(0));
     assert!(ran.stderr.contains(text(&daemon.path("root"))), "{}", ran.stderr);
     daemon.buildctl(&["image", "ls"]).ok();
@@ -82,7 +94,8 @@ fn a_second_daemon_on_the_same_root_is_refused() {
 #[test]
 fn a_dead_socket_is_named() {
     let daemon = Daemon::start();
-    let ran = run(daemon.command("buildctl").args(["--addr", "unix:///nonexistent/buildd.sock", "image", "ls"]));
+    let ran =
+        run(daemon.command("buildctl").args(["--addr", "unix:///nonexistent/buildd.sock", "image", "ls"]));
     ran.fails(1, &["/nonexistent/buildd.sock"]);
 }
 

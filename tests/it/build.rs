@@ -19,7 +19,10 @@ fn the_seed_builds_and_runs() {
     for name in ["bin", "etc", "file", "proc"] {
         assert!(listed.lines().any(|line| line == name), "{name} is not in:\n{listed}");
     }
-    assert_eq!(daemon.buildctl(&["run", "--rm", "alpine:v1", "cat", "/file"]).ok().stdout, "built with BuildKit!\n");
+    assert_eq!(
+        daemon.buildctl(&["run", "--rm", "alpine:v1", "cat", "/file"]).ok().stdout,
+        "built with BuildKit!\n"
+    );
     let images = daemon.buildctl(&["image", "ls", "-q"]).ok().stdout;
     assert!(images.lines().any(|line| line == "docker.io/library/alpine:v1"), "{images}");
 }
@@ -28,7 +31,8 @@ fn the_seed_builds_and_runs() {
 fn a_second_build_is_cached_and_has_the_same_digest() {
     let daemon = Daemon::start();
     import_base(&daemon);
-    let dir = context(&[("Dockerfile", "FROM alpine\nCOPY a.txt /\nRUN date +%N > /when\n"), ("a.txt", "one")]);
+    let dir =
+        context(&[("Dockerfile", "FROM alpine\nCOPY a.txt /\nRUN date +%N > /when\n"), ("a.txt", "one")]);
     let path = text(dir.path());
     let build = || daemon.buildctl(&["build", "-q", "-t", "cached", path]).ok().stdout;
     let first = build();

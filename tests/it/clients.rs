@@ -22,7 +22,10 @@ impl<'a> Buildx<'a> {
     fn command(&self) -> Command {
         let mut command = peer("docker-buildx");
         let home = self.daemon.path("buildx");
-        command.env("DOCKER_CONFIG", &home).env("BUILDX_CONFIG", home.join("buildx")).env_remove("BUILDKIT_HOST");
+        command
+            .env("DOCKER_CONFIG", &home)
+            .env("BUILDX_CONFIG", home.join("buildx"))
+            .env_remove("BUILDKIT_HOST");
         command
     }
 
@@ -36,10 +39,22 @@ fn buildx_builds_through_its_remote_driver() {
     let daemon = Daemon::start();
     import_base(&daemon);
     let buildx = Buildx::new(&daemon);
-    let dir = context(&[("Dockerfile", "FROM alpine\nCOPY a /a\nRUN echo from buildx && cat /a > /b\n"), ("a", "x")]);
+    let dir = context(&[
+        ("Dockerfile", "FROM alpine\nCOPY a /a\nRUN echo from buildx && cat /a > /b\n"),
+        ("a", "x"),
+    ]);
     let tree = daemon.path("tree");
     let build = |output: &str| {
-        buildx.run(&["build", "--builder", "ours", "--progress", "plain", "--output", output, text(dir.path())])
+        buildx.run(&[
+            "build",
+            "--builder",
+            "ours",
+            "--progress",
+            "plain",
+            "--output",
+            output,
+            text(dir.path()),
+        ])
     };
     let first = build(&format!("type=local,dest={}", text(&tree))).ok();
     assert!(first.stderr.contains("[2/3] COPY a /a"), "{}", first.stderr);

@@ -25,7 +25,8 @@ fn skopeo_umoci_and_buildah_accept_our_archives() {
     let (daemon, dir) = ready();
     let oci = daemon.path("out.oci.tar");
     output(&daemon, &format!("type=oci,dest={},name=example.com/made:v1", text(&oci)), &dir);
-    let inspected = run(peer("skopeo").args(["inspect", "--config", &format!("oci-archive:{}", text(&oci))])).ok();
+    let inspected =
+        run(peer("skopeo").args(["inspect", "--config", &format!("oci-archive:{}", text(&oci))])).ok();
     assert!(inspected.stdout.contains("cat"), "{}", inspected.stdout);
 
     let layout = daemon.path("layout");
@@ -33,14 +34,16 @@ fn skopeo_umoci_and_buildah_accept_our_archives() {
     run(Command::new("tar").arg("-xf").arg(&oci).arg("-C").arg(&layout)).ok();
     let index: serde_json::Value =
         serde_json::from_slice(&fs::read(layout.join("index.json")).expect("index.json")).expect("JSON");
-    let tag = index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"].as_str().expect("a tag");
+    let tag =
+        index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"].as_str().expect("a tag");
     let bundle = daemon.path("bundle");
     run(peer("umoci").args(["unpack", "--image", &format!("{}:{tag}", text(&layout)), text(&bundle)])).ok();
     assert_eq!(fs::read_to_string(bundle.join("rootfs/made")).expect("made by RUN"), "made\n");
 
     let docker = daemon.path("out.docker.tar");
     output(&daemon, &format!("type=docker,dest={},name=example.com/made:v1", text(&docker)), &dir);
-    let inspected = run(peer("skopeo").args(["inspect", "--config", &format!("docker-archive:{}", text(&docker))])).ok();
+    let inspected =
+        run(peer("skopeo").args(["inspect", "--config", &format!("docker-archive:{}", text(&docker))])).ok();
     assert!(inspected.stdout.contains("cat"), "{}", inspected.stdout);
     let store = daemon.path("buildah");
     let root = ["--root", text(&store), "--storage-driver", "vfs"];

@@ -41,7 +41,8 @@ fn sigterm_in_a_build_leaves_nothing_and_exits_zero() {
     assert_eq!(daemon.stop(Signal::TERM), Some(0));
     assert_ne!(client.wait().expect("buildctl ends").code(), Some(0));
     eventually("the end of the step", || !sleeping().lines().any(|_| true));
-    let left: Vec<String> = mounts_below(text(&daemon.path("root"))).into_iter().filter(|m| m.contains("overlay")).collect();
+    let left: Vec<String> =
+        mounts_below(text(&daemon.path("root"))).into_iter().filter(|m| m.contains("overlay")).collect();
     assert!(left.is_empty(), "{left:?}");
     daemon.spawn(&[]);
     let images = daemon.buildctl(&["image", "ls", "-q"]).ok().stdout;
@@ -73,9 +74,11 @@ fn a_container_outlives_the_daemon() {
         .stderr(Stdio::null())
         .spawn()
         .expect("start buildctl");
-    let alive = || run(std::process::Command::new("pgrep").args(["-xf", "sleep 7319"])).stdout.lines().count() > 0;
+    let alive =
+        || run(std::process::Command::new("pgrep").args(["-xf", "sleep 7319"])).stdout.lines().count() > 0;
     eventually("the container", || {
-        run(std::process::Command::new("pgrep").args(["-xf", "sleep 3"])).stdout.lines().count() > 0 || alive()
+        run(std::process::Command::new("pgrep").args(["-xf", "sleep 3"])).stdout.lines().count() > 0
+            || alive()
     });
     daemon.stop(Signal::KILL);
     daemon.spawn(&[]);
@@ -97,7 +100,8 @@ fn a_client_that_leaves_ends_its_step() {
         .stderr(Stdio::null())
         .spawn()
         .expect("start buildctl");
-    let sleeping = || run(std::process::Command::new("pgrep").args(["-f", "sleep 6458"])).stdout.lines().count();
+    let sleeping =
+        || run(std::process::Command::new("pgrep").args(["-f", "sleep 6458"])).stdout.lines().count();
     eventually("the step", || sleeping() > 0);
     client.kill().expect("kill our own child");
     client.wait().expect("buildctl ends");

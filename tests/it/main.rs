@@ -14,6 +14,9 @@ fn no_test_file_is_forgotten() {
     for entry in std::fs::read_dir(dir).expect("this folder") {
         let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
         let module = name.trim_end_matches(".rs");
-        assert!(module == "main" || listed.contains(&format!("mod {module};")), "{name} is not listed in it/main.rs");
+        assert!(
+            module == "main" || listed.contains(&format!("mod {module};")),
+            "{name} is not listed in it/main.rs"
+        );
     }
 }

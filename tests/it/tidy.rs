@@ -23,14 +23,27 @@ const EDGES: &[(&str, &[&str])] = &[
     ("buildd-frontend", &["buildd-api", "buildd-oci", "buildd-fs"]),
     ("buildd-solver", &["buildd-api", "buildd-oci", "buildd-fs"]),
     ("buildd-runtime", &["buildd-solver", "buildd-api", "buildd-oci", "buildd-fs"]),
-    ("buildd", &["buildd-frontend", "buildd-solver", "buildd-runtime", "buildd-api", "buildd-oci", "buildd-fs"]),
+    (
+        "buildd",
+        &["buildd-frontend", "buildd-solver", "buildd-runtime", "buildd-api", "buildd-oci", "buildd-fs"],
+    ),
     ("buildctl", &["buildd-frontend", "buildd-api", "buildd-oci", "buildd-fs"]),
     ("buildd-tests", &["buildd-api", "buildd-oci", "buildd-fs"]),
 ];
 
 /// The upper floor of runtime: what the lower floor and the solver never import.
-const UPPER_FLOOR: &[&str] =
-    &["worker", "cache_store", "snapshot_ref", "checksum", "session", "ops", "source", "export", "cache", "unpack"];
+const UPPER_FLOOR: &[&str] = &[
+    "worker",
+    "cache_store",
+    "snapshot_ref",
+    "checksum",
+    "session",
+    "ops",
+    "source",
+    "export",
+    "cache",
+    "unpack",
+];
 
 struct Source {
     path: PathBuf,
@@ -99,12 +112,16 @@ fn only_the_binaries_serve_parse_flags_and_print() {
     let banned = ["use tonic", "use clap", "use anyhow", "env::var", "println!", "eprintln!"];
     let mut found = Vec::new();
     for source in sources() {
-        let library = ["fs/", "oci/", "frontend/", "solver/", "runtime/"].iter().any(|dir| source.name.starts_with(dir));
+        let library = ["fs/", "oci/", "frontend/", "solver/", "runtime/"]
+            .iter()
+            .any(|dir| source.name.starts_with(dir));
         if !library || source.is_test() {
             continue;
         }
         for (number, line) in source.text.lines().enumerate() {
-            if let Some(word) = banned.iter().find(|word| line.contains(*word) && !line.trim_start().starts_with("//")) {
+            if let Some(word) =
+                banned.iter().find(|word| line.contains(*word) && !line.trim_start().starts_with("//"))
+            {
                 found.push(format!("{}:{}: {word}", source.name, number + 1));
             }
         }
@@ -157,14 +174,23 @@ fn functions_are_short() {
         let lines: Vec<&str> = source.text.lines().collect();
         for (start, line) in lines.iter().enumerate() {
             let trimmed = line.trim_start();
-            let head = trimmed.trim_start_matches("pub ").trim_start_matches("pub(crate) ").trim_start_matches("async ");
+            let head = trimmed
+                .trim_start_matches("pub ")
+                .trim_start_matches("pub(crate) ")
+                .trim_start_matches("async ");
             if !(head.starts_with("fn ") || head.starts_with("unsafe fn ")) || trimmed.ends_with('}') {
                 continue;
             }
             let end = format!("{}}}", &line[..line.len() - trimmed.len()]);
             let Some(length) = lines[start..].iter().position(|l| *l == end) else { continue };
-            let body = lines[start..start + length].iter().find(|l| l.ends_with('{')).copied().unwrap_or_default();
-            let after = lines[start..start + length].iter().skip_while(|l| **l != body).nth(1).copied().unwrap_or_default();
+            let body =
+                lines[start..start + length].iter().find(|l| l.ends_with('{')).copied().unwrap_or_default();
+            let after = lines[start..start + length]
+                .iter()
+                .skip_while(|l| **l != body)
+                .nth(1)
+                .copied()
+                .unwrap_or_default();
             if length + 1 > FUNCTION_LINES && !after.trim_start().contains("match ") {
                 found.push(format!("{}:{}: {} lines", source.name, start + 1, length + 1));
             }
@@ -175,13 +201,20 @@ fn functions_are_short() {
 
 #[test]
 fn unsafe_stays_behind_its_fence_and_nothing_is_left_undone() {
-    let undone = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("TO", "DO"), concat!("FIX", "ME"), "#[ignore"];
+    let undone = [
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        "#[ignore",
+    ];
     let mut found = Vec::new();
     for source in sources() {
         let fenced = ["fs/src/sys", "runtime/src/sys"].iter().any(|dir| source.name.starts_with(dir));
         for (number, line) in source.text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let dangerous = code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl");
+            let dangerous =
+                code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl");
             if dangerous && !fenced {
                 found.push(format!("{}:{}: unsafe outside sys/", source.name, number + 1));
             }
@@ -196,7 +229,8 @@ fn unsafe_stays_behind_its_fence_and_nothing_is_left_undone() {
 #[test]
 fn no_binary_and_no_large_file_is_committed() {
     let root = repository();
-    let out = Command::new("git").args(["ls-files"]).current_dir(&root).output().expect("git lists the files");
+    let out =
+        Command::new("git").args(["ls-files"]).current_dir(&root).output().expect("git lists the files");
     let names = String::from_utf8(out.stdout).expect("UTF-8 names");
     let mut found = Vec::new();
     for name in names.lines() {

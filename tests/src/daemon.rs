@@ -68,7 +68,11 @@ pub fn binaries() -> PathBuf {
     let test = std::env::current_exe().expect("a test binary has a path");
     let dir = test.parent().and_then(Path::parent).expect("it lies in target/<profile>/deps").to_owned();
     let daemon = dir.join("buildd");
-    assert!(daemon.exists(), "{} is missing: run `cargo build --release -p buildd -p buildctl`", daemon.display());
+    assert!(
+        daemon.exists(),
+        "{} is missing: run `cargo build --release -p buildd -p buildctl`",
+        daemon.display()
+    );
     dir
 }
 
@@ -80,7 +84,10 @@ impl Daemon {
 
     /// Starts a daemon with more flags.
     pub fn start_with(flags: &[&str]) -> Self {
-        assert!(rustix::process::geteuid().is_root(), "these tests mount and start containers: run them as root");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "these tests mount and start containers: run them as root"
+        );
         let dir = tempfile::Builder::new().prefix("buildd-it-").tempdir().expect("a temporary folder");
         let mut daemon = Self { child: None, dir };
         daemon.spawn(flags);
