@@ -1,1 +1,18 @@
-//! Placeholder replaced in the next commit.
+//! Nouns of image-spec and distribution-spec, without a daemon and without mounts.
+//!
+//! An image is a `manifest` that points, by `descriptor`s, at a `config` and at layers; an index points at one manifest
+//! for each `platform`. A `reference` names it. Blobs come and go through the traits of `blob`.
+#![forbid(unsafe_code)]
+
+pub mod blob;
+pub mod compress;
+pub mod config;
+pub mod descriptor;
+pub mod digest;
+pub mod error;
+pub mod manifest;
+pub mod media_type;
+pub mod platform;
+pub mod reference;
+
+pub use error::{Error, ErrorKind};
