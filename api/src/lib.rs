@@ -1,4 +1,9 @@
-//! Wire types of the two public APIs.
-#![allow(missing_docs)]
+//! Wire types of the two public APIs, and the few rules that both ends of a wire must share.
+//!
+//! [`buildkit`] and [`containerd`] are generated; [`file_sync`] and [`error_detail`] are what BuildKit's clients and servers agree on beyond
+//! their .proto files. Nothing here does I/O or decides anything.
+
 pub mod buildkit;
 pub mod containerd;
+pub mod error_detail;
+pub mod file_sync;
