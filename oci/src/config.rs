@@ -157,10 +157,16 @@ impl ImageConfig {
     /// Reads a config.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let digest = Digest::of(bytes);
-        let config: Self = serde_json::from_slice(bytes)
-            .map_err(|source| Error::ParseDocument { what: "image config", digest, source })?;
+        let config: Self = serde_json::from_slice(bytes).map_err(|source| Error::ParseDocument {
+            what: "image config",
+            digest,
+            source,
+        })?;
         if config.rootfs.kind != "layers" {
-            let reason = format!("its root file system is of type {:?}, only \"layers\" is supported", config.rootfs.kind);
+            let reason = format!(
+                "its root file system is of type {:?}, only \"layers\" is supported",
+                config.rootfs.kind
+            );
             return Err(Error::InvalidDocument { what: "image config", digest, reason });
         }
         Ok(config)

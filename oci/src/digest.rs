@@ -5,11 +5,7 @@
 //! # Sources
 //! image-spec "digests".
 
-use std::{
-    fmt, io,
-    io::Read,
-    str::FromStr,
-};
+use std::{fmt, io, io::Read, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256, Sha512};

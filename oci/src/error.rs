@@ -201,7 +201,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::ParseReference { remedy, .. } => remedy.clone(),
-            Self::ParsePlatform { .. } => Some("write it as os/architecture, for example linux/amd64".to_owned()),
+            Self::ParsePlatform { .. } => {
+                Some("write it as os/architecture, for example linux/amd64".to_owned())
+            }
             Self::InvalidArchive { .. } => {
                 Some("an archive of `docker save` or an OCI image layout is expected".to_owned())
             }

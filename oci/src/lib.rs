@@ -4,6 +4,7 @@
 //! for each `platform`. A `reference` names it. Blobs come and go through the traits of `blob`.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod blob;
 pub mod compress;
 pub mod config;

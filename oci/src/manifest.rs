@@ -78,7 +78,8 @@ impl Manifest {
     /// Reads a manifest; an index in a manifest's clothes is refused.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let manifest: Self = parse("manifest", bytes)?;
-        let fail = |reason: String| Error::InvalidDocument { what: "manifest", digest: Digest::of(bytes), reason };
+        let fail =
+            |reason: String| Error::InvalidDocument { what: "manifest", digest: Digest::of(bytes), reason };
         if manifest.schema_version != 2 {
             return Err(fail(format!("schema version {}, only 2 is supported", manifest.schema_version)));
         }
@@ -86,7 +87,10 @@ impl Manifest {
             return Err(fail("its media type is that of an index".to_owned()));
         }
         if manifest.layers.len() > MAX_LAYERS {
-            return Err(fail(format!("{} layers, at most {MAX_LAYERS} can be stacked", manifest.layers.len())));
+            return Err(fail(format!(
+                "{} layers, at most {MAX_LAYERS} can be stacked",
+                manifest.layers.len()
+            )));
         }
         Ok(manifest)
     }
@@ -112,12 +116,16 @@ impl Index {
     /// Reads an index.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let index: Self = parse("index", bytes)?;
-        let fail = |reason: String| Error::InvalidDocument { what: "index", digest: Digest::of(bytes), reason };
+        let fail =
+            |reason: String| Error::InvalidDocument { what: "index", digest: Digest::of(bytes), reason };
         if media_type::is_manifest(&index.media_type) {
             return Err(fail("its media type is that of a manifest".to_owned()));
         }
         if index.manifests.len() > MAX_MANIFESTS {
-            return Err(fail(format!("{} manifests, at most {MAX_MANIFESTS} are read", index.manifests.len())));
+            return Err(fail(format!(
+                "{} manifests, at most {MAX_MANIFESTS} are read",
+                index.manifests.len()
+            )));
         }
         Ok(index)
     }
@@ -129,5 +137,9 @@ impl Index {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(what: &'static str, bytes: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|source| Error::ParseDocument { what, digest: Digest::of(bytes), source })
+    serde_json::from_slice(bytes).map_err(|source| Error::ParseDocument {
+        what,
+        digest: Digest::of(bytes),
+        source,
+    })
 }

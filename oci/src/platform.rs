@@ -32,7 +32,8 @@ pub struct Platform {
 impl Platform {
     /// A platform in its normal form.
     pub fn new(os: &str, architecture: &str, variant: &str) -> Self {
-        let (architecture, variant) = normalize(&architecture.to_ascii_lowercase(), &variant.to_ascii_lowercase());
+        let (architecture, variant) =
+            normalize(&architecture.to_ascii_lowercase(), &variant.to_ascii_lowercase());
         let os = match os.to_ascii_lowercase().as_str() {
             "macos" => "darwin".to_owned(),
             other => other.to_owned(),
@@ -96,13 +97,16 @@ impl FromStr for Platform {
         let fail = |reason| Error::ParsePlatform { text: text.chars().take(200).collect(), reason };
         let parts: Vec<&str> = text.split('/').collect();
         let word = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
         if !parts.iter().all(word) {
             return Err(fail("its parts must be letters, digits, '_', '-' or '.'"));
         }
         match parts.as_slice() {
-            ["linux" | "windows" | "darwin" | "freebsd"] => Ok(Self::new(parts[0], &Self::host().architecture, "")),
+            ["linux" | "windows" | "darwin" | "freebsd"] => {
+                Ok(Self::new(parts[0], &Self::host().architecture, ""))
+            }
             [architecture] => Ok(Self::new(std::env::consts::OS, architecture, "")),
             [os, architecture] => Ok(Self::new(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),

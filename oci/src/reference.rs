@@ -28,7 +28,8 @@ pub struct Reference {
 impl Reference {
     /// Reads a name as people write it.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        let fail = |reason, remedy| Error::ParseReference { text: text.chars().take(300).collect(), reason, remedy };
+        let fail =
+            |reason, remedy| Error::ParseReference { text: text.chars().take(300).collect(), reason, remedy };
         if text.is_empty() {
             return Err(fail("it is empty", None));
         }
@@ -55,7 +56,10 @@ impl Reference {
             return Err(fail("a repository name must be lower case", Some(format!("write it as {remedy}"))));
         }
         if !path.split('/').all(is_component) {
-            return Err(fail("a repository name has lower-case letters and digits, parted by '.', '_', '__', '-' or '/'", None));
+            return Err(fail(
+                "a repository name has lower-case letters and digits, parted by '.', '_', '__', '-' or '/'",
+                None,
+            ));
         }
         let path = match (domain, path.contains('/')) {
             (DEFAULT_DOMAIN, false) => format!("{OFFICIAL}{path}"),
@@ -130,7 +134,9 @@ impl fmt::Display for Reference {
 fn split_domain(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some((first, rest))
-            if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.bytes().any(|b| b.is_ascii_uppercase()) =>
         {
             (if first == "index.docker.io" { DEFAULT_DOMAIN } else { first }, rest)
         }
@@ -165,9 +171,9 @@ fn is_component(component: &str) -> bool {
     if !(bytes.first().is_some_and(|b| alphanumeric(*b)) && bytes.last().is_some_and(|b| alphanumeric(*b))) {
         return false;
     }
-    bytes
-        .split(|b| alphanumeric(*b))
-        .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
+    bytes.split(|b| alphanumeric(*b)).all(|separator| {
+        matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
+    })
 }
 
 fn is_tag(tag: &str) -> bool {

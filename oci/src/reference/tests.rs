@@ -14,7 +14,11 @@ fn names_have_one_canonical_form() {
         ("ghcr.io/a/b__c-d.e/f:T_1", "ghcr.io/a/b__c-d.e/f:T_1", "ghcr.io/a/b__c-d.e/f:T_1"),
     ] {
         let parsed = Reference::parse(text).expect(text).with_default_tag();
-        assert_eq!((parsed.to_string().as_str(), parsed.familiar().as_str()), (canonical, familiar), "{text}");
+        assert_eq!(
+            (parsed.to_string().as_str(), parsed.familiar().as_str()),
+            (canonical, familiar),
+            "{text}"
+        );
     }
 }
 
@@ -28,7 +32,21 @@ fn a_digest_needs_no_tag() {
 
 #[test]
 fn bad_names_are_refused_with_a_remedy_where_there_is_one() {
-    for text in ["", ":x", "a//b", "-a", "a-", "a:", "a:-x", "a b", "a@sha256:12", "a___b", "x.y:port/z", "a..b", "http://a/b"] {
+    for text in [
+        "",
+        ":x",
+        "a//b",
+        "-a",
+        "a-",
+        "a:",
+        "a:-x",
+        "a b",
+        "a@sha256:12",
+        "a___b",
+        "x.y:port/z",
+        "a..b",
+        "http://a/b",
+    ] {
         assert!(Reference::parse(text).is_err(), "{text:?} was accepted");
     }
     let error = Reference::parse("Alpine:v1").expect_err("upper case");

@@ -1,0 +1,210 @@
+//! Export: images out of a store as one tar, the same bytes every time.
+//!
+//! Names are sorted, times are zero, owners are root; every blob is verified while it is written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    io::{Read, Write},
+};
+
+use serde::Serialize;
+
+use super::{IMAGE_NAME, LAYOUT, LAYOUT_FILE, REF_NAME};
+use crate::{
+    blob::{Provider, read_document},
+    descriptor::Descriptor,
+    digest::{Digest, VerifyingReader},
+    error::Error,
+    manifest::{Index, Manifest},
+    media_type,
+    platform::Platform,
+    reference::Reference,
+};
+
+/// Which dialects an archive carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An OCI layout, with a `manifest.json` for docker beside it.
+    Both,
+    /// An OCI layout alone.
+    Oci,
+}
+
+/// An image to export.
+#[derive(Clone, Debug)]
+pub struct ExportImage {
+    /// Its canonical names; none makes an unnamed entry.
+    pub names: Vec<String>,
+    /// Its manifest or index.
+    pub target: Descriptor,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+/// Writes an archive of `images`; of an index only what `platforms` asks for (all, if empty).
+pub fn export(
+    provider: &dyn Provider,
+    images: &[ExportImage],
+    platforms: &[Platform],
+    kind: Kind,
+    writer: &mut dyn Write,
+) -> Result<(), Error> {
+    let mut blobs: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+    let mut entries = Vec::new();
+    let mut docker = Vec::new();
+    for image in images {
+        let manifests = collect(provider, &image.target, platforms, &mut blobs, 0)?;
+        entries.extend(index_entries(image));
+        if let Some((_, manifest)) = best(&manifests) {
+            docker.push(docker_image(image, manifest));
+        }
+    }
+    let mut index = Index::new(entries);
+    index.manifests.dedup();
+    let mut archive = Archive { tar: tar::Builder::new(writer) };
+    archive.directory("blobs/")?;
+    let algorithms: BTreeSet<&str> = blobs.keys().map(|digest| digest.algorithm().as_str()).collect();
+    for algorithm in algorithms {
+        archive.directory(&format!("blobs/{algorithm}/"))?;
+        for (digest, descriptor) in
+            blobs.iter().filter(|(digest, _)| digest.algorithm().as_str() == algorithm)
+        {
+            let data = VerifyingReader::new(provider.open(descriptor)?, *digest, descriptor.size);
+            archive.file(&blob_path(digest), 0o444, descriptor.size, data)?;
+        }
+    }
+    let bytes = index.to_bytes();
+    archive.file("index.json", 0o644, bytes.len() as u64, bytes.as_slice())?;
+    if kind == Kind::Both && !docker.is_empty() {
+        let bytes = serde_json::to_vec(&docker).expect("strings have a JSON form");
+        archive.file("manifest.json", 0o644, bytes.len() as u64, bytes.as_slice())?;
+    }
+    archive.file(LAYOUT_FILE, 0o444, LAYOUT.len() as u64, LAYOUT)?;
+    archive.tar.finish().map_err(|source| Error::WriteArchive { entry: "the end".to_owned(), source })
+}
+
+/// Deepest nesting of indexes that is followed.
+const MAX_DEPTH: usize = 4;
+
+/// Every blob below `target`, and the manifests among them.
+fn collect(
+    provider: &dyn Provider,
+    target: &Descriptor,
+    platforms: &[Platform],
+    blobs: &mut BTreeMap<Digest, Descriptor>,
+    depth: usize,
+) -> Result<Vec<(Option<Platform>, Manifest)>, Error> {
+    let fail = |reason: &str| Error::InvalidDocument {
+        what: "image",
+        digest: target.digest,
+        reason: reason.to_owned(),
+    };
+    if depth > MAX_DEPTH {
+        return Err(fail("indexes nested too deeply"));
+    }
+    if media_type::is_manifest(&target.media_type) {
+        let manifest = Manifest::parse(&read_document(provider, target)?)?;
+        for descriptor in manifest.layers.iter().chain([&manifest.config, target]) {
+            blobs.insert(descriptor.digest, descriptor.clone());
+        }
+        return Ok(vec![(target.platform.clone(), manifest)]);
+    }
+    if !media_type::is_index(&target.media_type) {
+        return Err(fail(&format!("media type {:?} is neither a manifest nor an index", target.media_type)));
+    }
+    let index = Index::parse(&read_document(provider, target)?)?;
+    let wanted = |descriptor: &&Descriptor| match &descriptor.platform {
+        Some(platform) if !platforms.is_empty() => platforms.iter().any(|wanted| wanted.matches(platform)),
+        _ => true,
+    };
+    let mut manifests = Vec::new();
+    for child in index.manifests.iter().filter(wanted) {
+        manifests.extend(collect(provider, child, platforms, blobs, depth + 1)?);
+    }
+    if manifests.is_empty() {
+        return Err(fail("no manifest found for the platform"));
+    }
+    blobs.insert(target.digest, target.clone());
+    Ok(manifests)
+}
+
+/// docker's `manifest.json` has one platform for a name: this machine's, else the first.
+fn best(manifests: &[(Option<Platform>, Manifest)]) -> Option<&(Option<Platform>, Manifest)> {
+    let host = Platform::host();
+    let fits = |platform: &Option<Platform>| platform.as_ref().is_some_and(|p| host.matches(p));
+    manifests.iter().find(|(platform, _)| fits(platform)).or(manifests.first())
+}
+
+fn index_entries(image: &ExportImage) -> Vec<Descriptor> {
+    let mut bare = image.target.clone();
+    bare.annotations.retain(|key, _| key != IMAGE_NAME && key != REF_NAME);
+    if image.names.is_empty() {
+        return vec![bare];
+    }
+    let named = |name: &String| {
+        let mut entry = bare.clone();
+        let tag = Reference::parse(name).ok().and_then(|r| r.tag().map(str::to_owned));
+        entry.annotations.insert(IMAGE_NAME.to_owned(), name.clone());
+        entry.annotations.insert(REF_NAME.to_owned(), tag.unwrap_or_else(|| name.clone()));
+        entry
+    };
+    image.names.iter().map(named).collect()
+}
+
+fn docker_image(image: &ExportImage, manifest: &Manifest) -> DockerImage {
+    let familiar = |name: &String| match Reference::parse(name) {
+        Ok(reference) => Some(reference).filter(|r| r.tag().is_some()).map(|r| r.familiar()),
+        Err(_) => Some(name.clone()),
+    };
+    DockerImage {
+        config: blob_path(&manifest.config.digest),
+        repo_tags: image.names.iter().filter_map(familiar).collect(),
+        layers: manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect(),
+    }
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
+}
+
+struct Archive<W: Write> {
+    tar: tar::Builder<W>,
+}
+
+impl<W: Write> Archive<W> {
+    fn directory(&mut self, name: &str) -> Result<(), Error> {
+        self.entry(name, tar::EntryType::Directory, 0o755, 0, io::empty())
+    }
+
+    fn file(&mut self, name: &str, mode: u32, size: u64, data: impl Read) -> Result<(), Error> {
+        self.entry(name, tar::EntryType::Regular, mode, size, data)
+    }
+
+    fn entry(
+        &mut self,
+        name: &str,
+        kind: tar::EntryType,
+        mode: u32,
+        size: u64,
+        data: impl Read,
+    ) -> Result<(), Error> {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(size);
+        let fail = |source| Error::WriteArchive { entry: name.to_owned(), source };
+        header.set_path(name).map_err(fail)?;
+        header.set_cksum();
+        self.tar.append(&header, data).map_err(fail)
+    }
+}

@@ -1,0 +1,252 @@
+//! Import: an archive's stream into a store, then the images that its index names.
+//!
+//! Files are taken in the order they come; nothing is believed about their names but what the documents say. Hard links
+//! are not followed, symbolic links only from one name in the archive to another.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{Chain, Cursor, Read},
+};
+
+use serde::Deserialize;
+
+use super::{IMAGE_NAME, LAYOUT_FILE, REF_NAME};
+use crate::{
+    blob::MAX_DOCUMENT,
+    compress::{self, Compression},
+    descriptor::Descriptor,
+    digest::Digest,
+    error::Error,
+    manifest::{Index, Manifest},
+    media_type::{self, Family},
+    reference::Reference,
+};
+
+/// Most entries of one archive: more is an attack on memory.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// Where an import's files go.
+pub trait ImportSink {
+    /// Takes a blob of unknown digest; it may become visible only when the import as a whole succeeded.
+    fn put(&mut self, data: &mut dyn Read) -> Result<(Digest, u64), Error>;
+}
+
+/// One image of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// Its canonical name, if the archive names it.
+    pub name: Option<String>,
+    /// Its tag, if the archive has only that.
+    pub tag: Option<String>,
+    /// Its manifest or index.
+    pub target: Descriptor,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// A file of the archive, as it was stored.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    digest: Digest,
+    size: u64,
+    compression: Compression,
+}
+
+#[derive(Default)]
+struct Files {
+    stored: HashMap<String, Stored>,
+    links: HashMap<String, String>,
+    documents: BTreeMap<String, Vec<u8>>,
+}
+
+/// Reads an archive, compressed or not, to its end.
+pub fn import(reader: impl Read + Send, sink: &mut dyn ImportSink) -> Result<Vec<Imported>, Error> {
+    let reader = compress::reader(reader)
+        .map_err(|source| Error::ReadArchive { operation: "its first bytes".to_owned(), source })?;
+    let files = read_files(reader, sink)?;
+    if let Some(layout) = files.documents.get(LAYOUT_FILE) {
+        return oci_images(&files, layout);
+    }
+    match files.documents.get("manifest.json") {
+        Some(manifest) => docker_images(&files, manifest, sink),
+        None => Err(invalid("it has neither oci-layout nor manifest.json")),
+    }
+}
+
+fn invalid(reason: impl Into<String>) -> Error {
+    Error::InvalidArchive { reason: reason.into() }
+}
+
+fn read_files(reader: impl Read, sink: &mut dyn ImportSink) -> Result<Files, Error> {
+    let fail = |operation: &str| {
+        let operation = operation.to_owned();
+        move |source| Error::ReadArchive { operation, source }
+    };
+    let mut files = Files::default();
+    let mut archive = tar::Archive::new(reader);
+    for (count, entry) in archive.entries().map_err(fail("its entries"))?.enumerate() {
+        if count >= MAX_ENTRIES {
+            return Err(invalid(format!("more than {MAX_ENTRIES} entries")));
+        }
+        let mut entry = entry.map_err(fail("an entry's header"))?;
+        let raw = entry.path_bytes().into_owned();
+        let name = clean(std::str::from_utf8(&raw).map_err(|_| invalid("an entry's name is not UTF-8"))?);
+        let kind = entry.header().entry_type();
+        if kind.is_symlink() {
+            let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
+            let target = String::from_utf8(target).map_err(|_| invalid("a link's target is not UTF-8"))?;
+            let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+            files.links.insert(name.clone(), clean(&format!("{folder}/{target}")));
+        } else if kind.is_file() || kind == tar::EntryType::Continuous {
+            if matches!(name.as_str(), LAYOUT_FILE | "index.json" | "manifest.json") {
+                let bytes = read_bounded(&mut entry, &name)?;
+                files.documents.insert(name, bytes);
+            } else {
+                let size = entry.size();
+                let (stored, taken) = store(&mut entry, sink)?;
+                if taken != size {
+                    return Err(invalid(format!(
+                        "{name} has {taken} of its {size} bytes: the archive is cut off"
+                    )));
+                }
+                files.stored.insert(name, stored);
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn store(data: &mut impl Read, sink: &mut dyn ImportSink) -> Result<(Stored, u64), Error> {
+    let mut head = Vec::with_capacity(4);
+    data.by_ref()
+        .take(4)
+        .read_to_end(&mut head)
+        .map_err(|source| Error::ReadArchive { operation: "a file".to_owned(), source })?;
+    let compression = Compression::detect(&head);
+    let mut whole: Chain<Cursor<Vec<u8>>, _> = Cursor::new(head).chain(data);
+    let (digest, size) = sink.put(&mut whole)?;
+    Ok((Stored { digest, size, compression }, size))
+}
+
+fn read_bounded(data: &mut impl Read, name: &str) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    data.take(MAX_DOCUMENT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::ReadArchive { operation: name.to_owned(), source })?;
+    if bytes.len() as u64 > MAX_DOCUMENT {
+        return Err(invalid(format!("{name} is larger than {MAX_DOCUMENT} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// A name without `.`, empty parts and leading slash; `..` steps back, never above the top.
+fn clean(name: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+impl Files {
+    fn find(&self, name: &str) -> Result<Stored, Error> {
+        let mut name = clean(name);
+        // Each step follows one link; more steps than links means a loop.
+        for _ in 0..=self.links.len() {
+            if let Some(stored) = self.stored.get(&name) {
+                return Ok(*stored);
+            }
+            match self.links.get(&name) {
+                Some(target) => name.clone_from(target),
+                None => break,
+            }
+        }
+        Err(invalid(format!("{name} is named in its manifest.json but is not in the archive")))
+    }
+}
+
+fn oci_images(files: &Files, layout: &[u8]) -> Result<Vec<Imported>, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        image_layout_version: String,
+    }
+    let layout: Layout =
+        serde_json::from_slice(layout).map_err(|e| invalid(format!("its oci-layout: {e}")))?;
+    if layout.image_layout_version != "1.0.0" {
+        return Err(invalid(format!("unsupported OCI version {:?}", layout.image_layout_version)));
+    }
+    let index =
+        files.documents.get("index.json").ok_or_else(|| invalid("it has oci-layout but no index.json"))?;
+    let index = Index::parse(index)?;
+    let held: HashMap<Digest, u64> =
+        files.stored.values().map(|stored| (stored.digest, stored.size)).collect();
+    let mut images = Vec::new();
+    for target in index.manifests {
+        if held.get(&target.digest).is_some_and(|size| *size != target.size) {
+            return Err(Error::SizeMismatch {
+                digest: target.digest,
+                expected: target.size,
+                actual: held[&target.digest],
+            });
+        }
+        if !held.contains_key(&target.digest) {
+            return Err(invalid(format!(
+                "{} is named in its index but is not in the archive",
+                target.digest
+            )));
+        }
+        let named = target.annotations.get(IMAGE_NAME).or_else(|| target.annotations.get(REF_NAME));
+        let (name, tag) = match named {
+            Some(name) if name.contains(['/', ':', '@']) => (Some(canonical(name)?), None),
+            Some(tag) => (None, Some(tag.clone())),
+            None => (None, None),
+        };
+        images.push(Imported { name, tag, target });
+    }
+    Ok(images)
+}
+
+fn canonical(name: &str) -> Result<String, Error> {
+    Ok(Reference::parse(name)?.with_default_tag().to_string())
+}
+
+fn docker_images(files: &Files, manifest: &[u8], sink: &mut dyn ImportSink) -> Result<Vec<Imported>, Error> {
+    let listed: Vec<DockerImage> =
+        serde_json::from_slice(manifest).map_err(|e| invalid(format!("its manifest.json: {e}")))?;
+    let mut images = Vec::new();
+    for image in listed {
+        let config = files.find(&image.config)?;
+        let mut layers = Vec::new();
+        for layer in &image.layers {
+            let stored = files.find(layer)?;
+            let media_type = media_type::layer(stored.compression, Family::Docker);
+            layers.push(Descriptor::new(media_type, stored.digest, stored.size));
+        }
+        let config = Descriptor::new(media_type::DOCKER_CONFIG, config.digest, config.size);
+        let bytes = Manifest::new(media_type::DOCKER_MANIFEST, config, layers).to_bytes();
+        let (digest, size) = sink.put(&mut bytes.as_slice())?;
+        let target = Descriptor::new(media_type::DOCKER_MANIFEST, digest, size);
+        let names = image.repo_tags.unwrap_or_default();
+        if names.is_empty() {
+            images.push(Imported { name: None, tag: None, target: target.clone() });
+        }
+        for name in names {
+            images.push(Imported { name: Some(canonical(&name)?), tag: None, target: target.clone() });
+        }
+    }
+    Ok(images)
+}
