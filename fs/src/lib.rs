@@ -1,1 +1,9 @@
-//! Files without a daemon: what may block, ignore patterns, in-root paths, ordered walks.
+//! Files without a daemon: what may block, paths inside a root, ignore patterns, ordered walks.
+//!
+//! Small on purpose: every other crate stands on it.
+#![forbid(unsafe_code)]
+
+pub mod blocking;
+pub mod path;
+pub mod pattern;
+pub mod walk;

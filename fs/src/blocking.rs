@@ -1,0 +1,17 @@
+//! Blocking: the one door from async code to code that blocks.
+//!
+//! Files, hashing, mounts and the database run on tokio's blocking threads, with the caller's span. A future that is
+//! dropped does not stop the work: what must stop early takes a flag of its own.
+
+/// Runs `work` where it may block; a panic in it goes on in the caller.
+pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down: nobody awaits this any more.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

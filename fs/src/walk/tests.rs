@@ -1,0 +1,51 @@
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+use super::{WalkOptions, walk};
+
+struct Tree(PathBuf);
+
+impl Tree {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("buildd-walk-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        for file in ["a/b", "a/c/d", "a.txt", "z/keep", "z/drop", "real/file"] {
+            fs::create_dir_all(dir.join(file).parent().expect("a parent")).expect("folders");
+            fs::write(dir.join(file), "x").expect("a file");
+        }
+        symlink("real", dir.join("link")).expect("a link");
+        Self(dir)
+    }
+
+    fn paths(&self, include: &[&str], exclude: &[&str], follow: &[&str]) -> Vec<String> {
+        let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+        let options = WalkOptions { include: own(include), exclude: own(exclude), follow: own(follow) };
+        walk(&self.0, &options).expect("a walk").into_iter().map(|entry| entry.path).collect()
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn entries_come_folder_first_and_filtered() {
+    let tree = Tree::new("filter");
+    assert_eq!(
+        tree.paths(&[], &[], &[]),
+        ["a", "a/b", "a/c", "a/c/d", "a.txt", "link", "real", "real/file", "z", "z/drop", "z/keep"]
+    );
+    assert_eq!(tree.paths(&["a/c"], &[], &[]), ["a", "a/c", "a/c/d"]);
+    assert_eq!(tree.paths(&["nothing"], &[], &[]), [""; 0]);
+    assert_eq!(tree.paths(&[], &["a*", "link", "real"], &[]), ["z", "z/drop", "z/keep"]);
+    assert_eq!(tree.paths(&[], &["*", "!z/keep"], &[]), ["z", "z/keep"]);
+}
+
+#[test]
+fn followed_paths_bring_their_targets() {
+    let tree = Tree::new("follow");
+    assert_eq!(tree.paths(&[], &[], &["link/file"]), ["link", "real", "real/file"]);
+    assert_eq!(tree.paths(&[], &[], &["/z/k*"]), ["z", "z/keep"]);
+    assert_eq!(tree.paths(&[], &[], &["absent"]), [""; 0]);
+}
