@@ -7,3 +7,4 @@ pub mod buildkit;
 pub mod containerd;
 pub mod error_detail;
 pub mod file_sync;
+pub mod llb;

@@ -1,0 +1,35 @@
+//! Request and result: what a client wants built, and the LLB and metadata that come back.
+//!
+//! The keys of options and metadata are BuildKit's: clients send and read them.
+
+use std::collections::BTreeMap;
+
+use buildd_api::buildkit::pb;
+
+/// Metadata key of the list of platforms (JSON).
+pub const PLATFORMS_KEY: &str = "refs.platforms";
+/// Metadata key of an image config; of a list of platforms, followed by `/` and the platform.
+pub const IMAGE_CONFIG_KEY: &str = "containerimage.config";
+/// Metadata key of the config of the base image; suffixed as [`IMAGE_CONFIG_KEY`].
+pub const BASE_CONFIG_KEY: &str = "containerimage.base.config";
+
+/// What a client wants built.
+#[derive(Clone, Debug, Default)]
+pub struct FrontendRequest {
+    /// Frontend options, as clients send them: `filename`, `target`, `build-arg:X`, …
+    pub opts: BTreeMap<String, String>,
+    /// Definitions a client sends instead of files: `context`, `dockerfile`, and named contexts `input:<name>`.
+    pub inputs: BTreeMap<String, pb::Definition>,
+    /// The session whose files are meant.
+    pub session_id: String,
+}
+
+/// What is to be built.
+#[derive(Clone, Debug, Default)]
+pub struct FrontendResult {
+    /// One definition for each platform, with the platform's id (`linux/amd64`); none is an empty file system. A build for one platform that
+    /// did not ask for a list has one entry; `metadata` has [`PLATFORMS_KEY`] iff it is a list.
+    pub refs: Vec<(String, Option<pb::Definition>)>,
+    /// Image configs and the like, by BuildKit's keys.
+    pub metadata: BTreeMap<String, Vec<u8>>,
+}
