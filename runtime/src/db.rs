@@ -1,0 +1,158 @@
+//! Database: all metadata in one SQLite file, with one owner.
+//!
+//! Blobs and layers are plain files beside it; a row is written after its file is complete and removed before it.
+//! `write` commits with `synchronous = NORMAL`: it survives a crash of the process, not a power cut. `write_durable`
+//! commits with FULL: when it returns, the rows and all earlier ones are on disk.
+//!
+//! # Concurrency
+//! One connection behind a mutex; a transaction is short and does no I/O but its own.
+
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rusqlite::{Connection, Transaction};
+
+use crate::error::{Error, Result};
+
+/// The form of the tables; a database of a later form is refused.
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE namespaces (name TEXT PRIMARY KEY, labels TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE images (ns TEXT, name TEXT, target TEXT NOT NULL, labels TEXT NOT NULL, created INTEGER, updated INTEGER,
+    PRIMARY KEY (ns, name)) WITHOUT ROWID;
+CREATE TABLE blobs (ns TEXT, digest TEXT, size INTEGER NOT NULL, labels TEXT NOT NULL, created INTEGER, updated INTEGER,
+    PRIMARY KEY (ns, digest)) WITHOUT ROWID;
+CREATE TABLE leases (ns TEXT, id TEXT, labels TEXT NOT NULL, created INTEGER, PRIMARY KEY (ns, id)) WITHOUT ROWID;
+CREATE TABLE lease_resources (ns TEXT, lease TEXT, kind TEXT, id TEXT, PRIMARY KEY (ns, lease, kind, id)) WITHOUT ROWID;
+CREATE TABLE containers (ns TEXT, id TEXT, record BLOB NOT NULL, created INTEGER, updated INTEGER,
+    PRIMARY KEY (ns, id)) WITHOUT ROWID;
+CREATE TABLE layers (id INTEGER PRIMARY KEY AUTOINCREMENT, diff_id TEXT, size INTEGER NOT NULL, boot TEXT NOT NULL,
+    durable INTEGER NOT NULL);
+CREATE TABLE snapshots (id INTEGER PRIMARY KEY AUTOINCREMENT, parent INTEGER REFERENCES snapshots(id),
+    layer INTEGER NOT NULL REFERENCES layers(id), chain_id TEXT, boot TEXT NOT NULL, durable INTEGER NOT NULL,
+    created INTEGER NOT NULL);
+CREATE INDEX snapshots_parent ON snapshots(parent);
+CREATE UNIQUE INDEX snapshots_chain ON snapshots(chain_id);
+CREATE TABLE named_snapshots (ns TEXT, snapshotter TEXT, name TEXT, kind TEXT NOT NULL, parent TEXT NOT NULL,
+    snapshot INTEGER REFERENCES snapshots(id), upper INTEGER, labels TEXT NOT NULL, created INTEGER, updated INTEGER,
+    PRIMARY KEY (ns, snapshotter, name)) WITHOUT ROWID;
+CREATE TABLE results (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, exec TEXT NOT NULL,
+    snapshot INTEGER, description TEXT NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL);
+CREATE INDEX results_key ON results(key);
+CREATE TABLE contents (result INTEGER NOT NULL, selector TEXT NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY (result, selector)) WITHOUT ROWID;
+CREATE TABLE aliases (key TEXT PRIMARY KEY, canonical TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE records (key TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// The metadata.
+#[derive(Debug)]
+pub struct Db {
+    connection: Mutex<Connection>,
+}
+
+impl Db {
+    /// Opens or creates the database; the caller holds the root's lock.
+    pub fn open(path: &Path) -> Result<Self> {
+        let connection = Connection::open(path).map_err(Error::database("open the file"))?;
+        let fail = Error::database("prepare the file");
+        let prepare = || -> rusqlite::Result<i64> {
+            connection.busy_timeout(Duration::from_secs(5))?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "foreign_keys", "ON")?;
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+        };
+        let version = prepare().map_err(fail)?;
+        if version > VERSION {
+            return Err(Error::Precondition {
+                what: "database",
+                name: path.display().to_string(),
+                reason: format!("has form {version}, this buildd reads up to {VERSION}: use a newer buildd"),
+            });
+        }
+        let db = Self { connection: Mutex::new(connection) };
+        if version == 0 {
+            db.write_durable("create the tables", |tx| {
+                tx.execute_batch(SCHEMA)?;
+                tx.pragma_update(None, "user_version", VERSION)
+            })?;
+        }
+        Ok(db)
+    }
+
+    /// Reads in one consistent view.
+    pub fn read<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        work(&self.lock()).map_err(Error::database(operation))
+    }
+
+    /// One transaction that survives a crash of this process.
+    pub fn write<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.lock();
+        transact(&mut connection, work).map_err(Error::database(operation))
+    }
+
+    /// One transaction that survives a power cut once this returns.
+    pub fn write_durable<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.lock();
+        let durable = || {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let done = transact(&mut connection, work);
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            done
+        };
+        durable().map_err(Error::database(operation))
+    }
+
+    /// A panic inside a transaction rolled it back: the connection is sound.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let value = work(&tx)?;
+    tx.commit()?;
+    Ok(value)
+}
+
+/// A time as the database holds it: nanoseconds since 1970.
+pub fn to_nanos(time: SystemTime) -> i64 {
+    let nanos = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    i64::try_from(nanos).unwrap_or(i64::MAX)
+}
+
+/// The time of a row.
+pub fn from_nanos(nanos: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos).unwrap_or_default())
+}
+
+/// Labels as the database holds them.
+pub fn labels_text(labels: &std::collections::BTreeMap<String, String>) -> String {
+    serde_json::to_string(labels).expect("strings have a JSON form")
+}
+
+/// The labels of a row.
+pub fn labels_of(text: &str) -> std::collections::BTreeMap<String, String> {
+    serde_json::from_str(text).unwrap_or_default()
+}

@@ -1,0 +1,227 @@
+//! Error: what the worker could not do, to what, and why.
+
+use std::path::PathBuf;
+
+use buildd_oci::{ErrorKind, digest::Digest};
+
+/// A failed operation of the worker.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another daemon owns the root.
+    #[error("another buildd uses the root {}", root.display())]
+    RootInUse {
+        /// The root.
+        root: PathBuf,
+    },
+    /// A file or folder could not be handled.
+    #[error("{operation} {}", path.display())]
+    File {
+        /// "create", "sync", …
+        operation: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The database failed.
+    #[error("{operation} in the database")]
+    Database {
+        /// What was asked of it.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The named thing does not exist.
+    #[error("{what} {name:?} not found")]
+    NotFound {
+        /// "image", "snapshot", …
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The named thing exists already.
+    #[error("{what} {name:?} already exists")]
+    AlreadyExists {
+        /// "image", "snapshot", …
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The request contradicts a rule.
+    #[error("{what} {name:?}: {reason}")]
+    Invalid {
+        /// "snapshot", "label", …
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The rule.
+        reason: String,
+    },
+    /// The state does not allow it now.
+    #[error("{what} {name:?} {reason}")]
+    Precondition {
+        /// "snapshot", "task", …
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Somebody else writes to the same ingest.
+    #[error("ingest {name:?} is being written")]
+    IngestBusy {
+        /// Its ref.
+        name: String,
+    },
+    /// A write does not begin where the ingest ends.
+    #[error("write to ingest {name:?} at {offset}, it has {size} bytes")]
+    IngestOffset {
+        /// Its ref.
+        name: String,
+        /// Where the write would begin.
+        offset: u64,
+        /// Where the ingest ends.
+        size: u64,
+    },
+    /// The bytes are not those that were promised.
+    #[error("commit blob {expected}: content hashes to {actual} after {size} bytes")]
+    DigestMismatch {
+        /// What was promised.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+        /// How many bytes.
+        size: u64,
+    },
+    /// There are more or fewer bytes than promised.
+    #[error("commit ingest {name:?}: {actual} bytes, {expected} were announced")]
+    SizeMismatch {
+        /// Its ref.
+        name: String,
+        /// What was announced.
+        expected: u64,
+        /// What came.
+        actual: u64,
+    },
+    /// A mount failed.
+    #[error("mount {what} at {}", target.display())]
+    Mount {
+        /// "overlay", …
+        what: &'static str,
+        /// Where.
+        target: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A layer's tar is broken or hostile.
+    #[error("apply layer entry {entry:?}: {reason}")]
+    LayerEntry {
+        /// The entry.
+        entry: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A layer's entry could not be made.
+    #[error("apply layer entry {entry:?}")]
+    Apply {
+        /// The entry.
+        entry: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A layer's stream cannot be read.
+    #[error("read layer")]
+    ReadLayer {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A layer's stream cannot be written.
+    #[error("write layer entry {entry:?}")]
+    WriteLayer {
+        /// The entry.
+        entry: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A document or name of an image is wrong.
+    #[error(transparent)]
+    Image(#[from] buildd_oci::Error),
+}
+
+/// The result of an operation of the worker.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The class of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::RootInUse { .. } | Self::Precondition { .. } => ErrorKind::FailedPrecondition,
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
+            Self::Invalid { .. } | Self::LayerEntry { .. } | Self::ReadLayer { .. } => {
+                ErrorKind::InvalidArgument
+            }
+            Self::IngestBusy { .. } => ErrorKind::Unavailable,
+            Self::IngestOffset { .. } => ErrorKind::OutOfRange,
+            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::FailedPrecondition,
+            Self::Image(error) => error.kind(),
+            Self::File { source, .. }
+            | Self::Mount { source, .. }
+            | Self::Apply { source, .. }
+            | Self::WriteLayer { source, .. } => io_kind(source),
+            Self::Database { source, .. } => database_kind(source),
+        }
+    }
+
+    /// What a user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::RootInUse { .. } => {
+                Some("use the running daemon, or start this one with another --root".to_owned())
+            }
+            Self::Image(error) => error.hint(),
+            Self::Mount { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("buildd needs root (CAP_SYS_ADMIN) to mount".to_owned())
+            }
+            _ if self.kind() == ErrorKind::ResourceExhausted => {
+                Some("free some space: `buildctl prune`, or `buildctl image rm`".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// A file operation that failed.
+    pub fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { operation, path, source }
+    }
+
+    /// A database operation that failed.
+    pub fn database(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Database { operation, source }
+    }
+}
+
+fn io_kind(error: &std::io::Error) -> ErrorKind {
+    use std::io::ErrorKind as Io;
+    match error.kind() {
+        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => ErrorKind::ResourceExhausted,
+        Io::PermissionDenied => ErrorKind::PermissionDenied,
+        Io::NotFound => ErrorKind::NotFound,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn database_kind(error: &rusqlite::Error) -> ErrorKind {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => ErrorKind::ResourceExhausted,
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => ErrorKind::DataLoss,
+        _ => ErrorKind::Internal,
+    }
+}

@@ -1,0 +1,102 @@
+//! Layer: one change set, as a stream of entries.
+//!
+//! A layer comes as a tar (imports, pulls) or is made by a step; either way it passes through `Entry`. In the directory
+//! form a whiteout is a character device 0:0 and an opaque folder has the xattr `trusted.overlay.opaque`, so that the
+//! kernel's overlay stacks layers as they lie.
+//!
+//! # Sources
+//! image-spec "layer"; spec archives-and-layers section 5.
+
+mod apply;
+mod read;
+mod write;
+
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+
+pub use apply::{Applied, DirectoryWriter, Whiteouts, apply_tar};
+pub use read::read_directory;
+pub use write::{ExportOptions, TarWriter, write_tar};
+
+/// Prefix of a whiteout's name in a tar.
+pub const WHITEOUT: &str = ".wh.";
+/// Name that makes its folder opaque in a tar.
+pub const OPAQUE: &str = ".wh..wh..opq";
+/// Xattr that makes a folder opaque on disk.
+pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+
+/// A time as files have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// Seconds since 1970.
+    pub seconds: i64,
+    /// And nanoseconds.
+    pub nanos: u32,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A folder; merges with one that is there.
+    Directory,
+    /// A folder that hides what the layers below have in it.
+    OpaqueDirectory,
+    /// A file of so many bytes.
+    File {
+        /// Bytes.
+        size: u64,
+    },
+    /// A symbolic link, to be kept as written.
+    Symlink(PathBuf),
+    /// Another name of an entry of this layer or below.
+    Hardlink(PathBuf),
+    /// A character device.
+    Char(u32, u32),
+    /// A block device.
+    Block(u32, u32),
+    /// A named pipe.
+    Fifo,
+    /// The path is gone.
+    Whiteout,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative path without `.` and `..`; empty is the root itself.
+    pub path: PathBuf,
+    /// What is there now.
+    pub kind: EntryKind,
+    /// Permission bits, with setuid, setgid and sticky.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last change.
+    pub mtime: Time,
+    /// Extended attributes.
+    pub xattrs: BTreeMap<OsString, Vec<u8>>,
+}
+
+impl Entry {
+    /// A folder as parents are made: 0755, root's.
+    pub fn directory(path: PathBuf) -> Self {
+        Self {
+            path,
+            kind: EntryKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: BTreeMap::new(),
+        }
+    }
+}
+
+/// Whether an extended attribute belongs into an image: what overlayfs keeps for itself never does.
+pub fn keeps_xattr(name: &str) -> bool {
+    name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay."))
+}
+
+#[cfg(test)]
+mod tests;

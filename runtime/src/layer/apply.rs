@@ -1,0 +1,394 @@
+//! Apply: a layer's entries into a folder that nobody else uses yet.
+//!
+//! Every path is resolved by the kernel inside the folder, its parents without following links out; the last part is
+//! never followed. Used for the directory form and for archives that ADD unpacks.
+//!
+//! # Errors
+//! `LayerEntry` for what is hostile or broken, `Apply` for what the disk refuses.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use buildd_fs::path::{clean, open_in_root, open_root};
+use buildd_oci::digest::{Digest, Digester};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+
+use super::{Entry, EntryKind, OPAQUE, OPAQUE_XATTR, Time, WHITEOUT, keeps_xattr};
+use crate::error::{Error, Result};
+
+/// Most entries of one layer: more would use up the disk's inodes.
+const MAX_ENTRIES: u64 = 5_000_000;
+/// Deepest path of one layer.
+const MAX_DEPTH: usize = 2000;
+
+/// What became of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied {
+    /// Digest of the whole uncompressed stream.
+    pub diff_id: Digest,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// Applies a tar stream to the end of its bytes.
+pub fn apply_tar(stream: impl Read, target: &mut DirectoryWriter) -> Result<Applied> {
+    let mut hashed = Hashed { inner: stream, digester: Digester::default() };
+    let mut archive = tar::Archive::new(&mut hashed);
+    archive.set_ignore_zeros(false);
+    for (count, entry) in (0..).zip(archive.entries().map_err(|source| Error::ReadLayer { source })?) {
+        if count >= MAX_ENTRIES {
+            return Err(broken("", format!("more than {MAX_ENTRIES} entries")));
+        }
+        let mut entry = entry.map_err(|source| Error::ReadLayer { source })?;
+        if let Some(change) = change_of(&mut entry)? {
+            target.entry(&change, &mut entry)?;
+        }
+    }
+    target.finish()?;
+    // Whatever follows the end mark still belongs to the stream that the diff_id is of.
+    io::copy(&mut hashed, &mut io::sink()).map_err(|source| Error::ReadLayer { source })?;
+    let size = hashed.digester.size();
+    Ok(Applied { diff_id: hashed.digester.finish(), size })
+}
+
+struct Hashed<R> {
+    inner: R,
+    digester: Digester,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.digester.update(&buf[..n]);
+        Ok(n)
+    }
+}
+
+fn broken(entry: impl Into<String>, reason: impl Into<String>) -> Error {
+    Error::LayerEntry { entry: entry.into(), reason: reason.into() }
+}
+
+/// The change a tar header stands for; None for what says nothing (global headers, the marks of old union mounts).
+fn change_of(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Entry>> {
+    let raw = entry.path_bytes().into_owned();
+    let shown = String::from_utf8_lossy(&raw).into_owned();
+    if raw.contains(&0) {
+        return Err(broken(shown, "its name has a NUL"));
+    }
+    let path = clean(Path::new(OsStr::from_bytes(&raw)));
+    if path.components().count() > MAX_DEPTH {
+        return Err(broken(shown, format!("deeper than {MAX_DEPTH} folders")));
+    }
+    let header = entry.header().clone();
+    let kind = header.entry_type();
+    if kind.is_pax_global_extensions() {
+        return Ok(None);
+    }
+    let field = |what: &str, value: io::Result<u64>| {
+        let value = value.map_err(|e| broken(&shown, format!("its {what}: {e}")))?;
+        u32::try_from(value).map_err(|_| broken(&shown, format!("its {what} is out of range")))
+    };
+    let mut change = Entry {
+        path,
+        kind: EntryKind::Directory,
+        mode: header.mode().map_err(|e| broken(&shown, format!("its mode: {e}")))? & 0o7777,
+        uid: field("owner", header.uid())?,
+        gid: field("group", header.gid())?,
+        mtime: Time { seconds: header.mtime().unwrap_or_default().try_into().unwrap_or_default(), nanos: 0 },
+        xattrs: BTreeMap::new(),
+    };
+    let name = change.path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
+    if let Some(hidden) = name.strip_prefix(WHITEOUT.as_bytes()) {
+        return whiteout(change, &name, hidden, &shown);
+    }
+    pax(entry, &mut change)?;
+    let device = || -> Result<(u32, u32)> {
+        let number =
+            |n: io::Result<Option<u32>>| n.ok().flatten().ok_or_else(|| broken(&shown, "its device number"));
+        Ok((number(header.device_major())?, number(header.device_minor())?))
+    };
+    let link = || entry.link_name_bytes().map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes)));
+    change.kind = match kind {
+        tar::EntryType::Directory => EntryKind::Directory,
+        tar::EntryType::Regular | tar::EntryType::Continuous => EntryKind::File { size: entry.size() },
+        tar::EntryType::GNUSparse => EntryKind::File { size: entry.size() },
+        tar::EntryType::Symlink => {
+            EntryKind::Symlink(link().ok_or_else(|| broken(&shown, "a link to nothing"))?)
+        }
+        tar::EntryType::Link => {
+            EntryKind::Hardlink(clean(&link().ok_or_else(|| broken(&shown, "a link to nothing"))?))
+        }
+        tar::EntryType::Char => match device()? {
+            (0, 0) => return Err(broken(shown, "a character device 0:0 would hide what lies below")),
+            (major, minor) => EntryKind::Char(major, minor),
+        },
+        tar::EntryType::Block => device().map(|(major, minor)| EntryKind::Block(major, minor))?,
+        tar::EntryType::Fifo => EntryKind::Fifo,
+        other => return Err(broken(shown, format!("entry type {:?} is not known", other.as_byte() as char))),
+    };
+    Ok(Some(change))
+}
+
+fn whiteout(mut change: Entry, name: &[u8], hidden: &[u8], shown: &str) -> Result<Option<Entry>> {
+    if name == OPAQUE.as_bytes() {
+        change.path.pop();
+        change.kind = EntryKind::OpaqueDirectory;
+        return Ok(Some(change));
+    }
+    if hidden.starts_with(b".wh.") {
+        return Ok(None);
+    }
+    if matches!(hidden, b"" | b"." | b"..") {
+        return Err(broken(shown, "it would remove its own folder"));
+    }
+    change.path.set_file_name(OsStr::from_bytes(hidden));
+    change.kind = EntryKind::Whiteout;
+    Ok(Some(change))
+}
+
+/// Extended attributes and exact times from the PAX records.
+fn pax(entry: &mut tar::Entry<'_, impl Read>, change: &mut Entry) -> Result<()> {
+    let shown = change.path.display().to_string();
+    let Some(records) = entry.pax_extensions().map_err(|source| Error::ReadLayer { source })? else {
+        return Ok(());
+    };
+    for record in records {
+        let record = record.map_err(|source| Error::ReadLayer { source })?;
+        let Ok(key) = record.key() else { continue };
+        if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+            if keeps_xattr(name) {
+                change.xattrs.insert(name.into(), record.value_bytes().to_vec());
+            }
+        } else if key == "mtime" {
+            let text = record.value().map_err(|_| broken(&shown, "its time is not text"))?;
+            change.mtime = parse_time(text).ok_or_else(|| broken(&shown, "its time is not a number"))?;
+        }
+    }
+    Ok(())
+}
+
+fn parse_time(text: &str) -> Option<Time> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    Some(Time { seconds: seconds.parse().ok()?, nanos: digits.parse().ok()? })
+}
+
+/// Writes entries into a folder in the directory form.
+#[derive(Debug)]
+pub struct DirectoryWriter {
+    root: OwnedFd,
+    /// Folder times, set at the end because writing into a folder changes them.
+    folders: BTreeMap<PathBuf, Time>,
+    /// What stands for a removed path.
+    whiteouts: Whiteouts,
+}
+
+/// What a whiteout does in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// It becomes a character device 0:0, for overlayfs.
+    Mark,
+    /// It is an ordinary file name of an archive and is refused.
+    Refuse,
+}
+
+impl DirectoryWriter {
+    /// Writes into `root`, an empty folder of ours.
+    pub fn new(root: &Path, whiteouts: Whiteouts) -> Result<Self> {
+        let fd = open_root(root).map_err(Error::file("open", root))?;
+        Ok(Self { root: fd, folders: BTreeMap::new(), whiteouts })
+    }
+
+    /// Makes one entry; `data` gives a file's bytes.
+    pub fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        let shown = || entry.path.display().to_string();
+        if entry.path.as_os_str().is_empty() {
+            // The root itself: only its opaqueness could matter, and at the bottom it does not.
+            return Ok(());
+        }
+        let name = entry.path.file_name().ok_or_else(|| broken(shown(), "it has no name"))?.to_owned();
+        let parent = self.parent(entry.path.parent().unwrap_or(Path::new("")), &shown())?;
+        let made = match &entry.kind {
+            EntryKind::Whiteout if self.whiteouts == Whiteouts::Refuse => {
+                return Err(broken(shown(), "a whiteout has no place in this archive"));
+            }
+            EntryKind::Hardlink(target) => self.hardlink(&parent, &name, target),
+            _ => make(&parent, &name, entry, data),
+        };
+        made.map_err(|source| Error::Apply { entry: shown(), source })?;
+        if matches!(entry.kind, EntryKind::Directory | EntryKind::OpaqueDirectory) {
+            self.folders.insert(entry.path.clone(), entry.mtime);
+        }
+        Ok(())
+    }
+
+    /// Sets the folders' times.
+    pub fn finish(&mut self) -> Result<()> {
+        for (path, mtime) in std::mem::take(&mut self.folders).into_iter().rev() {
+            let shown = path.display().to_string();
+            let set = || {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                match open_in_root(self.root.as_fd(), &path, flags, Mode::empty()) {
+                    Ok(fd) => Ok(rustix::fs::futimens(&fd, &timestamps(mtime))?),
+                    // A later entry replaced the folder.
+                    Err(error)
+                        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                    {
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            };
+            set().map_err(|source| Error::Apply { entry: shown, source })?;
+        }
+        Ok(())
+    }
+
+    /// Opens the folder an entry goes into; missing ones are made 0755, root's.
+    fn parent(&self, path: &Path, shown: &str) -> Result<OwnedFd> {
+        let fail = |source| Error::Apply { entry: shown.to_owned(), source };
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        match open_in_root(self.root.as_fd(), path, flags, Mode::empty()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other.map_err(fail),
+        }
+        let above =
+            self.parent(path.parent().ok_or_else(|| broken(shown, "its parent is a dangling link"))?, shown)?;
+        let name = path.file_name().ok_or_else(|| broken(shown, "its parent has no name"))?;
+        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(fail(error.into())),
+        }
+        open_in_root(self.root.as_fd(), path, flags, Mode::empty()).map_err(fail)
+    }
+
+    fn hardlink(&self, parent: &OwnedFd, name: &OsStr, target: &Path) -> io::Result<()> {
+        let found =
+            open_in_root(self.root.as_fd(), target, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+                .map_err(|e| io::Error::new(e.kind(), format!("hard link to {}: {e}", target.display())))?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == FileType::Directory {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "hard link to a folder"));
+        }
+        let folder = open_in_root(
+            self.root.as_fd(),
+            target.parent().unwrap_or(Path::new("")),
+            OFlags::PATH | OFlags::DIRECTORY,
+            Mode::empty(),
+        )?;
+        let file = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let (from, to) =
+            (rustix::fs::fstat(&found)?, rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW));
+        if to.is_ok_and(|to| (to.st_dev, to.st_ino) == (from.st_dev, from.st_ino)) {
+            return Ok(());
+        }
+        remove(parent, name)?;
+        Ok(rustix::fs::linkat(&folder, file, parent, name, AtFlags::empty())?)
+    }
+}
+
+fn timestamps(mtime: Time) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Makes anything but a hard link.
+fn make(parent: &OwnedFd, name: &OsStr, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+    let folder = matches!(entry.kind, EntryKind::Directory | EntryKind::OpaqueDirectory);
+    let present = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Some(FileType::from_raw_mode(stat.st_mode)),
+        Err(rustix::io::Errno::NOENT) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if present.is_some() && !(folder && present == Some(FileType::Directory)) {
+        remove(parent, name)?;
+    }
+    let mode = Mode::from_raw_mode(entry.mode);
+    let node = |kind, device| rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device);
+    let mut file = None;
+    match &entry.kind {
+        EntryKind::Directory | EntryKind::OpaqueDirectory => {
+            if present != Some(FileType::Directory) {
+                rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700))?;
+            }
+        }
+        EntryKind::File { size } => file = Some(write_file(parent, name, *size, data)?),
+        EntryKind::Symlink(target) => rustix::fs::symlinkat(target, parent, name)?,
+        EntryKind::Char(major, minor) => {
+            node(FileType::CharacterDevice, rustix::fs::makedev(*major, *minor))?
+        }
+        EntryKind::Block(major, minor) => node(FileType::BlockDevice, rustix::fs::makedev(*major, *minor))?,
+        EntryKind::Fifo => node(FileType::Fifo, 0)?,
+        EntryKind::Whiteout => return Ok(node(FileType::CharacterDevice, 0)?),
+        EntryKind::Hardlink(_) => return Err(io::ErrorKind::InvalidInput.into()),
+    }
+    let owner = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+    rustix::fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+    if matches!(entry.kind, EntryKind::Symlink(_)) {
+        return Ok(rustix::fs::utimensat(parent, name, &timestamps(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?);
+    }
+    match (&file, folder) {
+        (Some(file), _) => set_xattrs(file, entry)?,
+        (None, true) => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            set_xattrs(&File::from(rustix::fs::openat(parent, name, flags, Mode::empty())?), entry)?;
+        }
+        (None, false) => {}
+    }
+    match &file {
+        Some(file) => rustix::fs::fchmod(file, mode)?,
+        // Just made by us in a folder that nobody else uses, and not a link.
+        None => rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?,
+    }
+    Ok(rustix::fs::utimensat(parent, name, &timestamps(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn write_file(parent: &OwnedFd, name: &OsStr, size: u64, data: &mut dyn Read) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
+    let copied = io::copy(&mut data.take(size), &mut file)?;
+    if copied != size {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{copied} of {size} bytes")));
+    }
+    Ok(file)
+}
+
+fn set_xattrs(file: &File, entry: &Entry) -> io::Result<()> {
+    if entry.kind == EntryKind::OpaqueDirectory {
+        rustix::fs::fsetxattr(file, OPAQUE_XATTR, b"y", XattrFlags::empty())?;
+    }
+    for (name, value) in &entry.xattrs {
+        match rustix::fs::fsetxattr(file, name.as_os_str(), value, XattrFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOTSUP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Removes whatever has the name, and all below it.
+fn remove(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(rustix::io::Errno::ISDIR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    for child in rustix::fs::Dir::read_from(&folder)? {
+        let child = child?;
+        let child = OsStr::from_bytes(child.file_name().to_bytes());
+        if child != "." && child != ".." {
+            remove(&folder, child)?;
+        }
+    }
+    Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}

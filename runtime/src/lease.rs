@@ -1,0 +1,123 @@
+//! Leases: what keeps things that nothing refers to yet from collection.
+//!
+//! A client creates one before it writes, names it in its calls, and deletes it when its image or container refers to
+//! what it wrote. An expired lease counts for nothing.
+//!
+//! # Sources
+//! containerd `core/leases`; spec containerd-api 6.
+
+use std::{sync::Arc, time::SystemTime};
+
+use rusqlite::params;
+
+use crate::{
+    content::Labels,
+    db::{Db, from_nanos, labels_of, labels_text, to_nanos},
+    error::{Error, Result},
+};
+
+/// A lease.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Its id; may contain slashes.
+    pub id: String,
+    /// Notes; `containerd.io/gc.expire` ends it.
+    pub labels: Labels,
+    /// When it was made.
+    pub created: SystemTime,
+}
+
+/// Something that a lease holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// `content`, `ingests`, `images` or `snapshots/<snapshotter>`.
+    pub kind: String,
+    /// Its digest, ref, name or key.
+    pub id: String,
+}
+
+/// The leases of all namespaces.
+#[derive(Debug)]
+pub struct Leases {
+    db: Arc<Db>,
+}
+
+impl Leases {
+    /// The leases in this database.
+    pub fn new(db: Arc<Db>) -> Self {
+        Self { db }
+    }
+
+    /// Makes a lease.
+    pub fn create(&self, ns: &str, id: &str, labels: &Labels) -> Result<Lease> {
+        let created = SystemTime::now();
+        let new = self.db.write_durable("create a lease", |tx| {
+            tx.execute(
+                "INSERT OR IGNORE INTO leases VALUES (?, ?, ?, ?)",
+                params![ns, id, labels_text(labels), to_nanos(created)],
+            )
+        })?;
+        match new {
+            0 => Err(Error::AlreadyExists { what: "lease", name: id.to_owned() }),
+            _ => Ok(Lease { id: id.to_owned(), labels: labels.clone(), created }),
+        }
+    }
+
+    /// All leases of a namespace.
+    pub fn list(&self, ns: &str) -> Result<Vec<Lease>> {
+        self.db.read("list leases", |c| {
+            let mut rows = c.prepare("SELECT id, labels, created FROM leases WHERE ns = ? ORDER BY id")?;
+            let leases = rows.query_map([ns], |row| {
+                let labels: String = row.get(1)?;
+                Ok(Lease { id: row.get(0)?, labels: labels_of(&labels), created: from_nanos(row.get(2)?) })
+            })?;
+            leases.collect()
+        })
+    }
+
+    /// Ends a lease; what it held may go.
+    pub fn delete(&self, ns: &str, id: &str) -> Result<()> {
+        let changed = self.db.write_durable("delete a lease", |tx| {
+            tx.execute("DELETE FROM lease_resources WHERE ns = ? AND lease = ?", [ns, id])?;
+            tx.execute("DELETE FROM leases WHERE ns = ? AND id = ?", [ns, id])
+        })?;
+        match changed {
+            0 => Err(Error::NotFound { what: "lease", name: id.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets a lease hold something.
+    pub fn add(&self, ns: &str, id: &str, resource: &Resource) -> Result<()> {
+        self.db.write("add to a lease", |tx| {
+            tx.execute(
+                "INSERT OR IGNORE INTO lease_resources VALUES (?, ?, ?, ?)",
+                [ns, id, &resource.kind, &resource.id],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Lets a lease hold something no longer.
+    pub fn remove(&self, ns: &str, id: &str, resource: &Resource) -> Result<()> {
+        self.db.write_durable("take from a lease", |tx| {
+            tx.execute(
+                "DELETE FROM lease_resources WHERE ns = ? AND lease = ? AND kind = ? AND id = ?",
+                [ns, id, &resource.kind, &resource.id],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// What a lease holds.
+    pub fn resources(&self, ns: &str, id: &str) -> Result<Vec<Resource>> {
+        self.db.read("list a lease's resources", |c| {
+            let mut rows = c.prepare(
+                "SELECT kind, id FROM lease_resources WHERE ns = ? AND lease = ? ORDER BY kind, id",
+            )?;
+            let resources =
+                rows.query_map([ns, id], |row| Ok(Resource { kind: row.get(0)?, id: row.get(1)? }))?;
+            resources.collect()
+        })
+    }
+}
