@@ -11,5 +11,7 @@ pub mod error;
 pub mod image;
 pub mod layer;
 pub mod lease;
+pub mod mount;
+pub mod snapshot;
 
 pub use error::Error;

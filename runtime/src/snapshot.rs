@@ -1,0 +1,406 @@
+//! Snapshots: stacks of layers, and the mounts through which steps and clients see them.
+//!
+//! A snapshot is a row (parent, layer); several may share a layer. Its layers, lowest first, are what an image is made
+//! of. An `Active` is the one writable form: an overlay whose upper folder becomes the next layer.
+//!
+//! # On disk
+//! ```text
+//! layers/<id>/         a layer's folder, never written again
+//! snapshots/<n>/       fs, work, mount: of an active; mount: of a view
+//! trash/, tmp/         emptied at start
+//! ```
+//!
+//! # Invariants
+//! A row is written after its layer's folder is complete. Rows carry the boot and `durable`; `make_durable` syncs the
+//! files first and commits with FULL then, ancestors included. At start rows of another boot that are not durable go,
+//! with all that stands on them: a committed snapshot is never hollow.
+//!
+//! # Sources
+//! design storage.md; containerd `core/snapshots`.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use buildd_oci::digest::Digest;
+use rusqlite::{OptionalExtension, params};
+
+use crate::{
+    content::sync_dir,
+    db::{Db, to_nanos},
+    error::{Error, Result},
+    layer::{Applied, DirectoryWriter, Whiteouts, apply_tar},
+    mount::{MountGuard, Overlay, sweep},
+};
+
+/// A committed layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LayerId(i64);
+
+/// A committed stack of layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SnapshotId(i64);
+
+impl SnapshotId {
+    /// The row's number, for records that name a snapshot.
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
+/// A layer of a snapshot.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Which.
+    pub id: LayerId,
+    /// Its diff_id, once something computed it.
+    pub diff_id: Option<Digest>,
+}
+
+/// The snapshots of one root.
+#[derive(Debug)]
+pub struct Snapshots {
+    root: PathBuf,
+    db: Arc<Db>,
+    boot: String,
+    next: AtomicU64,
+    /// Opened at start, so that the kernel reports later write errors through it.
+    disk: File,
+}
+
+impl Snapshots {
+    /// Opens the snapshots below `root`; the caller holds the root's lock.
+    pub fn open(root: &Path, db: Arc<Db>) -> Result<Arc<Self>> {
+        for folder in ["layers", "snapshots", "trash", "tmp"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
+        }
+        sweep(&root.join("snapshots"))?;
+        for folder in ["snapshots", "trash", "tmp"] {
+            empty(&root.join(folder))?;
+        }
+        let boot_file = "/proc/sys/kernel/random/boot_id";
+        let boot = fs::read_to_string(boot_file).map_err(Error::file("read", boot_file))?.trim().to_owned();
+        let disk = File::open(root).map_err(Error::file("open", root))?;
+        let snapshots = Self { root: root.to_owned(), db, boot, next: AtomicU64::new(1), disk };
+        snapshots.drop_hollow()?;
+        Ok(Arc::new(snapshots))
+    }
+
+    /// Drops what another boot left without a sync, and files that no row names.
+    fn drop_hollow(&self) -> Result<()> {
+        self.db.write_durable("drop snapshots of another boot", |tx| {
+            tx.execute_batch(
+                "CREATE TEMP TABLE IF NOT EXISTS hollow (id INTEGER PRIMARY KEY); DELETE FROM hollow;",
+            )?;
+            tx.execute(
+                "WITH RECURSIVE down(id) AS (
+                    SELECT id FROM snapshots WHERE durable = 0 AND boot <> ?1
+                    UNION SELECT s.id FROM snapshots s JOIN down ON s.parent = down.id)
+                 INSERT INTO hollow SELECT id FROM down",
+                [&self.boot],
+            )?;
+            tx.execute(
+                "DELETE FROM contents WHERE result IN (SELECT id FROM results WHERE snapshot IN hollow)",
+                [],
+            )?;
+            tx.execute("DELETE FROM results WHERE snapshot IN hollow", [])?;
+            tx.execute("DELETE FROM named_snapshots WHERE snapshot IN hollow", [])?;
+            tx.execute("PRAGMA defer_foreign_keys = ON", []).or_else(|error| match error {
+                rusqlite::Error::ExecuteReturnedResults => Ok(0),
+                error => Err(error),
+            })?;
+            tx.execute("DELETE FROM snapshots WHERE id IN hollow", [])?;
+            tx.execute("DELETE FROM layers WHERE id NOT IN (SELECT layer FROM snapshots)", [])
+        })?;
+        let known: Vec<i64> = self.db.read("list layers", |c| {
+            let mut rows = c.prepare("SELECT id FROM layers")?;
+            let ids = rows.query_map([], |row| row.get(0))?;
+            ids.collect()
+        })?;
+        let layers = self.root.join("layers");
+        for entry in fs::read_dir(&layers).map_err(Error::file("list", &layers))?.flatten() {
+            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if !id.is_some_and(|id| known.contains(&id)) {
+                self.discard(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a folder out of sight, then removes it.
+    fn discard(&self, path: &Path) -> Result<()> {
+        let trash = self.root.join("trash").join(self.number().to_string());
+        fs::rename(path, &trash).map_err(Error::file("discard", path))?;
+        fs::remove_dir_all(&trash).map_err(Error::file("remove", &trash))
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn folder(&self, layer: LayerId) -> PathBuf {
+        self.root.join("layers").join(layer.0.to_string())
+    }
+
+    /// A fresh folder that becomes a layer with `commit_folder`, or goes at the next start.
+    pub fn scratch(&self) -> Result<PathBuf> {
+        let path = self.root.join("tmp").join(self.number().to_string());
+        fs::create_dir(&path).map_err(Error::file("create folder", &path))?;
+        Ok(path)
+    }
+
+    /// Makes `folder` (directory form, on this root) the layer above `parent`.
+    pub fn commit_folder(
+        &self,
+        parent: Option<SnapshotId>,
+        folder: &Path,
+        diff_id: Option<Digest>,
+    ) -> Result<SnapshotId> {
+        let layer = self.db.write("reserve a layer", |tx| {
+            let diff_id = diff_id.map(|digest| digest.to_string());
+            tx.execute(
+                "INSERT INTO layers (diff_id, size, boot, durable) VALUES (?, 0, ?, 0)",
+                params![diff_id, self.boot],
+            )?;
+            Ok(LayerId(tx.last_insert_rowid()))
+        })?;
+        let target = self.folder(layer);
+        fs::rename(folder, &target).map_err(Error::file("publish", &target))?;
+        self.stack(parent, layer)
+    }
+
+    /// A snapshot of `layer` above `parent`.
+    fn stack(&self, parent: Option<SnapshotId>, layer: LayerId) -> Result<SnapshotId> {
+        self.db.write("commit a snapshot", |tx| {
+            tx.execute(
+                "INSERT INTO snapshots (parent, layer, boot, durable, created) VALUES (?, ?, ?, 0, ?)",
+                params![parent.map(|p| p.0), layer.0, self.boot, to_nanos(SystemTime::now())],
+            )?;
+            Ok(SnapshotId(tx.last_insert_rowid()))
+        })
+    }
+
+    /// Unpacks an uncompressed layer stream above `parent`; `expected` is the diff_id it must have.
+    pub fn apply(
+        &self,
+        parent: Option<SnapshotId>,
+        stream: &mut dyn Read,
+        expected: Option<Digest>,
+    ) -> Result<(SnapshotId, Applied)> {
+        let folder = self.scratch()?;
+        let work = || -> Result<Applied> {
+            let mut writer = DirectoryWriter::new(&folder, Whiteouts::Mark)?;
+            let applied = apply_tar(stream, &mut writer)?;
+            match expected.filter(|expected| *expected != applied.diff_id) {
+                Some(expected) => {
+                    Err(Error::DigestMismatch { expected, actual: applied.diff_id, size: applied.size })
+                }
+                None => Ok(applied),
+            }
+        };
+        match { work }() {
+            Ok(applied) => Ok((self.commit_folder(parent, &folder, Some(applied.diff_id))?, applied)),
+            Err(error) => {
+                self.discard(&folder)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The layers of a snapshot, lowest first.
+    pub fn layers(&self, id: SnapshotId) -> Result<Vec<Layer>> {
+        let rows: Vec<(i64, Option<String>)> = self.db.read("read a snapshot", |c| {
+            let mut rows = c.prepare(
+                "WITH RECURSIVE up(id, parent, layer, depth) AS (
+                    SELECT id, parent, layer, 0 FROM snapshots WHERE id = ?
+                    UNION ALL SELECT s.id, s.parent, s.layer, depth + 1 FROM snapshots s JOIN up ON s.id = up.parent)
+                 SELECT l.id, l.diff_id FROM up JOIN layers l ON l.id = up.layer ORDER BY depth DESC",
+            )?;
+            let layers = rows.query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            layers.collect()
+        })?;
+        if rows.is_empty() {
+            return Err(Error::NotFound { what: "snapshot", name: id.0.to_string() });
+        }
+        rows.into_iter()
+            .map(|(id, diff_id)| {
+                let diff_id = diff_id.map(|text| text.parse()).transpose()?;
+                Ok(Layer { id: LayerId(id), diff_id })
+            })
+            .collect()
+    }
+
+    /// The folder of a layer.
+    pub fn layer_path(&self, layer: LayerId) -> PathBuf {
+        self.folder(layer)
+    }
+
+    /// Notes the diff_id that an export computed.
+    pub fn set_diff_id(&self, layer: LayerId, diff_id: &Digest) -> Result<()> {
+        self.db.write("note a diff_id", |tx| {
+            tx.execute("UPDATE layers SET diff_id = ? WHERE id = ?", params![diff_id.to_string(), layer.0])
+        })?;
+        Ok(())
+    }
+
+    /// The snapshot that an image's chain id names.
+    pub fn by_chain_id(&self, chain_id: &Digest) -> Result<Option<SnapshotId>> {
+        self.db.read("find a chain id", |c| {
+            c.query_row("SELECT id FROM snapshots WHERE chain_id = ?", [chain_id.to_string()], |row| {
+                row.get(0).map(SnapshotId)
+            })
+            .optional()
+        })
+    }
+
+    /// Names a snapshot by its chain id; the first one keeps the name.
+    pub fn set_chain_id(&self, id: SnapshotId, chain_id: &Digest) -> Result<()> {
+        self.db.write("name a snapshot", |tx| {
+            tx.execute(
+                "UPDATE OR IGNORE snapshots SET chain_id = ? WHERE id = ?",
+                params![chain_id.to_string(), id.0],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Makes a snapshot and all below it survive a power cut.
+    pub fn make_durable(&self, id: SnapshotId) -> Result<()> {
+        let seen: i64 = self.db.read("find the last snapshot", |c| {
+            c.query_row("SELECT coalesce(max(id), 0) FROM snapshots", [], |row| row.get(0))
+        })?;
+        let pending: bool = self.db.read("look for unsynced layers", |c| {
+            c.query_row(
+                "SELECT EXISTS (SELECT 1 FROM snapshots WHERE id <= ? AND durable = 0)",
+                [id.0],
+                |row| row.get(0),
+            )
+        })?;
+        if !pending {
+            return Ok(());
+        }
+        rustix::fs::syncfs(&self.disk).map_err(|error| Error::file("sync", &self.root)(error.into()))?;
+        sync_dir(&self.root.join("layers"))?;
+        self.db.write_durable("acknowledge snapshots", |tx| {
+            tx.execute(
+                "UPDATE layers SET durable = 1 WHERE id IN (SELECT layer FROM snapshots WHERE id <= ?)",
+                [seen],
+            )?;
+            tx.execute("UPDATE snapshots SET durable = 1 WHERE id <= ?", [seen])
+        })?;
+        Ok(())
+    }
+
+    fn lowers(&self, id: Option<SnapshotId>) -> Result<Vec<PathBuf>> {
+        match id {
+            None => Ok(Vec::new()),
+            Some(id) => Ok(self.layers(id)?.iter().rev().map(|layer| self.folder(layer.id)).collect()),
+        }
+    }
+
+    /// Mounts a snapshot read-only; None is the empty tree.
+    pub fn view(&self, id: Option<SnapshotId>) -> Result<View> {
+        let dir = self.root.join("snapshots").join(self.number().to_string());
+        let empty = dir.join("empty");
+        fs::create_dir_all(&empty).map_err(Error::file("create folder", &empty))?;
+        let mut lowers = self.lowers(id)?;
+        // overlayfs wants at least two lower folders where there is no upper one.
+        while lowers.len() < 2 {
+            lowers.push(empty.join(lowers.len().to_string()));
+            fs::create_dir(&lowers[lowers.len() - 1]).map_err(Error::file("create folder", &empty))?;
+        }
+        let mount = MountGuard::overlay(&Overlay { lowers, upper: None }, &dir.join("mount"))?;
+        Ok(View { mount: Some(mount), dir })
+    }
+
+    /// Mounts a snapshot for writing.
+    pub fn active(self: &Arc<Self>, parent: Option<SnapshotId>) -> Result<Active> {
+        let dir = self.root.join("snapshots").join(self.number().to_string());
+        let (upper, work, empty) = (dir.join("fs"), dir.join("work"), dir.join("empty"));
+        for path in [&upper, &work, &empty] {
+            fs::create_dir_all(path).map_err(Error::file("create folder", path))?;
+        }
+        let mut lowers = self.lowers(parent)?;
+        if lowers.is_empty() {
+            lowers.push(empty);
+        }
+        let overlay = Overlay { lowers, upper: Some((upper, work)) };
+        let mount = MountGuard::overlay(&overlay, &dir.join("mount"))?;
+        Ok(Active { snapshots: self.clone(), parent, mount: Some(mount), dir })
+    }
+}
+
+fn empty(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::file("list", dir))?.flatten() {
+        let path = entry.path();
+        fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// A read-only mount that ends with this value.
+#[derive(Debug)]
+pub struct View {
+    mount: Option<MountGuard>,
+    dir: PathBuf,
+}
+
+impl View {
+    /// The tree.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join("mount")
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        drop(self.mount.take());
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::warn!(dir = %self.dir.display(), %error, "remove a view's folder");
+        }
+    }
+}
+
+/// A writable mount; committed or discarded, it ends.
+#[derive(Debug)]
+pub struct Active {
+    snapshots: Arc<Snapshots>,
+    parent: Option<SnapshotId>,
+    mount: Option<MountGuard>,
+    dir: PathBuf,
+}
+
+impl Active {
+    /// The tree.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join("mount")
+    }
+
+    /// Makes what was written the next layer.
+    pub fn commit(mut self) -> Result<SnapshotId> {
+        if let Some(mount) = self.mount.take() {
+            mount.close()?;
+        }
+        self.snapshots.commit_folder(self.parent, &self.dir.join("fs"), None)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        drop(self.mount.take());
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::warn!(dir = %self.dir.display(), %error, "remove an active's folder");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+use std::{fs, path::Path, sync::Arc};
+
+use super::Snapshots;
+use crate::{
+    db::Db,
+    layer::{ExportOptions, write_tar},
+};
+
+fn open(root: &Path) -> Arc<Snapshots> {
+    assert!(rustix::process::geteuid().is_root(), "snapshots are mounts: run the tests as root");
+    let db = Arc::new(Db::open(&root.join("db")).expect("a database"));
+    Snapshots::open(root, db).expect("snapshots")
+}
+
+#[test]
+fn steps_stack_and_are_seen_read_only() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let snapshots = open(dir.path());
+    let first = snapshots.active(None).expect("a mount");
+    fs::create_dir(first.path().join("d")).expect("a folder");
+    fs::write(first.path().join("d/a"), "1").expect("a file");
+    fs::write(first.path().join("gone"), "x").expect("a file");
+    let first = first.commit().expect("a commit");
+    let second = snapshots.active(Some(first)).expect("a mount");
+    assert_eq!(fs::read_to_string(second.path().join("d/a")).expect("below"), "1");
+    fs::write(second.path().join("d/a"), "2").expect("a file");
+    fs::remove_file(second.path().join("gone")).expect("a removal");
+    let second = second.commit().expect("a commit");
+    let view = snapshots.view(Some(second)).expect("a view");
+    assert_eq!(fs::read_to_string(view.path().join("d/a")).expect("it"), "2");
+    assert!(!view.path().join("gone").exists());
+    assert!(fs::write(view.path().join("new"), "").is_err(), "a view can be written to");
+    let below = snapshots.view(Some(first)).expect("a view");
+    assert_eq!(fs::read_to_string(below.path().join("d/a")).expect("it"), "1");
+    assert_eq!(snapshots.layers(second).expect("layers").len(), 2);
+    assert_eq!(fs::read_dir(snapshots.view(None).expect("a view").path()).expect("it").count(), 0);
+}
+
+#[test]
+fn an_upper_goes_out_as_a_tar_and_comes_back_as_a_layer() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let snapshots = open(dir.path());
+    let base = snapshots.active(None).expect("a mount");
+    fs::create_dir_all(base.path().join("x/y")).expect("folders");
+    fs::write(base.path().join("x/old"), "old").expect("a file");
+    let base = base.commit().expect("a commit");
+    let step = snapshots.active(Some(base)).expect("a mount");
+    fs::remove_file(step.path().join("x/old")).expect("a removal");
+    fs::remove_dir_all(step.path().join("x/y")).expect("a removal");
+    fs::create_dir(step.path().join("x/y")).expect("made anew: opaque");
+    fs::write(step.path().join("x/y/new"), "new").expect("a file");
+    let step = step.commit().expect("a commit");
+    let layer = snapshots.layers(step).expect("layers").pop().expect("a layer");
+    let mut tar = Vec::new();
+    let (diff_id, _) =
+        write_tar(&snapshots.layer_path(layer.id), &mut tar, ExportOptions::default()).expect("a tar");
+    assert!(
+        snapshots.apply(Some(base), &mut tar.as_slice(), Some(buildd_oci::digest::Digest::of(b"?"))).is_err()
+    );
+    let (copy, applied) = snapshots.apply(Some(base), &mut tar.as_slice(), Some(diff_id)).expect("an apply");
+    assert_eq!(applied.diff_id, diff_id);
+    let view = snapshots.view(Some(copy)).expect("a view");
+    assert!(!view.path().join("x/old").exists());
+    assert_eq!(fs::read_to_string(view.path().join("x/y/new")).expect("it"), "new");
+    snapshots.set_chain_id(copy, &diff_id).expect("a name");
+    assert_eq!(snapshots.by_chain_id(&diff_id).expect("a look"), Some(copy));
+}
+
+#[test]
+fn another_boot_keeps_only_what_is_durable() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let db = Arc::new(Db::open(&dir.path().join("db")).expect("a database"));
+    let snapshots = Snapshots::open(dir.path(), db.clone()).expect("snapshots");
+    let kept = snapshots.active(None).expect("a mount").commit().expect("a commit");
+    snapshots.make_durable(kept).expect("a sync");
+    let hollow = snapshots.active(Some(kept)).expect("a mount").commit().expect("a commit");
+    drop(snapshots);
+    let same = Snapshots::open(dir.path(), db.clone()).expect("snapshots");
+    assert!(same.layers(hollow).is_ok(), "the same boot keeps all");
+    drop(same);
+    db.write("pretend", |tx| tx.execute("UPDATE snapshots SET boot = 'another'", [])).expect("a write");
+    let other = Snapshots::open(dir.path(), db).expect("snapshots");
+    assert!(other.layers(kept).is_ok());
+    assert!(other.layers(hollow).is_err());
+    assert_eq!(fs::read_dir(dir.path().join("layers")).expect("it").count(), 1);
+}
+
+#[test]
+fn what_a_crash_left_mounted_is_swept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let snapshots = open(dir.path());
+    let left = snapshots.active(None).expect("a mount");
+    let path = left.path();
+    std::mem::forget(left);
+    drop(snapshots);
+    open(dir.path());
+    assert!(!path.exists());
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("the table");
+    assert!(!table.contains(dir.path().to_str().expect("UTF-8")));
+}
