@@ -1,0 +1,53 @@
+//! Transport: a gRPC channel towards the client, inside the byte stream that the client opened.
+//!
+//! `Control.Session` is a pipe of byte messages whose boundaries mean nothing. The client runs an HTTP/2 server at its end of the pipe,
+//! we are the HTTP/2 client. The windows are large: with HTTP/2's default a build context crawls.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use buildd_api::buildkit::moby::buildkit::v1::BytesMessage;
+use bytes::Bytes;
+use futures::{SinkExt, Stream, StreamExt, TryStreamExt};
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{
+    io::{CopyToBytes, SinkWriter, StreamReader},
+    sync::PollSender,
+};
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+/// Bytes in flight of one call; the outer stream has the same (see `buildkit::serve`).
+pub(crate) const STREAM_WINDOW: u32 = 8 << 20;
+/// Bytes in flight of all calls of a session.
+pub(crate) const CONNECTION_WINDOW: u32 = 32 << 20;
+/// Chunks of at most 16 KiB that wait for the client to read: then HTTP/2 waits.
+const CHUNKS: usize = 64;
+
+/// The channel, and what the `Session` call answers with. The channel works once: it never reconnects.
+pub(crate) fn channel(
+    incoming: Streaming<BytesMessage>,
+) -> (Channel, impl Stream<Item = Result<BytesMessage, Status>> + Send + 'static) {
+    let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS);
+    let bytes = incoming.map_ok(|message| Bytes::from(message.data)).map_err(io::Error::other);
+    let reader = StreamReader::new(Box::pin(bytes));
+    let sink = PollSender::new(sender).sink_map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
+    let writer = Box::pin(SinkWriter::new(CopyToBytes::new(sink)));
+    let pipe = Arc::new(Mutex::new(Some(TokioIo::new(tokio::io::join(reader, writer)))));
+    let connector = tower::service_fn(move |_| {
+        let pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async move { pipe.ok_or_else(|| io::Error::other("the session has ended")) }
+    });
+    let channel = Endpoint::from_static("http://localhost")
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect_with_connector_lazy(connector);
+    let outgoing = ReceiverStream::new(receiver).map(|chunk| Ok(BytesMessage { data: chunk.into() }));
+    (channel, outgoing)
+}

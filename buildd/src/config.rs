@@ -1,0 +1,186 @@
+//! Config: what the daemon was told, in layers: defaults, then the file, then the flags.
+//!
+//! The file is our TOML; the keys of BuildKit's `buildkitd.toml` that mean something here are accepted in their places. An unknown key is an
+//! error: a misspelt limit that is silently ignored is worse than a daemon that does not start.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Entitlements that a daemon can be told to grant.
+pub(crate) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("read configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("parse configuration {}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value is not one of those known.
+    #[error("configuration {key}: {value:?} is not one of {known}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What it has.
+        value: String,
+        /// What it may have.
+        known: String,
+    },
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Config {
+    /// Where what must survive a reboot lies.
+    pub(crate) root: PathBuf,
+    /// Where sockets and tasks lie.
+    pub(crate) state: PathBuf,
+    /// Log more.
+    pub(crate) debug: bool,
+    /// What builds may be granted when they ask for it.
+    pub(crate) insecure_entitlements: Vec<String>,
+    /// The socket.
+    pub(crate) grpc: Grpc,
+    /// How to work.
+    pub(crate) worker: Worker,
+    /// Registries, for when there is a registry client.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) registry: BTreeMap<String, Registry>,
+}
+
+/// The sockets.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Grpc {
+    /// Addresses, `unix:///path`; none means `buildd.sock` in the state folder.
+    pub(crate) address: Vec<String>,
+}
+
+/// The worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Worker {
+    /// The namespace of builds that name none.
+    pub(crate) namespace: String,
+    /// What RUN gets without `--network`: `host` or `none`.
+    pub(crate) default_network: String,
+    /// BuildKit's table.
+    pub(crate) oci: OciWorker,
+}
+
+/// The keys of BuildKit's `[worker.oci]` that mean something here.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct OciWorker {
+    /// Whether there is one; `false` changes nothing here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enabled: Option<bool>,
+    /// Labels that clients see.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// `overlayfs`, `native` or `auto`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshotter: Option<String>,
+    /// Whether the cache is pruned by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gc: Option<bool>,
+    /// Steps at once.
+    #[serde(rename = "max-parallelism", skip_serializing_if = "Option::is_none")]
+    pub(crate) max_parallelism: Option<usize>,
+}
+
+/// One registry, as BuildKit's file has it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Registry {
+    /// Hosts to ask first.
+    pub(crate) mirrors: Vec<String>,
+    /// Without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<bool>,
+    /// Without checking certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) insecure: Option<bool>,
+    /// Certificate authorities.
+    pub(crate) ca: Vec<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: "/var/lib/buildd".into(),
+            state: "/run/buildd".into(),
+            debug: false,
+            insecure_entitlements: Vec::new(),
+            grpc: Grpc::default(),
+            worker: Worker::default(),
+            registry: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self { namespace: "default".into(), default_network: "host".into(), oci: OciWorker::default() }
+    }
+}
+
+impl Config {
+    /// The defaults under a file.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// Checks what types cannot say.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        one_of("worker.default-network", &self.worker.default_network, &["host", "none"])?;
+        for entitlement in &self.insecure_entitlements {
+            one_of("insecure-entitlements", entitlement, &ENTITLEMENTS)?;
+        }
+        Ok(())
+    }
+
+    /// The file that [`Config::load`] would read back.
+    pub(crate) fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// The addresses to listen on.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        if self.grpc.address.is_empty() {
+            return vec![format!("unix://{}/buildd.sock", self.state.display())];
+        }
+        self.grpc.address.clone()
+    }
+}
+
+fn one_of(key: &'static str, value: &str, known: &[&str]) -> Result<(), ConfigError> {
+    if known.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Value { key, value: value.to_owned(), known: known.join(", ") })
+}
+
+#[cfg(test)]
+mod tests;

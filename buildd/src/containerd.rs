@@ -1,0 +1,93 @@
+//! containerd's services: the same store, in containerd's words.
+//!
+//! One file a service. A service parses, calls the store through the door to blocking, and maps the error; it never computes.
+//!
+//! # Invariants
+//! Every call but those on namespaces, version and introspection names its namespace, or is refused.
+
+mod containers;
+mod content;
+mod convert;
+mod filter;
+mod images;
+mod introspection;
+mod leases;
+mod namespaces;
+mod snapshots;
+mod streaming;
+mod tasks;
+mod transfer;
+mod version;
+
+use std::sync::Arc;
+
+use buildd_api::containerd::containerd::services as api;
+use buildd_runtime::{error::Error, store::Store, task::Tasks};
+use tonic::{Request, Status, service::RoutesBuilder};
+
+use crate::{buildkit::MESSAGE_LIMIT, status::Answer};
+
+/// What the services share.
+#[derive(Debug, Clone)]
+pub(crate) struct Services {
+    store: Arc<Store>,
+    tasks: Arc<Tasks>,
+    streams: Arc<streaming::Streams>,
+    uuid: String,
+}
+
+impl Services {
+    /// The services over a store and its tasks; `uuid` names this daemon on both APIs.
+    pub(crate) fn new(store: Arc<Store>, tasks: Arc<Tasks>, uuid: String) -> Self {
+        Self { store, tasks, streams: Arc::default(), uuid }
+    }
+
+    /// Adds every service.
+    pub(crate) fn assemble(&self, routes: &mut RoutesBuilder) {
+        macro_rules! serve {
+            ($($server:path),* $(,)?) => {$({
+                use $server as Server;
+                let server = Server::new(self.clone());
+                routes.add_service(
+                    server.max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT),
+                );
+            })*};
+        }
+        serve!(
+            api::containers::v1::containers_server::ContainersServer,
+            api::content::v1::content_server::ContentServer,
+            api::images::v1::images_server::ImagesServer,
+            api::introspection::v1::introspection_server::IntrospectionServer,
+            api::leases::v1::leases_server::LeasesServer,
+            api::namespaces::v1::namespaces_server::NamespacesServer,
+            api::snapshots::v1::snapshots_server::SnapshotsServer,
+            api::streaming::v1::streaming_server::StreamingServer,
+            api::tasks::v1::tasks_server::TasksServer,
+            api::transfer::v1::transfer_server::TransferServer,
+            api::version::v1::version_server::VersionServer,
+        );
+    }
+
+    /// Work of the store, off the async threads.
+    async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Store>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        let store = Arc::clone(&self.store);
+        buildd_fs::blocking::run(move || work(&store)).await.or_status()
+    }
+}
+
+/// The namespace that a call names.
+fn namespace<T>(request: &Request<T>) -> Result<String, Status> {
+    let value = request.metadata().get("containerd-namespace").and_then(|value| value.to_str().ok());
+    let name = value.filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| Status::failed_precondition("namespace is required"))?;
+    namespaces::check(name)?;
+    Ok(name.to_owned())
+}
+
+/// The lease that a call works under.
+fn lease<T>(request: &Request<T>) -> Option<String> {
+    request.metadata().get("containerd-lease").and_then(|value| value.to_str().ok()).map(str::to_owned)
+}

@@ -1,0 +1,108 @@
+//! Images: names of manifests.
+
+use std::collections::BTreeMap;
+
+use buildd_api::containerd::containerd::services::images::v1::{
+    CreateImageRequest, CreateImageResponse, DeleteImageRequest, GetImageRequest, GetImageResponse, Image as Wire,
+    ListImagesRequest, ListImagesResponse, UpdateImageRequest, UpdateImageResponse, images_server::Images,
+};
+use buildd_runtime::image::Image;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Services, convert, filter::{Fields, Filters}, namespace,
+};
+
+impl Fields for Image {
+    fn field(&self, name: &str) -> Option<String> {
+        match name {
+            "name" => Some(self.name.clone()),
+            "target.digest" => Some(self.target.digest.to_string()),
+            "target.mediatype" => Some(self.target.media_type.clone()),
+            _ => None,
+        }
+    }
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+}
+
+fn wire(image: Image) -> Wire {
+    Wire {
+        target: Some(convert::to_descriptor(&image.target)),
+        name: image.name,
+        labels: image.labels.into_iter().collect(),
+        created_at: convert::timestamp(image.created),
+        updated_at: convert::timestamp(image.updated),
+    }
+}
+
+fn required(image: Option<Wire>) -> Result<Wire, Status> {
+    image.filter(|image| !image.name.is_empty()).ok_or_else(|| Status::invalid_argument("an image needs a name"))
+}
+
+#[tonic::async_trait]
+impl Images for Services {
+    async fn get(&self, request: Request<GetImageRequest>) -> Result<Response<GetImageResponse>, Status> {
+        let ns = namespace(&request)?;
+        let name = request.into_inner().name;
+        let image = self.with_store(move |store| store.images.get(&ns, &name)).await?;
+        Ok(Response::new(GetImageResponse { image: Some(wire(image)) }))
+    }
+
+    async fn list(&self, request: Request<ListImagesRequest>) -> Result<Response<ListImagesResponse>, Status> {
+        let ns = namespace(&request)?;
+        let filters = Filters::parse(&request.into_inner().filters)?;
+        let images = self.with_store(move |store| store.images.list(&ns)).await?;
+        let images = images.into_iter().filter(|image| filters.matches(image)).map(wire).collect();
+        Ok(Response::new(ListImagesResponse { images }))
+    }
+
+    async fn create(&self, request: Request<CreateImageRequest>) -> Result<Response<CreateImageResponse>, Status> {
+        let ns = namespace(&request)?;
+        let image = required(request.into_inner().image)?;
+        let target = convert::descriptor(image.target)?;
+        let labels = convert::labels(image.labels)?;
+        let image =
+            self.with_store(move |store| store.images.create(&ns, &image.name, &target, &labels)).await?;
+        Ok(Response::new(CreateImageResponse { image: Some(wire(image)) }))
+    }
+
+    async fn update(&self, request: Request<UpdateImageRequest>) -> Result<Response<UpdateImageResponse>, Status> {
+        let ns = namespace(&request)?;
+        let request = request.into_inner();
+        let image = required(request.image)?;
+        let (scope, name) = (ns.clone(), image.name.clone());
+        let old = self.with_store(move |store| store.images.get(&scope, &name)).await?;
+        let change = convert::masked(request.update_mask, &["target"], &old.labels, image.labels)?;
+        let target = match change.fields.is_empty() {
+            true => old.target,
+            false => convert::descriptor(image.target)?,
+        };
+        let labels = change.labels.unwrap_or(old.labels);
+        let image = self.with_store(move |store| store.images.put(&ns, &old.name, &target, &labels)).await?;
+        Ok(Response::new(UpdateImageResponse { image: Some(wire(image)) }))
+    }
+
+    async fn delete(&self, request: Request<DeleteImageRequest>) -> Result<Response<()>, Status> {
+        let ns = namespace(&request)?;
+        let request = request.into_inner();
+        let wanted = request.target.map(|target| target.digest).filter(|digest| !digest.is_empty());
+        self.with_store(move |store| {
+            if let Some(wanted) = wanted {
+                let found = store.images.get(&ns, &request.name)?.target.digest.to_string();
+                if found != wanted {
+                    let name = format!("{}@{wanted}", request.name);
+                    return Err(buildd_runtime::Error::NotFound { what: "image", name });
+                }
+            }
+            store.images.delete(&ns, &request.name)?;
+            if request.sync {
+                store.collect_garbage()?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Response::new(()))
+    }
+}

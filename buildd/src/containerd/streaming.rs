@@ -1,0 +1,220 @@
+//! Streams: byte pipes that a client opens first and a transfer then takes by their id.
+//!
+//! The first message of a call names its stream and is answered at once. The receiver of bytes grants credit, the sender spends it;
+//! the end of the call is the end of the bytes.
+//!
+//! # Sources
+//! containerd `core/transfer/streaming`, `plugins/services/streaming`.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use buildd_api::containerd::containerd::{
+    services::streaming::v1::{StreamInit, streaming_server::Streaming as StreamingService},
+    types::transfer::{Data, WindowUpdate},
+};
+use prost::{Message, Name};
+use prost_types::Any;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout_at},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Services;
+
+/// How long a transfer waits for a stream that it names.
+const WAIT: Duration = Duration::from_secs(5);
+/// Streams that nobody has taken yet: stops a client from filling memory.
+const MAX_WAITING: usize = 1024;
+/// Messages in flight each way.
+const QUEUE: usize = 16;
+/// Bytes that a sender may have in flight; Compat: containerd's figure.
+const WINDOW: i32 = 64 * 1024;
+/// Bytes of one message.
+const CHUNK: usize = 32 * 1024;
+
+/// A message in its envelope: the full name without a host, as containerd's typeurl writes it.
+pub(super) fn envelope<M: Name>(message: &M) -> Any {
+    Any { type_url: M::full_name(), value: message.encode_to_vec() }
+}
+
+/// The message of an envelope, if it is of this type.
+pub(super) fn open<M: Name + Default>(any: &Any) -> Result<Option<M>, Status> {
+    if any.type_url.rsplit('/').next() != Some(M::full_name().as_str()) {
+        return Ok(None);
+    }
+    let message = M::decode(any.value.as_slice());
+    message.map(Some).map_err(|error| Status::invalid_argument(format!("decode {}: {error}", M::full_name())))
+}
+
+/// Our end of a stream; dropping it ends the call.
+#[derive(Debug)]
+pub(super) struct Stream {
+    incoming: mpsc::Receiver<Any>,
+    outgoing: mpsc::Sender<Result<Any, Status>>,
+}
+
+/// The streams that no transfer has taken yet.
+#[derive(Debug)]
+pub(super) struct Streams {
+    waiting: Mutex<HashMap<(String, String), Stream>>,
+    arrivals: watch::Sender<u64>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), arrivals: watch::Sender::new(0) }
+    }
+}
+
+impl Streams {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Stream>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn offer(&self, ns: &str, id: String, stream: Stream) -> Result<(), Status> {
+        let mut waiting = self.lock();
+        waiting.retain(|_, stream| !stream.outgoing.is_closed());
+        if waiting.len() >= MAX_WAITING {
+            return Err(Status::resource_exhausted("too many streams"));
+        }
+        if waiting.contains_key(&(ns.to_owned(), id.clone())) {
+            return Err(Status::already_exists(format!("stream {id:?} already exists")));
+        }
+        waiting.insert((ns.to_owned(), id), stream);
+        drop(waiting);
+        self.arrivals.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Takes a stream, as soon as it is there.
+    pub(super) async fn take(&self, ns: &str, id: &str) -> Result<Stream, Status> {
+        let missing = || Status::not_found(format!("stream {id:?} not found"));
+        let key = (ns.to_owned(), id.to_owned());
+        let deadline = Instant::now() + WAIT;
+        let mut arrivals = self.arrivals.subscribe();
+        loop {
+            arrivals.mark_unchanged();
+            if let Some(stream) = self.lock().remove(&key) {
+                return Ok(stream);
+            }
+            let arrival = timeout_at(deadline, arrivals.changed()).await;
+            arrival.map_err(|_| missing())?.map_err(|_| missing())?;
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl StreamingService for Services {
+    type StreamStream = ReceiverStream<Result<Any, Status>>;
+
+    async fn stream(&self, request: Request<Streaming<Any>>) -> Result<Response<Self::StreamStream>, Status> {
+        let ns = super::namespace(&request)?;
+        let mut messages = request.into_inner();
+        let first = messages.message().await?;
+        let first = first.ok_or_else(|| Status::invalid_argument("a stream begins with its id"))?;
+        let init: Option<StreamInit> = open(&first)?;
+        let init = init.ok_or_else(|| Status::invalid_argument("a stream begins with its id"))?;
+        let (forward, incoming) = mpsc::channel(QUEUE);
+        let (outgoing, answers) = mpsc::channel(QUEUE);
+        let hello = Any { type_url: "google.protobuf.Empty".to_owned(), value: Vec::new() };
+        outgoing.send(Ok(hello)).await.map_err(|_| Status::cancelled("the client left"))?;
+        self.streams.offer(&ns, init.id, Stream { incoming, outgoing })?;
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = messages.message().await {
+                if forward.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+}
+
+impl Stream {
+    /// Sends one message; a client that left does not matter.
+    pub(super) async fn send<M: Name>(&self, message: &M) {
+        let _ = self.outgoing.send(Ok(envelope(message))).await;
+    }
+
+    /// The bytes that the client sends; for a blocking thread.
+    pub(super) fn into_reader(self) -> Reader {
+        Reader { stream: self, credit: 0, piece: Vec::new(), at: 0 }
+    }
+
+    /// Bytes for the client; for a blocking thread.
+    pub(super) fn into_writer(self) -> Writer {
+        Writer { stream: self, credit: 0 }
+    }
+}
+
+fn left() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the client left")
+}
+
+/// See [`Stream::into_reader`].
+#[derive(Debug)]
+pub(super) struct Reader {
+    stream: Stream,
+    credit: i32,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.piece.len() {
+            if self.credit < WINDOW / 2 {
+                let update = envelope(&WindowUpdate { update: WINDOW });
+                // A sender that is done does not need more credit.
+                let _ = self.stream.outgoing.blocking_send(Ok(update));
+                self.credit += WINDOW;
+            }
+            let Some(any) = self.stream.incoming.blocking_recv() else { return Ok(0) };
+            if let Some(data) = open::<Data>(&any).map_err(io::Error::other)? {
+                self.credit -= i32::try_from(data.data.len()).unwrap_or(i32::MAX).min(self.credit);
+                (self.piece, self.at) = (data.data, 0);
+            }
+        }
+        let count = buffer.len().min(self.piece.len() - self.at);
+        buffer[..count].copy_from_slice(&self.piece[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+/// See [`Stream::into_writer`].
+#[derive(Debug)]
+pub(super) struct Writer {
+    stream: Stream,
+    credit: usize,
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        while self.credit == 0 {
+            let any = self.stream.incoming.blocking_recv().ok_or_else(left)?;
+            if let Some(window) = open::<WindowUpdate>(&any).map_err(io::Error::other)? {
+                self.credit += usize::try_from(window.update).unwrap_or_default();
+            }
+        }
+        let count = bytes.len().min(self.credit).min(CHUNK);
+        let data = envelope(&Data { data: bytes[..count].to_vec() });
+        self.stream.outgoing.blocking_send(Ok(data)).map_err(|_| left())?;
+        self.credit -= count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Transfer: images between archives, names and (one day) registries, moved by the daemon.
+//!
+//! The kinds of source and destination decide: an archive stream into the store, the store into an archive stream, one name to another.
+
+mod export;
+mod import;
+
+use buildd_api::containerd::containerd::{
+    services::transfer::v1::{TransferRequest, transfer_server::Transfer},
+    types::transfer::{ImageExportStream, ImageImportStream, ImageStore, OciRegistry, Progress},
+};
+use prost_types::Any;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Services, namespace,
+    streaming::{Stream, open},
+};
+
+/// Where progress goes, if anybody wants it.
+#[derive(Debug)]
+struct Report(Option<Stream>);
+
+impl Report {
+    async fn event(&self, event: &str, name: &str) {
+        if let Some(stream) = &self.0 {
+            let progress = Progress { event: event.to_owned(), name: name.to_owned(), ..Progress::default() };
+            stream.send(&progress).await;
+        }
+    }
+}
+
+enum End {
+    Store(ImageStore),
+    Import(ImageImportStream),
+    Export(ImageExportStream),
+}
+
+fn end(any: Option<Any>, side: &str) -> Result<End, Status> {
+    let any = any.ok_or_else(|| Status::invalid_argument(format!("a transfer needs a {side}")))?;
+    if let Some(store) = open::<ImageStore>(&any)? {
+        return Ok(End::Store(store));
+    }
+    if let Some(import) = open::<ImageImportStream>(&any)? {
+        return Ok(End::Import(import));
+    }
+    if let Some(export) = open::<ImageExportStream>(&any)? {
+        return Ok(End::Export(export));
+    }
+    if let Some(registry) = open::<OciRegistry>(&any)? {
+        let name = registry.reference;
+        return Err(Status::unimplemented(format!("{name}: this buildd does not talk to registries yet")));
+    }
+    Err(Status::unimplemented(format!("transfers with the {side} {:?}", any.type_url)))
+}
+
+#[tonic::async_trait]
+impl Transfer for Services {
+    async fn transfer(&self, request: Request<TransferRequest>) -> Result<Response<()>, Status> {
+        let ns = namespace(&request)?;
+        let request = request.into_inner();
+        let (source, destination) = (end(request.source, "source")?, end(request.destination, "destination")?);
+        let progress = request.options.map(|options| options.progress_stream).unwrap_or_default();
+        let report = match progress.is_empty() {
+            true => Report(None),
+            false => Report(Some(self.streams.take(&ns, &progress).await?)),
+        };
+        match (source, destination) {
+            (End::Import(stream), End::Store(store)) => self.import(ns, stream, store, &report).await?,
+            (End::Store(store), End::Export(stream)) => self.export(ns, store, stream, &report).await?,
+            (End::Store(from), End::Store(to)) => self.tag(ns, from, to, &report).await?,
+            _ => return Err(Status::unimplemented("a transfer between these two")),
+        }
+        Ok(Response::new(()))
+    }
+}
+
+impl Services {
+    async fn tag(&self, ns: String, from: ImageStore, to: ImageStore, report: &Report) -> Result<(), Status> {
+        if to.name.is_empty() {
+            return Err(Status::invalid_argument("an image needs a name"));
+        }
+        let overwrite = to.extra_references.iter().any(|reference| reference.allow_overwrite);
+        let name = to.name.clone();
+        self.with_store(move |store| {
+            let image = store.images.get(&ns, &from.name)?;
+            match overwrite {
+                true => store.images.put(&ns, &to.name, &image.target, &image.labels),
+                false => store.images.create(&ns, &to.name, &image.target, &image.labels),
+            }
+        })
+        .await?;
+        report.event("saved", &name).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Export: named images of the store as one archive, straight into the client's stream.
+
+use std::io::{BufWriter, Write};
+
+use buildd_api::containerd::containerd::types::transfer::{ImageExportStream, ImageStore};
+use buildd_oci::{
+    archive::{self, ExportImage, Kind},
+    platform::Platform,
+};
+use buildd_runtime::Error;
+use tonic::Status;
+
+use super::{super::Services, Report};
+
+/// Bytes collected before they are sent.
+const BUFFER: usize = 32 * 1024;
+
+impl Services {
+    /// Exports what `store` names.
+    pub(super) async fn export(
+        &self,
+        ns: String,
+        store: ImageStore,
+        stream: ImageExportStream,
+        report: &Report,
+    ) -> Result<(), Status> {
+        let mut names: Vec<String> =
+            store.extra_references.into_iter().filter(|name| !name.is_prefix).map(|name| name.name).collect();
+        if !store.name.is_empty() {
+            names.push(store.name);
+        }
+        if names.is_empty() {
+            return Err(Status::invalid_argument("an export needs the name of an image"));
+        }
+        let all = stream.all_platforms || stream.platforms.is_empty();
+        let platforms: Vec<Platform> =
+            if all { Vec::new() } else { stream.platforms.iter().map(platform).collect() };
+        let kind = if stream.skip_compatibility_manifest { Kind::Oci } else { Kind::Both };
+        let to = self.streams.take(&ns, &stream.stream).await?;
+        report.event("exporting", &names.join(", ")).await;
+        let listed = names.clone();
+        self.with_store(move |store| {
+            let images = listed
+                .into_iter()
+                .map(|name| {
+                    let target = store.images.get(&ns, &name)?.target;
+                    Ok(ExportImage { names: vec![name], target })
+                })
+                .collect::<Result<Vec<_>, Error>>()?;
+            let mut writer = BufWriter::with_capacity(BUFFER, to.into_writer());
+            archive::export(&store.content.in_namespace(&ns), &images, &platforms, kind, &mut writer)?;
+            writer.flush().map_err(Error::file("send", "the archive"))
+        })
+        .await?;
+        for name in names {
+            report.event("exported", &name).await;
+        }
+        Ok(())
+    }
+}
+
+fn platform(wire: &buildd_api::containerd::containerd::types::Platform) -> Platform {
+    Platform {
+        os: wire.os.clone(),
+        architecture: wire.architecture.clone(),
+        variant: (!wire.variant.is_empty()).then(|| wire.variant.clone()),
+        ..Platform::default()
+    }
+}

@@ -1,0 +1,118 @@
+//! Import: an archive from the client's stream into the store.
+//!
+//! Blobs come first, names last: an archive that breaks off leaves no image, and its blobs go again.
+
+use std::{collections::BTreeMap, io::Read};
+
+use buildd_api::containerd::containerd::types::transfer::{ImageImportStream, ImageReference, ImageStore};
+use buildd_oci::{
+    archive::{self, ImportSink, Imported},
+    digest::Digest,
+};
+use buildd_runtime::{Error, store::Store};
+use tonic::Status;
+
+use super::{
+    super::{Services, convert},
+    Report,
+};
+
+impl Services {
+    /// Imports into what `to` describes, and reports the names.
+    pub(super) async fn import(
+        &self,
+        ns: String,
+        from: ImageImportStream,
+        to: ImageStore,
+        report: &Report,
+    ) -> Result<(), Status> {
+        let stream = self.streams.take(&ns, &from.stream).await?;
+        let labels = convert::labels(to.labels.clone())?;
+        let names = self
+            .with_store(move |store| {
+                let mut sink = Sink { store, ns: &ns, new: Vec::new() };
+                let done = archive::import(stream.into_reader(), &mut sink)
+                    .map_err(Error::from)
+                    .and_then(|images| save(store, &ns, images, &to, &labels));
+                if done.is_err() {
+                    for digest in &sink.new {
+                        store.content.delete(&ns, digest)?;
+                    }
+                }
+                done
+            })
+            .await?;
+        for name in names {
+            report.event("saved", &name).await;
+        }
+        Ok(())
+    }
+}
+
+/// Names every image, and unpacks those that were asked for.
+fn save(
+    store: &Store,
+    ns: &str,
+    images: Vec<Imported>,
+    to: &ImageStore,
+    labels: &BTreeMap<String, String>,
+) -> Result<Vec<String>, Error> {
+    let mut saved = Vec::new();
+    let single = images.len() == 1;
+    for image in images {
+        let mut names = names_of(&image, &to.extra_references);
+        if single && !to.name.is_empty() {
+            names = vec![to.name.clone()];
+        }
+        for name in names {
+            store.images.put(ns, &name, &image.target, labels)?;
+            saved.push(name);
+        }
+    }
+    match saved.is_empty() {
+        false => Ok(saved),
+        true => Err(Error::Invalid {
+            what: "archive",
+            name: "stream".to_owned(),
+            reason: "it names no image; give it a name".to_owned(),
+        }),
+    }
+}
+
+/// Compat: a whole name stands for itself; a bare tag, or nothing, is put after each prefix that the client gave.
+fn names_of(image: &Imported, references: &[ImageReference]) -> Vec<String> {
+    let prefixes = || references.iter().filter(|reference| reference.is_prefix);
+    let mut names: Vec<String> = image.name.iter().cloned().collect();
+    if names.is_empty() {
+        let tagged = image.tag.iter().flat_map(|tag| prefixes().map(move |p| format!("{}:{tag}", p.name)));
+        names.extend(tagged);
+    }
+    let digests = prefixes().filter(|reference| reference.add_digest);
+    let unnamed = names.is_empty();
+    names.extend(
+        digests
+            .filter(|reference| unnamed || !reference.skip_named_digest)
+            .map(|reference| format!("{}@{}", reference.name, image.target.digest)),
+    );
+    names
+}
+
+struct Sink<'a> {
+    store: &'a Store,
+    ns: &'a str,
+    new: Vec<Digest>,
+}
+
+impl ImportSink for Sink<'_> {
+    fn put(&mut self, data: &mut dyn Read) -> Result<(Digest, u64), buildd_oci::Error> {
+        let before = self.store.content.put(self.ns, data, &BTreeMap::new());
+        let (digest, size) = before.map_err(|error| buildd_oci::Error::Store {
+            operation: "store",
+            digest: Digest::of(b""),
+            kind: error.kind(),
+            source: Box::new(error),
+        })?;
+        self.new.push(digest);
+        Ok((digest, size))
+    }
+}
