@@ -13,5 +13,6 @@ pub mod layer;
 pub mod lease;
 pub mod mount;
 pub mod snapshot;
+pub mod store;
 
 pub use error::Error;

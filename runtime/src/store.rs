@@ -1,0 +1,105 @@
+//! Store: everything below one root, opened by one owner.
+//!
+//! The daemon opens it once and hands it to its services and to the worker.
+//!
+//! # On disk
+//! ```text
+//! <root>/lock        flock of the owner          <root>/buildd.db    metadata
+//! <root>/content/    blobs and ingests           <root>/layers/, snapshots/, trash/, tmp/
+//! <root>/cache-mounts/
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{
+    container::Containers,
+    content::Content,
+    db::Db,
+    error::{Error, Result},
+    image::Images,
+    lease::Leases,
+    snapshot::Snapshots,
+};
+
+/// Everything below one root.
+#[derive(Debug)]
+pub struct Store {
+    /// Metadata.
+    pub db: Arc<Db>,
+    /// Blobs.
+    pub content: Arc<Content>,
+    /// Image names.
+    pub images: Images,
+    /// Leases.
+    pub leases: Leases,
+    /// Container records.
+    pub containers: Containers,
+    /// Layers and mounts.
+    pub snapshots: Arc<Snapshots>,
+    root: PathBuf,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or creates the store; a root that another daemon has is refused.
+    pub fn open(root: &Path) -> Result<Arc<Self>> {
+        fs::create_dir_all(root).map_err(Error::file("create folder", root))?;
+        // What images hold (setuid programs among it) must not be reachable for others on this machine.
+        fs::set_permissions(root, Permissions::from_mode(0o711)).map_err(Error::file("set the mode of", root))?;
+        let path = root.join("lock");
+        let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("open", &path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::RootInUse { root: root.to_owned() }),
+            Err(error) => return Err(Error::file("lock", path)(error.into())),
+        }
+        let db = Arc::new(Db::open(&root.join("buildd.db"))?);
+        let mounts = root.join("cache-mounts");
+        fs::create_dir_all(&mounts).map_err(Error::file("create folder", &mounts))?;
+        for private in ["layers", "snapshots", "cache-mounts", "content"] {
+            let path = root.join(private);
+            fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
+            fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(Error::file("set the mode of", &path))?;
+        }
+        Ok(Arc::new(Self {
+            content: Arc::new(Content::open(root.join("content"), db.clone())?),
+            images: Images::new(db.clone()),
+            leases: Leases::new(db.clone()),
+            containers: Containers::new(db.clone()),
+            snapshots: Snapshots::open(root, db.clone())?,
+            db,
+            root: root.to_owned(),
+            _lock: lock,
+        }))
+    }
+
+    /// The folder that holds it all.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Store;
+    use crate::Error;
+
+    #[test]
+    fn a_root_has_one_owner() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = Store::open(dir.path()).expect("a store");
+        let second = Store::open(dir.path()).expect_err("a second owner");
+        assert!(matches!(second, Error::RootInUse { .. }));
+        assert!(second.hint().is_some_and(|hint| hint.contains("--root")));
+        drop(first);
+        Store::open(dir.path()).expect("the root is free again");
+    }
+}
