@@ -2,6 +2,9 @@
 //!
 //! [`solve`] is the road from a client's options to the definitions that the daemon executes.
 
+pub mod expand;
+pub mod lines;
+
 use crate::{Bridge, Error, FrontendRequest, FrontendResult};
 
 /// Builds what `request` asks for.
