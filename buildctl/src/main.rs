@@ -1,2 +1,35 @@
-//! x
-fn main() {}
+//! buildctl: the command line of buildd. Parses flags, connects, shows; it holds no state.
+//!
+//! The road of a command: [`cli`] parses, [`client`] connects (and starts a daemon if none answers), a file of [`commands`] calls the
+//! two public APIs, [`output`] and [`progress`] show, [`error`] turns a failure into words and an exit code.
+
+mod cli;
+mod client;
+mod commands;
+mod error;
+mod excerpt;
+mod mounts;
+mod output;
+mod private_daemon;
+mod progress;
+mod session;
+mod transfer;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return error::report(&anyhow::Error::new(e).context("start the runtime")),
+    };
+    let code = match runtime.block_on(commands::run(cli)) {
+        Ok(code) => code,
+        Err(e) => error::report(&e),
+    };
+    // A thread may still be reading standard input: nobody waits for it.
+    runtime.shutdown_background();
+    code
+}

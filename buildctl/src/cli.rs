@@ -1,0 +1,60 @@
+//! Flags: the global ones, and the list of commands. Each command's own flags are in its file.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Build images from Dockerfiles, move them, and run containers from them.
+#[derive(Debug, Parser)]
+#[command(name = "buildctl", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// Address of the daemon: unix://PATH or tcp://HOST:PORT. Without it a private daemon is started on demand.
+    #[arg(long, global = true, env = "BUILDKIT_HOST", value_name = "ADDRESS", hide_env_values = true)]
+    pub(crate) addr: Option<String>,
+    /// Namespace of images and containers.
+    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
+    pub(crate) namespace: String,
+    /// Show the whole chain of causes of an error, one a line.
+    #[arg(long, global = true)]
+    pub(crate) debug: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile, or whatever an LLB definition on standard input says.
+    #[command(visible_alias = "b")]
+    Build(Box<commands::build::BuildArgs>),
+    /// Run a container from an image.
+    Run(Box<commands::run::RunArgs>),
+    /// List, remove, tag, look into, import, export and mount images.
+    #[command(subcommand)]
+    Image(commands::image::ImageCommand),
+    /// Show what the build cache holds.
+    Du(commands::du::DuArgs),
+    /// Remove what the build cache does not need.
+    Prune(commands::prune::PruneArgs),
+    /// Look into the daemon.
+    #[command(subcommand)]
+    Debug(commands::debug::DebugCommand),
+    /// Show the versions of client and daemon.
+    Version(commands::version::VersionArgs),
+    /// Print a completion script.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Connect standard input and output to the daemon's socket.
+    DialStdio,
+}

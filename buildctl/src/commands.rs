@@ -1,0 +1,48 @@
+//! Commands: one file each; this one dispatches and holds what several share.
+
+pub(crate) mod build;
+pub(crate) mod completion;
+pub(crate) mod debug;
+pub(crate) mod dial_stdio;
+pub(crate) mod du;
+pub(crate) mod image;
+pub(crate) mod prune;
+pub(crate) mod run;
+pub(crate) mod version;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use rand::Rng as _;
+
+use crate::cli::{Cli, Command};
+
+/// Runs the command; the exit code of a success is the child's for `run`.
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
+    let global = cli.global;
+    let done = match cli.command {
+        Command::Build(args) => build::run(&global, *args).await,
+        Command::Run(args) => return run::run(&global, *args).await,
+        Command::Image(command) => image::run(&global, command).await,
+        Command::Du(args) => du::run(&global, args).await,
+        Command::Prune(args) => prune::run(&global, args).await,
+        Command::Debug(command) => debug::run(&global, command).await,
+        Command::Version(args) => version::run(&global, args).await,
+        Command::Completion { shell } => completion::run(shell),
+        Command::DialStdio => dial_stdio::run(&global).await,
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// A new id in the form of BuildKit's: 25 characters of base 36, some 128 random bits.
+pub(crate) fn new_id() -> String {
+    const LENGTH: usize = 25;
+    let mut rng = rand::rng();
+    let digit = |n: u32| char::from_digit(n, 36).expect("below 36");
+    (0..LENGTH).map(|_| digit(rng.random_range(0..36))).collect()
+}
+
+/// A timestamp in whole seconds.
+pub(crate) fn seconds(timestamp: Option<prost_types::Timestamp>) -> i64 {
+    timestamp.map_or(0, |timestamp| timestamp.seconds)
+}

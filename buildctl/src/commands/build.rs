@@ -1,0 +1,195 @@
+//! `build`: parses flags, opens a session, solves, and reports what was made.
+//!
+//! Two ways of speaking meet here. Docker's: a PATH and flags such as `-t`. BuildKit's: `--frontend`, `--local` and `--opt`, or an LLB definition on
+//! standard input. Both become one `Solve` and one session ([`plan`]); [`solve`] carries it out.
+
+mod context;
+mod output;
+mod plan;
+mod solve;
+
+use std::{collections::HashMap, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{cli::Global, client::Client, output as out, progress::Mode};
+
+/// Flags of `build`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildArgs {
+    /// The build context: a folder, a URL, or - for a tar or a Dockerfile on standard input.
+    #[arg(value_name = "PATH|URL|-")]
+    pub(super) path: Option<String>,
+    /// Name of the image: NAME[:TAG]. May be repeated.
+    #[arg(long = "tag", short = 't', value_name = "NAME", help_heading = "Docker's flags")]
+    pub(super) tags: Vec<String>,
+    /// The Dockerfile; PATH/Dockerfile by default, - for standard input.
+    #[arg(long, short = 'f', value_name = "FILE", help_heading = "Docker's flags")]
+    pub(super) file: Option<String>,
+    /// Build up to this stage.
+    #[arg(long, value_name = "STAGE", help_heading = "Docker's flags")]
+    pub(super) target: Option<String>,
+    /// A build argument: KEY=VALUE, or KEY from the environment. May be repeated.
+    #[arg(long, value_name = "KEY[=VALUE]", help_heading = "Docker's flags")]
+    pub(super) build_arg: Vec<String>,
+    /// A label of the image: KEY=VALUE. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Docker's flags")]
+    pub(super) label: Vec<String>,
+    /// Run every step, whatever the cache knows.
+    #[arg(long)]
+    pub(super) no_cache: bool,
+    /// Run every step of these stages.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Docker's flags")]
+    pub(super) no_cache_filter: Vec<String>,
+    /// Ask the registry for base images even if they are here.
+    #[arg(long, help_heading = "Docker's flags")]
+    pub(super) pull: bool,
+    /// Platforms to build for: linux/amd64.
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',', help_heading = "Docker's flags")]
+    pub(super) platform: Vec<String>,
+    /// A further host name: NAME:ADDRESS. May be repeated.
+    #[arg(long, value_name = "NAME:ADDRESS", help_heading = "Docker's flags")]
+    pub(super) add_host: Vec<String>,
+    /// Network of RUN: default, none or host.
+    #[arg(long, value_name = "MODE", value_parser = ["default", "none", "host"], help_heading = "Docker's flags")]
+    pub(super) network: Option<String>,
+    /// Size of /dev/shm in RUN: 64MB.
+    #[arg(long, value_name = "SIZE", help_heading = "Docker's flags")]
+    pub(super) shm_size: Option<String>,
+    /// A limit in RUN: nofile=1024:2048. May be repeated.
+    #[arg(long, value_name = "LIMIT", help_heading = "Docker's flags")]
+    pub(super) ulimit: Vec<String>,
+    /// Write the image's digest to this file.
+    #[arg(long, value_name = "FILE", help_heading = "Docker's flags")]
+    iidfile: Option<PathBuf>,
+    /// Show no progress; print the image's digest.
+    #[arg(long, short = 'q')]
+    quiet: bool,
+    /// What to make of the result: type=image|oci|docker|tar|local,dest=.., a folder, or -. May be repeated.
+    #[arg(long, short = 'o', value_name = "OUTPUT")]
+    pub(super) output: Vec<String>,
+    /// How to show progress: auto, plain, tty, rawjson, quiet.
+    #[arg(long, default_value = "auto", value_name = "MODE", value_parser = Mode::parse)]
+    progress: Mode,
+    /// A secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=NAME. May be repeated.
+    #[arg(long, value_name = "SECRET")]
+    pub(super) secret: Vec<String>,
+    /// Grant an entitlement: network.host, security.insecure. May be repeated.
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(super) allow: Vec<String>,
+    /// Write what the exporters said, as JSON.
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// The frontend: dockerfile.v0.
+    #[arg(long, value_name = "NAME", help_heading = "BuildKit's flags")]
+    pub(super) frontend: Option<String>,
+    /// A folder that the frontend may read: NAME=DIR. May be repeated.
+    #[arg(long, value_name = "NAME=DIR", help_heading = "BuildKit's flags")]
+    pub(super) local: Vec<String>,
+    /// An option of the frontend: KEY=VALUE. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "BuildKit's flags")]
+    pub(super) opt: Vec<String>,
+    #[command(flatten)]
+    later: Later,
+}
+
+/// Flags that other clients know and that we refuse by name, so that nobody believes they did something.
+#[derive(Debug, clap::Args)]
+struct Later {
+    #[arg(long, hide = true, num_args = 0..=1)]
+    ssh: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    import_cache: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    export_cache: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    cache_from: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    cache_to: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    build_context: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    oci_layout: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    attest: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    sbom: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    provenance: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    source_policy_file: Option<Vec<String>>,
+    #[arg(long, hide = true, num_args = 0..=1)]
+    cgroup_parent: Option<Vec<String>>,
+    #[arg(long, hide = true)]
+    push: bool,
+    #[arg(long, hide = true)]
+    squash: bool,
+}
+
+impl Later {
+    fn refuse(&self) -> Result<()> {
+        let flags = [
+            ("--ssh", self.ssh.is_some()),
+            ("--import-cache", self.import_cache.is_some()),
+            ("--export-cache", self.export_cache.is_some()),
+            ("--cache-from", self.cache_from.is_some()),
+            ("--cache-to", self.cache_to.is_some()),
+            ("--build-context", self.build_context.is_some()),
+            ("--oci-layout", self.oci_layout.is_some()),
+            ("--attest", self.attest.is_some()),
+            ("--sbom", self.sbom.is_some()),
+            ("--provenance", self.provenance.is_some()),
+            ("--source-policy-file", self.source_policy_file.is_some()),
+            ("--cgroup-parent", self.cgroup_parent.is_some()),
+            ("--push", self.push),
+            ("--squash", self.squash),
+        ];
+        match flags.iter().find(|(_, given)| *given) {
+            Some((name, _)) => bail!("{name} is not supported yet"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Builds.
+pub(crate) async fn run(global: &Global, args: BuildArgs) -> Result<()> {
+    args.later.refuse()?;
+    let plan = plan::plan(&args).await?;
+    let client = Client::connect(global).await?;
+    let mode = if args.quiet { Mode::Quiet } else { args.progress };
+    let made_nothing = plan.request.exporters.is_empty();
+    let response = solve::solve(&client, plan, mode).await?;
+    let digest = response.get("containerimage.digest");
+    if let Some(path) = &args.iidfile {
+        let digest = digest.context("--iidfile: this output has no image")?;
+        std::fs::write(path, digest).with_context(|| format!("write {}", path.display()))?;
+    }
+    if let Some(path) = &args.metadata_file {
+        let text = metadata(&response)?;
+        std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    match digest {
+        Some(digest) if args.quiet => out::line(digest)?,
+        _ if made_nothing && !args.quiet => {
+            out::note(
+                "note: the result stays in the build cache only; name an image with -t or an output with -o",
+            );
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The exporters' answers as one JSON object; values that are base64 of JSON are shown as JSON, as BuildKit does.
+fn metadata(response: &HashMap<String, String>) -> Result<String> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let mut map = serde_json::Map::new();
+    for (key, text) in response {
+        let decoded = STANDARD.decode(text).ok();
+        let object = decoded.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+        let value = object.filter(|value| value.is_object() || value.is_array());
+        let value = value.unwrap_or_else(|| serde_json::Value::String(text.clone()));
+        map.insert(key.clone(), value);
+    }
+    Ok(serde_json::to_string_pretty(&map)? + "\n")
+}

@@ -1,0 +1,72 @@
+//! Solve: carries a plan out: session, status and solve at once, then waits until the display has shown all.
+
+use std::{collections::HashMap, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow};
+use buildd_api::buildkit::moby::buildkit::v1::{
+    StatusRequest, StatusResponse, control_client::ControlClient,
+};
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+
+use super::plan::Plan;
+use crate::{
+    client::Client,
+    commands::new_id,
+    error::Coded,
+    progress::{Mode, Outcome, display},
+    session::Session,
+};
+
+/// How long the daemon may take to end the status stream after the build's end.
+const STATUS_GRACE: Duration = Duration::from_secs(5);
+/// Status messages that wait for the terminal; when full, the daemon waits.
+const QUEUE: usize = 256;
+/// Exit code after Ctrl-C, as shells expect it.
+const INTERRUPTED: u8 = 130;
+
+/// Builds; what the exporters said.
+pub(super) async fn solve(client: &Client, plan: Plan, mode: Mode) -> Result<HashMap<String, String>> {
+    let Plan { mut request, session, temporary } = plan;
+    let session = Session::open(client.control(), session).await?;
+    let id = new_id();
+    request.r#ref.clone_from(&id);
+    session.id().clone_into(&mut request.session);
+    let (updates, shown) = mpsc::channel(QUEUE);
+    let display = tokio::spawn(display(mode, shown));
+    let status = tokio::spawn(follow(client.control(), id, updates));
+    let mut control = client.control();
+    let solved = tokio::select! {
+        solved = control.solve(request) => solved.map_err(anyhow::Error::new),
+        signal = tokio::signal::ctrl_c() => {
+            signal.context("wait for Ctrl-C")?;
+            // Dropping the call cancels the build.
+            Err(Coded { code: INTERRUPTED, error: anyhow!("canceled") }.into())
+        }
+    };
+    let abort = status.abort_handle();
+    if tokio::time::timeout(STATUS_GRACE, status).await.is_err() {
+        abort.abort();
+    }
+    let display = display.await.context("show progress")?;
+    display.finish(if solved.is_ok() { Outcome::Done } else { Outcome::Failed });
+    drop(session);
+    drop(temporary);
+    let response = solved.map_err(|e| if e.is::<Coded>() { e } else { e.context("failed to build") })?;
+    Ok(response.into_inner().exporter_response)
+}
+
+/// Hands every status message to the display until the daemon ends the stream.
+async fn follow(mut control: ControlClient<Channel>, id: String, updates: mpsc::Sender<StatusResponse>) {
+    let stream = control.status(StatusRequest { r#ref: id }).await;
+    let mut stream = match stream {
+        Ok(stream) => stream.into_inner(),
+        // A build that fails before it starts has no status; its own error says why.
+        Err(e) => return tracing::debug!(error = %e, "no status"),
+    };
+    while let Ok(Some(update)) = stream.message().await {
+        if updates.send(update).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Excerpt: the lines of a Dockerfile around an error, with `>>>` before those that are at fault.
+//!
+//! The daemon sends the text and the ranges as a typed detail; the form is BuildKit's, which people and scripts know.
+
+use std::fmt::Write as _;
+
+use buildd_api::error_detail::Source;
+
+/// Lines shown before and after those at fault.
+const CONTEXT: usize = 2;
+/// Lines of one excerpt: a heredoc may be long.
+const MAX_LINES: usize = 60;
+
+/// The excerpt; empty if the ranges lie outside the text.
+pub(crate) fn render(source: &Source) -> String {
+    let text = String::from_utf8_lossy(&source.info.data);
+    let lines: Vec<&str> = text.lines().collect();
+    let marked = |number: usize| {
+        source.ranges.iter().any(|range| {
+            let (start, end) = (range.start.line, range.end.line.max(range.start.line));
+            i32::try_from(number).is_ok_and(|n| start <= n && n <= end)
+        })
+    };
+    let Some(first) = (1..=lines.len()).find(|number| marked(*number)) else { return String::new() };
+    let last = (first..=lines.len()).take_while(|number| marked(*number)).last().unwrap_or(first);
+    let from = first.saturating_sub(CONTEXT).max(1);
+    let to = (last + CONTEXT).min(lines.len()).min(from + MAX_LINES);
+    let rule = "-".repeat(20);
+    let mut out = String::new();
+    let _ = writeln!(out, "{}:{first}\n{rule}", source.info.filename);
+    for number in from..=to {
+        let mark = if marked(number) { ">>>" } else { "   " };
+        let _ = writeln!(out, "{number:4} | {mark} {}", printable(lines[number - 1]));
+    }
+    let _ = writeln!(out, "{rule}");
+    out
+}
+
+/// The line without what could steer a terminal.
+fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Transfer: images in and out of the daemon over containerd's Transfer and Streaming services.
+//!
+//! A stream is opened first and named by an id; the transfer then refers to it. Bytes flow only as far as the receiver's window allows.
+//!
+//! # Sources
+//!
+//! containerd `core/transfer/streaming`, `core/streaming/proxy`.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, bail};
+use buildd_api::containerd::containerd::{
+    services::{
+        leases::v1::{CreateRequest, DeleteRequest},
+        streaming::v1::StreamInit,
+        transfer::v1::{TransferOptions, TransferRequest},
+    },
+    types::transfer::{Data, Progress, WindowUpdate},
+};
+use prost::Name;
+use prost_types::Any;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::mpsc,
+};
+use tonic::Streaming;
+
+use crate::client::Client;
+
+/// Bytes of one message.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Bytes that a sender may be ahead of us.
+const WINDOW_BYTES: i32 = 1 << 20;
+/// Messages of ours waiting for the wire.
+const QUEUE: usize = 32;
+
+/// A message in the envelope of containerd's typeurl: the full name, without a host.
+pub(crate) fn any<M: Name>(message: &M) -> Any {
+    Any { type_url: M::full_name(), value: message.encode_to_vec() }
+}
+
+/// Opens an envelope, if it holds this message.
+fn from_any<M: Name + Default>(any: &Any) -> Result<Option<M>> {
+    if any.type_url.trim_start_matches('/').rsplit('/').next() != Some(M::full_name().as_str()) {
+        return Ok(None);
+    }
+    M::decode(any.value.as_slice()).map(Some).with_context(|| format!("decode {}", M::full_name()))
+}
+
+/// One open stream.
+pub(crate) struct Stream {
+    id: String,
+    outgoing: mpsc::Sender<Any>,
+    incoming: Streaming<Any>,
+}
+
+impl Stream {
+    /// Opens a stream and waits until the daemon knows its id.
+    pub(crate) async fn open(client: &Client, purpose: &str) -> Result<Self> {
+        let id = format!("{purpose}-{}", crate::commands::new_id());
+        let (outgoing, messages) = mpsc::channel(QUEUE);
+        let init = any(&StreamInit { id: id.clone() });
+        outgoing.send(init).await.context("open a stream")?;
+        let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+        let mut incoming = client.streaming().stream(messages).await.context("open a stream")?.into_inner();
+        incoming.message().await.context("open a stream")?.context("the daemon closed a new stream")?;
+        Ok(Self { id, outgoing, incoming })
+    }
+
+    /// The id that a transfer names.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Sends everything the reader has, as the daemon's window allows, then closes.
+    pub(crate) async fn send_all(mut self, mut reader: impl AsyncRead + Unpin) -> Result<()> {
+        let mut window: i64 = 0;
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            while window <= 0 {
+                // The end of the stream is the daemon's word that it wants no more.
+                let Some(message) = self.incoming.message().await? else { return Ok(()) };
+                if let Some(update) = from_any::<WindowUpdate>(&message)? {
+                    window += i64::from(update.update);
+                }
+            }
+            let most = usize::try_from(window).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+            let read = reader.read(&mut piece[..most]).await.context("read the archive")?;
+            if read == 0 {
+                return Ok(());
+            }
+            window -= i64::try_from(read).unwrap_or(i64::MAX);
+            if self.outgoing.send(any(&Data { data: piece[..read].to_vec() })).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes everything the daemon sends.
+    pub(crate) async fn receive_all(mut self, mut writer: impl AsyncWrite + Unpin) -> Result<()> {
+        let mut granted: i32 = 0;
+        loop {
+            if granted < WINDOW_BYTES / 2 {
+                let update = WindowUpdate { update: WINDOW_BYTES - granted };
+                // The daemon may be done already; what it sent is still to be read.
+                let _ = self.outgoing.send(any(&update)).await;
+                granted = WINDOW_BYTES;
+            }
+            let Some(message) = self.incoming.message().await? else { break };
+            let Some(data) = from_any::<Data>(&message)? else { continue };
+            granted -= i32::try_from(data.data.len()).unwrap_or(granted);
+            writer.write_all(&data.data).await.context("write the archive")?;
+        }
+        writer.flush().await.context("write the archive")
+    }
+
+    /// Gives every progress message to `show` until the stream ends.
+    pub(crate) async fn progress(mut self, mut show: impl FnMut(Progress)) -> Result<()> {
+        while let Some(message) = self.incoming.message().await? {
+            if let Some(progress) = from_any::<Progress>(&message)? {
+                show(progress);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Starts a transfer and waits for its end.
+pub(crate) async fn transfer(client: &Client, source: Any, destination: Any, progress: &str) -> Result<()> {
+    let request = TransferRequest {
+        source: Some(source),
+        destination: Some(destination),
+        options: Some(TransferOptions { progress_stream: progress.to_owned() }),
+    };
+    client.transfer().transfer(request).await?;
+    Ok(())
+}
+
+/// A lease that keeps what a command is making, for a day at most if the command dies.
+pub(crate) async fn lease(client: &Client) -> Result<String> {
+    const SECONDS: i64 = 24 * 3600;
+    let id = format!("buildctl-{}", crate::commands::new_id());
+    let expire = rfc3339(crate::output::now() + SECONDS);
+    let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expire)]);
+    let created =
+        client.leases().create(CreateRequest { id: id.clone(), labels }).await.context("create a lease")?;
+    match created.into_inner().lease {
+        Some(lease) => Ok(lease.id),
+        None => bail!("the daemon created no lease"),
+    }
+}
+
+/// Ends a lease; a failure costs nothing but a day's wait for the space.
+pub(crate) async fn release(client: &Client, id: &str) {
+    let request = DeleteRequest { id: id.to_owned(), sync: false };
+    if let Err(e) = client.leases().delete(request).await {
+        tracing::debug!(error = %e, "delete lease {id}");
+    }
+}
+
+/// Seconds since the epoch as RFC 3339 in UTC.
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Civil date from days, in eras of 400 years that start on the first of March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests;
