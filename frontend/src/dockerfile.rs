@@ -3,6 +3,7 @@
 //! [`solve`] is the road from a client's options to the definitions that the daemon executes.
 
 pub mod expand;
+pub mod instruction;
 pub mod lines;
 
 use crate::{Bridge, Error, FrontendRequest, FrontendResult};

@@ -123,7 +123,7 @@ struct Reader<'a> {
     escape: char,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn statement(&mut self) -> Result<Option<Statement>, Fault> {
         let (mut text, mut complete) = (String::new(), true);
         while complete && text.is_empty() {
@@ -159,7 +159,7 @@ impl Reader<'_> {
         Ok(Some(Statement { original, keyword, rest, heredocs, lines }))
     }
 
-    fn line(&mut self) -> Option<&'_ str> {
+    fn line(&mut self) -> Option<&'a str> {
         let line = self.lines.get(self.next)?;
         self.next += 1;
         Some(line.trim_end_matches('\n').trim_end_matches('\r'))
