@@ -45,7 +45,12 @@ pub trait Op: Send + Sync + fmt::Debug {
     /// Key material; a source pins itself here (tag to digest, context to synced tree).
     async fn cache_map(&self, cx: &OpContext) -> Result<CacheMap, OpError>;
     /// Digest of what input number `input` selects of `result`.
-    async fn content_digest(&self, cx: &OpContext, input: usize, result: &OpResult) -> Result<Digest, OpError>;
+    async fn content_digest(
+        &self,
+        cx: &OpContext,
+        input: usize,
+        result: &OpResult,
+    ) -> Result<Digest, OpError>;
     /// Does the work; one result for each output. Dropping the future cancels it.
     async fn exec(&self, cx: &OpContext, inputs: &[OpResult]) -> Result<Vec<OpResult>, OpError>;
     /// Whether it needs a place among the steps that run at once.

@@ -1,0 +1,453 @@
+//! Scheduler: builds what is asked for, once, and only what nothing answers.
+//!
+//! A `Job` is one client's build. Within it every vertex has one key and one result; across jobs, equal executions are
+//! one flight. The algorithm is that of design cache-model.md: keys from the leaves up, contents from the memo, inputs
+//! made only when needed, and the key computed again from the inputs as they are before anything runs under it.
+//!
+//! # Concurrency
+//! A job's work is one tree of futures: dropping it leaves every flight that nobody else holds, and a flight that
+//! nobody holds is cancelled. A flight saves its results before it answers.
+//!
+//! # Errors
+//! `SolveError` names the vertex. A load that fails is not one: the result is forgotten and the step runs.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use buildd_api::buildkit::pb;
+use buildd_oci::digest::Digest;
+use futures::future::{BoxFuture, FutureExt, try_join_all};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
+
+use crate::{
+    cache::CacheStore,
+    cache_key,
+    graph::{Edge, Graph, GraphError, Vertex},
+    op::{CacheMap, Freshness, InputKey, Op, OpContext, OpError, OpResolver, SessionGroup},
+    progress::{Event, QUEUE, VertexEvent, VertexProgress},
+    result::{OpResult, ResultId},
+};
+
+mod flight;
+
+use flight::Flights;
+
+/// How often a key may change while its inputs are made before the build gives up: more than once means that an op's
+/// content changes each time it is read.
+const MAX_ROUNDS: usize = 8;
+
+/// A build that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SolveError {
+    /// The definition is wrong.
+    #[error("load the definition")]
+    Definition(#[source] Arc<GraphError>),
+    /// A vertex failed.
+    #[error("{name}")]
+    Vertex {
+        /// Which.
+        vertex: Digest,
+        /// Its name for people.
+        name: String,
+        /// What went wrong.
+        #[source]
+        error: OpError,
+    },
+    /// A vertex has no such output.
+    #[error("{name} has no output {output}")]
+    Output {
+        /// Its name for people.
+        name: String,
+        /// What was asked for.
+        output: u32,
+    },
+}
+
+/// How to solve.
+#[derive(Debug)]
+pub struct SolverOptions {
+    /// What was built before.
+    pub store: Arc<dyn CacheStore>,
+    /// The work behind vertices.
+    pub resolver: Arc<dyn OpResolver>,
+    /// How many steps may run at once.
+    pub max_parallelism: usize,
+}
+
+/// Builds for any number of jobs.
+#[derive(Debug)]
+pub struct Solver {
+    store: Arc<dyn CacheStore>,
+    resolver: Arc<dyn OpResolver>,
+    places: Arc<Semaphore>,
+    flights: Flights,
+}
+
+impl Solver {
+    /// A solver without jobs.
+    pub fn new(options: SolverOptions) -> Arc<Self> {
+        Arc::new(Self {
+            store: options.store,
+            resolver: options.resolver,
+            places: Arc::new(Semaphore::new(options.max_parallelism.max(1))),
+            flights: Flights::default(),
+        })
+    }
+
+    /// Begins a build for a client. The receiver must be drained while the job builds.
+    pub fn job(self: &Arc<Self>, session: &str) -> (Arc<Job>, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(QUEUE);
+        let job = Job {
+            solver: self.clone(),
+            sessions: SessionGroup::new(session),
+            events,
+            state: Mutex::default(),
+        };
+        (Arc::new(job), receiver)
+    }
+}
+
+/// A result that a job holds on to.
+#[derive(Clone, Debug)]
+struct Pinned {
+    id: ResultId,
+    result: OpResult,
+}
+
+type Cell<T> = Arc<OnceCell<T>>;
+
+#[derive(Debug, Default)]
+struct State {
+    vertices: HashMap<Digest, Arc<Vertex>>,
+    ops: HashMap<Digest, Arc<dyn Op>>,
+    maps: HashMap<Digest, Cell<Arc<CacheMap>>>,
+    pins: HashMap<Edge, Cell<Pinned>>,
+    runs: HashMap<Digest, Cell<Arc<Vec<Pinned>>>>,
+    shown: HashSet<Digest>,
+}
+
+/// One client's build: every vertex has one result for the whole of it.
+#[derive(Debug)]
+pub struct Job {
+    solver: Arc<Solver>,
+    sessions: Arc<SessionGroup>,
+    events: mpsc::Sender<Event>,
+    state: Mutex<State>,
+}
+
+impl Job {
+    /// Builds a definition; None if it asks for nothing. May be called again and again: what the job built, it keeps.
+    pub async fn build(&self, definition: &pb::Definition) -> Result<Option<OpResult>, SolveError> {
+        let graph = Graph::load(definition).map_err(|error| SolveError::Definition(Arc::new(error)))?;
+        let Some(graph) = graph else { return Ok(None) };
+        for (digest, vertex) in graph.vertices {
+            let mut state = self.state();
+            match state.vertices.entry(digest) {
+                std::collections::hash_map::Entry::Vacant(slot) => {
+                    slot.insert(vertex);
+                }
+                // Metadata is not in the digest: a definition that forces a vertex forces it for the rest of the job.
+                std::collections::hash_map::Entry::Occupied(mut slot) if vertex.metadata.ignore_cache => {
+                    slot.insert(vertex);
+                }
+                std::collections::hash_map::Entry::Occupied(_) => {}
+            }
+        }
+        Ok(Some(self.materialise(graph.target).await?.result))
+    }
+
+    /// A progress channel for work of the job's owner that should show as a vertex.
+    pub fn progress(&self, vertex: Digest) -> VertexProgress {
+        VertexProgress::new(vertex, self.events.clone())
+    }
+
+    /// Tells the client something.
+    pub async fn send(&self, event: Event) {
+        let _ = self.events.send(event).await;
+    }
+
+    /// The client's sessions.
+    pub fn sessions(&self) -> &Arc<SessionGroup> {
+        &self.sessions
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn vertex(&self, digest: &Digest) -> Arc<Vertex> {
+        self.state().vertices.get(digest).cloned().expect("Graph::load checked every edge")
+    }
+
+    /// `ignore_cache`, or an input by definition that is forced. Needs the cache maps, so it asks for them.
+    fn forced<'a>(&'a self, vertex: &'a Vertex) -> BoxFuture<'a, Result<bool, SolveError>> {
+        async move {
+            if vertex.metadata.ignore_cache {
+                return Ok(true);
+            }
+            let map = self.cache_map(vertex).await?;
+            for (input, edge) in map.inputs.iter().zip(&vertex.inputs) {
+                if *input == InputKey::Definition && self.forced(&self.vertex(&edge.vertex)).await? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        .boxed()
+    }
+
+    fn op(&self, vertex: &Vertex) -> Result<Arc<dyn Op>, SolveError> {
+        if let Some(op) = self.state().ops.get(&vertex.digest) {
+            return Ok(op.clone());
+        }
+        let op = self.solver.resolver.resolve(vertex).map_err(|error| self.failed(vertex, error))?;
+        self.state().ops.insert(vertex.digest, op.clone());
+        Ok(op)
+    }
+
+    fn failed(&self, vertex: &Vertex, error: OpError) -> SolveError {
+        SolveError::Vertex { vertex: vertex.digest, name: vertex.name(), error }
+    }
+
+    fn context(&self, vertex: &Vertex, freshness: Freshness) -> OpContext {
+        OpContext {
+            sessions: self.sessions.clone(),
+            progress: self.progress(vertex.digest),
+            vertex: vertex.digest,
+            freshness,
+        }
+    }
+
+    async fn cache_map(&self, vertex: &Vertex) -> Result<Arc<CacheMap>, SolveError> {
+        let cell = self.state().maps.entry(vertex.digest).or_default().clone();
+        let compute = || async {
+            let op = self.op(vertex)?;
+            let cx = self.context(vertex, Freshness::Any);
+            if !vertex.inputs.is_empty() {
+                return Ok(Arc::new(op.cache_map(&cx).await.map_err(|error| self.failed(vertex, error))?));
+            }
+            // A source does its work here: it is shown.
+            let started = self.begin(vertex).await;
+            let outcome = op.cache_map(&cx).await;
+            self.end(vertex, started, outcome.as_ref().err()).await;
+            outcome.map(Arc::new).map_err(|error| self.failed(vertex, error))
+        };
+        cell.get_or_try_init(compute).await.cloned()
+    }
+
+    /// `exec(v)` from what is known; inputs are made only where their content is not.
+    fn exec_key<'a>(&'a self, vertex: &'a Vertex) -> BoxFuture<'a, Result<Digest, SolveError>> {
+        async move {
+            let map = self.cache_map(vertex).await?;
+            if vertex.inputs.is_empty() {
+                return self.source_key(vertex, &map).await;
+            }
+            let inputs =
+                map.inputs.iter().zip(&vertex.inputs).enumerate().map(|(number, (input, edge))| async move {
+                    match input {
+                        InputKey::Definition => self.key(*edge).await,
+                        InputKey::Content { selector } => {
+                            let digest = self.content(vertex, number, *edge, selector).await?;
+                            Ok::<_, SolveError>(cache_key::content(&digest))
+                        }
+                    }
+                });
+            let inputs = try_join_all(inputs).await?;
+            Ok(cache_key::exec(&map.digest, &inputs))
+        }
+        .boxed()
+    }
+
+    /// A source's key: the canonical one of the first alias that has one.
+    async fn source_key(&self, vertex: &Vertex, map: &CacheMap) -> Result<Digest, SolveError> {
+        let fail = |error| self.failed(vertex, error);
+        let own = cache_key::source(&map.digest, 0);
+        let mut names = vec![own];
+        names.extend(map.aliases.iter().map(|alias| cache_key::source(alias, 0)));
+        for name in &names {
+            if let Some(canonical) = self.solver.store.canonical(name).await.map_err(fail)? {
+                return Ok(canonical);
+            }
+        }
+        for alias in &names[1..] {
+            self.solver.store.set_alias(alias, &own).await.map_err(fail)?;
+        }
+        Ok(own)
+    }
+
+    async fn key(&self, edge: Edge) -> Result<Digest, SolveError> {
+        let exec = self.exec_key(&self.vertex(&edge.vertex)).await?;
+        Ok(cache_key::output(&exec, edge.output))
+    }
+
+    /// Digest of what `vertex` reads of an input: of the pinned result, else of any result that has a memo.
+    async fn content(
+        &self,
+        vertex: &Vertex,
+        number: usize,
+        edge: Edge,
+        selector: &str,
+    ) -> Result<Digest, SolveError> {
+        let fail = |error| self.failed(vertex, error);
+        let store = &self.solver.store;
+        let pinned = self.state().pins.get(&edge).and_then(|cell| cell.get().cloned());
+        let input = self.vertex(&edge.vertex);
+        if pinned.is_none() && !self.forced(&input).await? {
+            let newest = store.results(&self.key(edge).await?).await.map_err(fail)?;
+            if let Some(newest) = newest.first()
+                && let Some(digest) = store.content(*newest, selector).await.map_err(fail)?
+            {
+                return Ok(digest);
+            }
+        }
+        let pinned = match pinned {
+            Some(pinned) => pinned,
+            None => self.materialise(edge).await?,
+        };
+        if let Some(digest) = store.content(pinned.id, selector).await.map_err(fail)? {
+            return Ok(digest);
+        }
+        let cx = self.context(vertex, Freshness::Any);
+        let digest = self.op(vertex)?.content_digest(&cx, number, &pinned.result).await;
+        if let Err(error) = &digest {
+            // The step never began: its failure is shown as its own all the same.
+            let started = self.begin(vertex).await;
+            self.end(vertex, started, Some(error)).await;
+        }
+        let digest = digest.map_err(fail)?;
+        store.set_content(pinned.id, selector, &digest).await.map_err(fail)?;
+        Ok(digest)
+    }
+
+    /// The result of an output, from the cache or made now; the job keeps it.
+    fn materialise(&self, edge: Edge) -> BoxFuture<'_, Result<Pinned, SolveError>> {
+        async move {
+            let cell = self.state().pins.entry(edge).or_default().clone();
+            cell.get_or_try_init(|| self.obtain(edge)).await.cloned()
+        }
+        .boxed()
+    }
+
+    async fn obtain(&self, edge: Edge) -> Result<Pinned, SolveError> {
+        let vertex = self.vertex(&edge.vertex);
+        let forced = self.forced(&vertex).await?;
+        let mut before = None;
+        for _ in 0..MAX_ROUNDS {
+            let exec = self.exec_key(&vertex).await?;
+            if !forced && let Some(pinned) = self.load(&vertex, cache_key::output(&exec, edge.output)).await?
+            {
+                self.show_cached(&vertex).await;
+                return Ok(pinned);
+            }
+            if before == Some(exec) || vertex.inputs.is_empty() {
+                return self.run(&vertex, edge, exec, forced).await;
+            }
+            before = Some(exec);
+            try_join_all(vertex.inputs.iter().map(|input| self.materialise(*input))).await?;
+        }
+        let exec = self.exec_key(&vertex).await?;
+        self.run(&vertex, edge, exec, forced).await
+    }
+
+    /// The newest result of a key that can be loaded.
+    async fn load(&self, vertex: &Vertex, key: Digest) -> Result<Option<Pinned>, SolveError> {
+        let fail = |error| self.failed(vertex, error);
+        let store = &self.solver.store;
+        for id in store.results(&key).await.map_err(fail)? {
+            match store.load(id).await {
+                Ok(Some(result)) => return Ok(Some(Pinned { id, result })),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%key, %error, "load a cached result");
+                    store.forget(id).await.map_err(fail)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn run(
+        &self,
+        vertex: &Vertex,
+        edge: Edge,
+        exec: Digest,
+        forced: bool,
+    ) -> Result<Pinned, SolveError> {
+        let cell = self.state().runs.entry(vertex.digest).or_default().clone();
+        let freshness = if forced { Freshness::Forced } else { Freshness::Any };
+        let fly = || async {
+            let inputs = try_join_all(vertex.inputs.iter().map(|input| self.materialise(*input))).await?;
+            let inputs = inputs.into_iter().map(|pinned| pinned.result).collect();
+            let started = self.begin(vertex).await;
+            let order = flight::Order {
+                op: self.op(vertex)?,
+                cx: self.context(vertex, freshness),
+                inputs,
+                exec,
+                description: vertex.name(),
+            };
+            let outcome = self.solver.fly(order, &self.events).await;
+            self.end(vertex, started, outcome.as_ref().err()).await;
+            let made = outcome.map_err(|error| self.failed(vertex, error))?;
+            Ok(Arc::new(
+                made.iter()
+                    .map(|(id, result)| Pinned { id: *id, result: result.clone() })
+                    .collect::<Vec<_>>(),
+            ))
+        };
+        let outputs = cell.get_or_try_init(fly).await?;
+        let index = usize::try_from(edge.output).unwrap_or(usize::MAX);
+        outputs
+            .get(index)
+            .cloned()
+            .ok_or_else(|| SolveError::Output { name: vertex.name(), output: edge.output })
+    }
+
+    fn event(&self, vertex: &Vertex) -> VertexEvent {
+        VertexEvent {
+            digest: Some(vertex.digest),
+            inputs: vertex.inputs.iter().map(|edge| edge.vertex).collect(),
+            name: vertex.name(),
+            ..VertexEvent::default()
+        }
+    }
+
+    async fn begin(&self, vertex: &Vertex) -> SystemTime {
+        let started = SystemTime::now();
+        self.state().shown.insert(vertex.digest);
+        self.send(Event::Vertex(VertexEvent { started: Some(started), ..self.event(vertex) })).await;
+        started
+    }
+
+    async fn end(&self, vertex: &Vertex, started: SystemTime, error: Option<&OpError>) {
+        let event = VertexEvent {
+            started: Some(started),
+            completed: Some(SystemTime::now()),
+            error: error.map(ToString::to_string).unwrap_or_default(),
+            ..self.event(vertex)
+        };
+        self.send(Event::Vertex(event)).await;
+    }
+
+    /// Shows a vertex, and what it stands on, as answered from the cache.
+    fn show_cached<'a>(&'a self, vertex: &'a Vertex) -> BoxFuture<'a, ()> {
+        async move {
+            if !self.state().shown.insert(vertex.digest) {
+                return;
+            }
+            for input in &vertex.inputs {
+                self.show_cached(&self.vertex(&input.vertex)).await;
+            }
+            let now = Some(SystemTime::now());
+            let event = VertexEvent { cached: true, started: now, completed: now, ..self.event(vertex) };
+            self.send(Event::Vertex(event)).await;
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests;
