@@ -1,0 +1,183 @@
+//! Worker: the parts joined: it finds the work behind vertices, resolves images and exports what was built.
+//!
+//! The daemon owns one and gives it to the solver as `OpResolver`.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use buildd_api::buildkit::pb;
+use buildd_fs::path::{open_in_root, open_root};
+use buildd_oci::{ErrorKind, blob::read_document, descriptor::Descriptor, digest::Digest, manifest::{Index, Manifest}, media_type, platform::Platform};
+use buildd_solver::{
+    graph::Vertex,
+    op::{Op, OpError, OpResolver},
+    result::OpResult,
+};
+use rustix::fs::{Mode, OFlags};
+
+use crate::{
+    error::{Error, Result},
+    ops,
+    session::Sessions,
+    snapshot_ref::SnapshotRef,
+    source,
+    step::Executor,
+    store::Store,
+};
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerOptions {
+    /// Everything on disk.
+    pub store: Arc<Store>,
+    /// Runs steps.
+    pub executor: Arc<Executor>,
+    /// The clients.
+    pub sessions: Arc<dyn Sessions>,
+    /// Where images are looked for and exported to.
+    pub namespace: String,
+}
+
+/// The worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Everything on disk.
+    pub store: Arc<Store>,
+    /// Runs steps.
+    pub executor: Arc<Executor>,
+    /// The clients.
+    pub sessions: Arc<dyn Sessions>,
+    /// Where images are looked for and exported to.
+    pub namespace: String,
+    /// One lock for each cache mount in use.
+    pub(crate) cache_locks: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Itself, for the ops it makes.
+    me: std::sync::Weak<Worker>,
+}
+
+/// An image found in the store.
+#[derive(Clone, Debug)]
+pub struct FoundImage {
+    /// Its canonical name.
+    pub name: String,
+    /// What the name points at: index or manifest.
+    pub target: Digest,
+    /// The manifest for the platform.
+    pub manifest: Manifest,
+    /// The manifest's digest.
+    pub manifest_digest: Digest,
+    /// The bytes of its config.
+    pub config: Vec<u8>,
+}
+
+impl Worker {
+    /// Joins the parts.
+    pub fn new(options: WorkerOptions) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            store: options.store,
+            executor: options.executor,
+            sessions: options.sessions,
+            namespace: options.namespace,
+            cache_locks: Mutex::default(),
+            me: me.clone(),
+        })
+    }
+
+    /// Finds an image by its canonical name in our own store.
+    pub fn find_image(&self, name: &str, platform: &Platform) -> Result<FoundImage> {
+        let bare = name.split_once('@').map_or(name, |(bare, _)| bare);
+        let image = self.store.images.get(&self.namespace, name).or_else(|_| self.store.images.get(&self.namespace, bare))?;
+        let content = self.store.content.in_namespace(&self.namespace);
+        let mut descriptor: Descriptor = image.target.clone();
+        // An index may point at another one; more levels are nobody's intention.
+        for _ in 0..4 {
+            let bytes = read_document(&content, &descriptor)?;
+            if !media_type::is_index(&descriptor.media_type) {
+                let manifest = Manifest::parse(&bytes)?;
+                let config = read_document(&content, &manifest.config)?;
+                return Ok(FoundImage {
+                    name: image.name,
+                    target: image.target.digest,
+                    manifest,
+                    manifest_digest: descriptor.digest,
+                    config,
+                });
+            }
+            let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| platform.matches(p));
+            descriptor = Index::parse(&bytes)?.manifests.iter().find(fits).cloned().ok_or_else(|| Error::NotFound {
+                what: "image",
+                name: format!("{name} for platform {platform}"),
+            })?;
+        }
+        Err(Error::Invalid { what: "image", name: name.to_owned(), reason: "indexes nested too deeply".to_owned() })
+    }
+
+    /// Reads a file of a result, at most `limit` bytes; only regular files are read.
+    pub fn read_file(&self, result: Option<&OpResult>, path: &str, limit: usize) -> Result<Vec<u8>> {
+        let snapshot = result.map(SnapshotRef::of).transpose()?.and_then(|r| r.id());
+        let view = self.store.snapshots.view(snapshot)?;
+        let fail = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::NotFound { what: "file", name: path.to_owned() },
+            _ => Error::File { operation: "read", path: path.into(), source },
+        };
+        let root = open_root(&view.path()).map_err(fail)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let file = File::from(
+            open_in_root(std::os::fd::AsFd::as_fd(&root), Path::new(path), flags, Mode::empty()).map_err(fail)?,
+        );
+        let meta = file.metadata().map_err(fail)?;
+        let refuse = |reason: String| Error::Invalid { what: "file", name: path.to_owned(), reason };
+        if !meta.is_file() {
+            return Err(refuse("it is not a regular file".to_owned()));
+        }
+        let mut bytes = Vec::new();
+        file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
+        if bytes.len() > limit {
+            return Err(refuse(format!("it is larger than {limit} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// The lock of a cache mount.
+    pub(crate) fn cache_lock(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
+        self.cache_locks.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default().clone()
+    }
+}
+
+impl OpResolver for Worker {
+    fn resolve(&self, vertex: &Vertex) -> std::result::Result<Arc<dyn Op>, OpError> {
+        let worker = self.me.upgrade().expect("resolved through a live worker");
+        match &vertex.op.op {
+            Some(pb::op::Op::Source(op)) => source::resolve(worker, op, vertex.op.platform.as_ref()),
+            Some(pb::op::Op::Exec(op)) => ops::exec::resolve(worker, op, vertex),
+            Some(pb::op::Op::File(op)) => ops::file::resolve(worker, op, vertex),
+            Some(pb::op::Op::Merge(_)) => Err(refused("merge")),
+            Some(pb::op::Op::Diff(_)) => Err(refused("diff")),
+            Some(pb::op::Op::Build(_)) => Err(refused("build")),
+            None => Err(refused("unknown")),
+        }
+    }
+}
+
+fn refused(what: &'static str) -> OpError {
+    OpError::new(ErrorKind::Unimplemented, Unsupported { what: format!("LLB op {what:?}") })
+}
+
+/// Something that this worker does not offer.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is not supported yet")]
+pub(crate) struct Unsupported {
+    /// What.
+    pub(crate) what: String,
+}
+
+/// A failure of the worker as the solver knows it.
+pub(crate) fn op_error(error: Error) -> OpError {
+    let (kind, hint) = (error.kind(), error.hint());
+    OpError::new(kind, error).with_hint(hint)
+}
