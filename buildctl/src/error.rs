@@ -60,7 +60,7 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
         let status = cause.downcast_ref::<tonic::Status>();
-        let text = status.map_or_else(|| cause.to_string(), |status| status_text(status));
+        let text = status.map_or_else(|| cause.to_string(), status_text);
         if !parts.last().is_some_and(|last| last.contains(&text)) {
             parts.push(text);
         }

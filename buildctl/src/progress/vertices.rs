@@ -24,7 +24,7 @@ pub(super) struct Vertex {
     pub(super) statuses: Vec<VertexStatus>,
     /// The last lines of its log.
     pub(super) log: VecDeque<String>,
-    partial: Vec<u8>,
+    pub(super) partial: Vec<u8>,
 }
 
 impl Vertex {
