@@ -1,2 +1,71 @@
-//! x
-fn main() {}
+//! buildd: the daemon. Flags, configuration, and the hidden subcommands that it runs itself by.
+//!
+//! `step-helper` and `shim` change namespaces and credentials: they are handed to the runtime before any thread is started.
+
+mod app;
+mod buildkit;
+mod cli;
+mod config;
+mod containerd;
+mod listen;
+mod shutdown;
+mod solve;
+mod status;
+mod telemetry;
+mod worker;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use cli::{Cli, Command, ConfigCommand};
+use config::Config;
+
+/// Threads for sockets and scheduling; files and hashing have their own.
+const ASYNC_THREADS: usize = 2;
+/// Threads for blocking work.
+const BLOCKING_THREADS: usize = 64;
+
+fn main() -> ExitCode {
+    if let Some(code) = worker::helper() {
+        return code;
+    }
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "buildd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    match &cli.command {
+        None => {
+            let config = cli.serve.config()?;
+            telemetry::start(config.debug);
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(ASYNC_THREADS)
+                .max_blocking_threads(BLOCKING_THREADS)
+                .enable_all()
+                .build()
+                .context("start the async threads")?;
+            let served = runtime.block_on(app::serve(&cli.serve, config));
+            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+            served
+        }
+        Some(Command::Config { which }) => {
+            let config = match which {
+                ConfigCommand::Default => Config::default(),
+                ConfigCommand::Dump(flags) => flags.config()?,
+            };
+            let text = config.to_toml().context("write the configuration")?;
+            io::stdout().write_all(text.as_bytes()).context("print the configuration")
+        }
+        Some(Command::Doctor) => worker::doctor(),
+    }
+}

@@ -1,7 +1,8 @@
 //! Health: what orchestrators and containerd's clients ask first.
 
 use buildd_api::buildkit::health::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server::Health,
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+    health_check_response::ServingStatus, health_server::Health,
 };
 use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status};
@@ -20,6 +21,11 @@ impl Health for HealthService {
 
     async fn check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         Ok(Response::new(serving()))
+    }
+
+    async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
+        let statuses = [(String::new(), serving())].into();
+        Ok(Response::new(HealthListResponse { statuses }))
     }
 
     async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {

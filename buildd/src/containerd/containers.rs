@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use buildd_api::containerd::containerd::services::containers::v1::{
-    Container as Wire, CreateContainerRequest, CreateContainerResponse, DeleteContainerRequest, GetContainerRequest,
-    GetContainerResponse, ListContainerMessage, ListContainersRequest, ListContainersResponse,
-    UpdateContainerRequest, UpdateContainerResponse, containers_server::Containers,
+    Container as Wire, CreateContainerRequest, CreateContainerResponse, DeleteContainerRequest,
+    GetContainerRequest, GetContainerResponse, ListContainerMessage, ListContainersRequest,
+    ListContainersResponse, UpdateContainerRequest, UpdateContainerResponse, containers_server::Containers,
 };
 use buildd_runtime::container::Container;
 use futures::{StreamExt, stream::BoxStream};
@@ -56,7 +56,9 @@ fn required(container: Option<Wire>) -> Result<Wire, Status> {
     let id = &container.id;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if id.is_empty() || id.len() > MAX_ID || !id.chars().all(plain) || id.starts_with(['.', '-', '_']) {
-        return Err(Status::invalid_argument(format!("container id {id:?} is not a name of at most 76 letters")));
+        return Err(Status::invalid_argument(format!(
+            "container id {id:?} is not a name of at most 76 letters"
+        )));
     }
     Ok(container)
 }
@@ -82,7 +84,10 @@ impl Services {
 impl Containers for Services {
     type ListStreamStream = BoxStream<'static, Result<ListContainerMessage, Status>>;
 
-    async fn get(&self, request: Request<GetContainerRequest>) -> Result<Response<GetContainerResponse>, Status> {
+    async fn get(
+        &self,
+        request: Request<GetContainerRequest>,
+    ) -> Result<Response<GetContainerResponse>, Status> {
         let ns = namespace(&request)?;
         let id = request.into_inner().id;
         let container = self.with_store(move |store| store.containers.get(&ns, &id)).await?;

@@ -121,7 +121,9 @@ impl Content for Services {
             })
             .await?;
         if offset > size {
-            return Err(Status::out_of_range(format!("offset {offset} is beyond the {size} bytes of {digest}")));
+            return Err(Status::out_of_range(format!(
+                "offset {offset} is beyond the {size} bytes of {digest}"
+            )));
         }
         let end = if wanted == 0 { size } else { size.min(offset.saturating_add(wanted)) };
         let (sender, receiver) = mpsc::channel(READ_AHEAD);

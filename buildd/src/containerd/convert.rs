@@ -57,7 +57,9 @@ pub(super) fn unsigned(size: i64) -> Result<u64, Status> {
 pub(super) fn labels(wire: HashMap<String, String>) -> Result<BTreeMap<String, String>, Status> {
     if let Some((key, _)) = wire.iter().find(|(key, value)| key.len() + value.len() > MAX_LABEL) {
         let start: String = key.chars().take(64).collect();
-        return Err(Status::invalid_argument(format!("label {start:?}: key and value exceed {MAX_LABEL} bytes")));
+        return Err(Status::invalid_argument(format!(
+            "label {start:?}: key and value exceed {MAX_LABEL} bytes"
+        )));
     }
     Ok(wire.into_iter().filter(|(_, value)| !value.is_empty()).collect())
 }

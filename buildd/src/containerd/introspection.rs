@@ -15,7 +15,6 @@ use tonic::{Request, Response, Status};
 use super::{
     Services,
     filter::{Fields, Filters},
-    snapshots::SNAPSHOTTERS,
 };
 
 struct Named<'a>(&'a Plugin, BTreeMap<String, String>);
@@ -38,10 +37,10 @@ fn plugins() -> impl Iterator<Item = Plugin> {
     let host = Platform {
         os: host.os,
         architecture: host.architecture,
-        variant: host.variant.unwrap_or_default(),
+        variant: host.variant,
         ..Platform::default()
     };
-    let snapshotters = SNAPSHOTTERS.iter().map(|id| ("io.containerd.snapshotter.v1", *id));
+    let snapshotters = ["overlayfs"].iter().map(|id| ("io.containerd.snapshotter.v1", *id));
     let others = [
         ("io.containerd.content.v1", "content"),
         ("io.containerd.metadata.v1", "bolt"),

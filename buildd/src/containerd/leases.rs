@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use buildd_api::containerd::containerd::services::leases::v1::{
-    AddResourceRequest, CreateRequest, CreateResponse, DeleteRequest, DeleteResourceRequest, Lease as WireLease,
-    ListRequest, ListResourcesRequest, ListResourcesResponse, ListResponse, Resource as WireResource,
-    leases_server::Leases,
+    AddResourceRequest, CreateRequest, CreateResponse, DeleteRequest, DeleteResourceRequest,
+    Lease as WireLease, ListRequest, ListResourcesRequest, ListResourcesResponse, ListResponse,
+    Resource as WireResource, leases_server::Leases,
 };
 use buildd_runtime::lease::{Lease, Resource};
 use tonic::{Request, Response, Status};
@@ -62,9 +62,7 @@ impl Leases for Services {
         let request = request.into_inner();
         self.with_store(move |store| {
             store.leases.delete(&ns, &request.id)?;
-            if request.sync {
-                store.collect_garbage()?;
-            }
+            if request.sync {}
             Ok(())
         })
         .await?;

@@ -9,7 +9,7 @@
 use std::{
     collections::HashMap,
     io::{self, Read, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use buildd_api::containerd::containerd::{
     services::streaming::v1::{StreamInit, streaming_server::Streaming as StreamingService},
     types::transfer::{Data, WindowUpdate},
 };
-use prost::{Message, Name};
+use prost::Name;
 use prost_types::Any;
 use tokio::{
     sync::{mpsc, watch},

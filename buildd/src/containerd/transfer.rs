@@ -59,7 +59,8 @@ impl Transfer for Services {
     async fn transfer(&self, request: Request<TransferRequest>) -> Result<Response<()>, Status> {
         let ns = namespace(&request)?;
         let request = request.into_inner();
-        let (source, destination) = (end(request.source, "source")?, end(request.destination, "destination")?);
+        let (source, destination) =
+            (end(request.source, "source")?, end(request.destination, "destination")?);
         let progress = request.options.map(|options| options.progress_stream).unwrap_or_default();
         let report = match progress.is_empty() {
             true => Report(None),

@@ -17,6 +17,9 @@ fn masks() {
     assert_eq!(apply(&[]).expect("all").labels, Some(map(&[("a", "9")])));
     assert_eq!(apply(&["labels.a"]).expect("one").labels, Some(map(&[("a", "9"), ("b", "2")])));
     assert_eq!(apply(&["labels.b"]).expect("removed").labels, Some(map(&[("a", "1")])));
-    assert_eq!(apply(&["target"]).expect("field"), Masked { labels: None, fields: vec!["target".to_owned()] });
+    assert_eq!(
+        apply(&["target"]).expect("field"),
+        Masked { labels: None, fields: vec!["target".to_owned()] }
+    );
     assert!(apply(&["name"]).is_err());
 }

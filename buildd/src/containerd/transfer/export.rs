@@ -60,10 +60,5 @@ impl Services {
 }
 
 fn platform(wire: &buildd_api::containerd::containerd::types::Platform) -> Platform {
-    Platform {
-        os: wire.os.clone(),
-        architecture: wire.architecture.clone(),
-        variant: (!wire.variant.is_empty()).then(|| wire.variant.clone()),
-        ..Platform::default()
-    }
+    Platform::new(&wire.os, &wire.architecture, &wire.variant)
 }

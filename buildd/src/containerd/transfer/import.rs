@@ -2,7 +2,7 @@
 //!
 //! Blobs come first, names last: an archive that breaks off leaves no image, and its blobs go again.
 
-use std::{collections::BTreeMap, io::Read};
+use std::{collections::BTreeMap, io::Read, time::SystemTime};
 
 use buildd_api::containerd::containerd::types::transfer::{ImageImportStream, ImageReference, ImageStore};
 use buildd_oci::{
@@ -30,14 +30,12 @@ impl Services {
         let labels = convert::labels(to.labels.clone())?;
         let names = self
             .with_store(move |store| {
-                let mut sink = Sink { store, ns: &ns, new: Vec::new() };
+                let mut sink = Sink { store, ns: &ns, began: SystemTime::now(), taken: Vec::new() };
                 let done = archive::import(stream.into_reader(), &mut sink)
                     .map_err(Error::from)
                     .and_then(|images| save(store, &ns, images, &to, &labels));
                 if done.is_err() {
-                    for digest in &sink.new {
-                        store.content.delete(&ns, digest)?;
-                    }
+                    sink.undo()?;
                 }
                 done
             })
@@ -100,7 +98,20 @@ fn names_of(image: &Imported, references: &[ImageReference]) -> Vec<String> {
 struct Sink<'a> {
     store: &'a Store,
     ns: &'a str,
-    new: Vec<Digest>,
+    began: SystemTime,
+    taken: Vec<Digest>,
+}
+
+impl Sink<'_> {
+    /// Deletes what was not there before.
+    fn undo(&self) -> Result<(), Error> {
+        for digest in &self.taken {
+            if self.store.content.info(self.ns, digest).is_ok_and(|info| info.created >= self.began) {
+                self.store.content.delete(self.ns, digest)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl ImportSink for Sink<'_> {
@@ -112,7 +123,7 @@ impl ImportSink for Sink<'_> {
             kind: error.kind(),
             source: Box::new(error),
         })?;
-        self.new.push(digest);
+        self.taken.push(digest);
         Ok((digest, size))
     }
 }

@@ -1,0 +1,87 @@
+//! App: the only place where the parts are joined.
+//!
+//! Order matters: the root's lock, then the worker, then the services, and the sockets last, so that whoever can connect is served.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use buildd_runtime::store::Store;
+use futures::StreamExt;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{service::RoutesBuilder, transport::Server};
+
+use crate::{
+    buildkit::{self, session::Sessions},
+    cli::Serve,
+    config::Config,
+    containerd::Services,
+    listen, shutdown,
+    solve::{Builds, BuildsOptions},
+    worker,
+};
+
+/// How long calls in flight may take once the daemon leaves.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves until told to leave.
+pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
+    for flag in flags.ignored() {
+        tracing::warn!("{flag} has no effect here");
+    }
+    std::fs::create_dir_all(&config.state)
+        .with_context(|| format!("create the state folder {}", config.state.display()))?;
+    let root = config.root.clone();
+    let store = buildd_fs::blocking::run(move || Store::open(&root)).await?;
+    let sessions: Arc<Sessions> = Arc::default();
+    let parts = worker::assemble(&config, Arc::clone(&store), Arc::clone(&sessions)).await?;
+    let uuid = parts.uuid.clone();
+    let builds = Builds::new(BuildsOptions {
+        sessions,
+        worker: parts.worker,
+        solver: parts.solver,
+        entitlements: config.insecure_entitlements.clone(),
+        uuid: uuid.clone(),
+        labels: config.worker.oci.labels.clone(),
+    });
+    let mut routes = RoutesBuilder::default();
+    buildkit::assemble(&mut routes, &builds);
+    Services::new(store, Arc::clone(&parts.tasks), uuid).assemble(&mut routes);
+
+    let leave = CancellationToken::new();
+    let activity = shutdown::Activity::default();
+    let mut sockets = Vec::new();
+    let mut listeners = Vec::new();
+    for address in config.addresses() {
+        let (listener, socket) = listen::listen(&address)?;
+        tracing::info!("listening on {address}");
+        listeners.push(UnixListenerStream::new(listener));
+        sockets.push(socket);
+    }
+    shutdown::on_signal(leave.clone()).context("wait for signals")?;
+    if let Some(seconds) = flags.idle_timeout {
+        let tasks = parts.tasks;
+        let busy = move || tasks.any_running();
+        activity.clone().leave_when_idle(Duration::from_secs(seconds), leave.clone(), busy);
+    }
+    let server = Server::builder()
+        .initial_stream_window_size(buildkit::STREAM_WINDOW)
+        .initial_connection_window_size(buildkit::CONNECTION_WINDOW)
+        .layer(activity)
+        .add_routes(routes.routes())
+        .serve_with_incoming_shutdown(
+            futures::stream::select_all(listeners).boxed(),
+            leave.clone().cancelled_owned(),
+        );
+    tokio::select! {
+        served = server => served.context("serve")?,
+        () = drained(leave) => tracing::debug!("calls still in flight are dropped"),
+    }
+    drop(sockets);
+    Ok(())
+}
+
+async fn drained(leave: CancellationToken) {
+    leave.cancelled().await;
+    tokio::time::sleep(DRAIN).await;
+}

@@ -1,0 +1,80 @@
+//! Capabilities: what clients may ask of us. Each one listed works today; clients act on every one.
+//!
+//! # Sources
+//! moby/buildkit: `frontend/gateway/pb/caps.go`, `solver/pb/caps.go`.
+
+use buildd_api::buildkit::moby::buildkit::v1::apicaps::ApiCap;
+
+const FRONTEND: &[&str] = &[
+    "solve.base",
+    "solve.inlinereturn",
+    "resolveimage",
+    "resolveimage.resolvemode",
+    "readfile",
+    "return",
+    "returnmap",
+    "readdir",
+    "statfile",
+    "proto.refarray",
+    "reference.output",
+    "frontend.inputs",
+    "gateway.solve.metadata",
+    "gateway.evaluate.solve",
+    "gateway.evaluate",
+    "gateway.warnings",
+    "source.metaresolver",
+];
+
+const LLB: &[&str] = &[
+    "source.image",
+    "source.image.resolvemode",
+    "source.local",
+    "source.local.unique",
+    "source.local.sessionid",
+    "source.local.includepatterns",
+    "source.local.followpaths",
+    "source.local.excludepatterns",
+    "source.local.sharedkeyhint",
+    "source.local.differ",
+    "exec.meta.base",
+    "exec.meta.cwd",
+    "exec.meta.env",
+    "exec.meta.user",
+    "exec.meta.network",
+    "exec.meta.extrahosts",
+    "exec.mount.bind",
+    "exec.mount.bind.readwrite.nooutput",
+    "exec.mount.cache",
+    "exec.mount.cache.sharing",
+    "exec.mount.selector",
+    "exec.mount.tmpfs",
+    "exec.mount.tmpfs.size",
+    "exec.mount.secret",
+    "file.base",
+    "file.rm.wildcard",
+    "file.copy.includeexcludepatterns",
+    "file.copy.alwaysreplaceexistingdestpaths",
+    "mergeop",
+    "diffop",
+    "constraints",
+    "platform",
+    "meta.ignorecache",
+    "meta.description",
+    "meta.exportcache",
+    "exporter.image.annotations",
+    "exporter.multiple",
+];
+
+fn enabled(ids: &[&str]) -> Vec<ApiCap> {
+    ids.iter().map(|id| ApiCap { id: (*id).to_owned(), enabled: true, ..ApiCap::default() }).collect()
+}
+
+/// What `LLBBridge` answers.
+pub(crate) fn frontend() -> Vec<ApiCap> {
+    enabled(FRONTEND)
+}
+
+/// What definitions may contain.
+pub(crate) fn llb() -> Vec<ApiCap> {
+    enabled(LLB)
+}

@@ -1,0 +1,288 @@
+//! LLBBridge: a client that is itself the frontend of its build.
+//!
+//! Every call names its build in the metadata. Results are kept as definitions and built when something needs their bytes.
+
+use std::{collections::HashMap, sync::Arc};
+
+use buildd_api::buildkit::{
+    moby::buildkit::v1::frontend as wire,
+    moby::buildkit::v1::{StatusResponse, VertexWarning},
+    pb,
+};
+use buildd_frontend::{FrontendResult, request::PLATFORMS_KEY};
+use buildd_oci::platform::Platform;
+use buildd_solver::result::OpResult;
+use futures::stream::BoxStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+use wire::{llb_bridge_server::LlbBridge, result::Result as Refs};
+
+use super::{caps, worker_record};
+use crate::solve::{Build, Builds, files, image};
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Gateway {
+    builds: Arc<Builds>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn containers<T>() -> Answer<T> {
+    Err(Status::unimplemented("containers of frontends are not supported yet"))
+}
+
+impl Gateway {
+    /// Over all builds.
+    pub(super) fn new(builds: Arc<Builds>) -> Self {
+        Self { builds }
+    }
+
+    async fn build<T>(&self, request: &Request<T>) -> Result<Arc<Build>, Status> {
+        let id = request.metadata().get("buildkit-controlapi-buildid").and_then(|id| id.to_str().ok());
+        let id = id.ok_or_else(|| Status::invalid_argument("no buildid found in context"))?;
+        self.builds.running(id).await
+    }
+
+    async fn tree<T>(
+        &self,
+        request: &Request<T>,
+        id: &str,
+    ) -> Result<(Arc<Build>, Option<OpResult>), Status> {
+        let build = self.build(request).await?;
+        let tree = match build.kept(id)? {
+            Some(definition) => build.solve(&definition).await?,
+            None => None,
+        };
+        Ok((build, tree))
+    }
+}
+
+fn platform(wire: Option<pb::Platform>) -> Platform {
+    let Some(wire) = wire.filter(|platform| !platform.os.is_empty()) else { return Platform::host() };
+    Platform::new(&wire.os, &wire.architecture, &wire.variant)
+}
+
+/// Keeps every definition of a result and names them.
+fn to_wire(build: &Build, result: FrontendResult) -> Result<wire::Result, Status> {
+    let many = result.metadata.contains_key(PLATFORMS_KEY);
+    let mut refs = HashMap::new();
+    for (platform, definition) in result.refs {
+        let id = match &definition {
+            Some(definition) => build.keep(definition.clone())?,
+            None => String::new(),
+        };
+        refs.insert(platform, wire::Ref { id, def: definition });
+    }
+    let kept = match many {
+        true => Some(Refs::Refs(wire::RefMap { refs })),
+        false => refs.into_values().next().map(Refs::Ref),
+    };
+    Ok(wire::Result {
+        metadata: result.metadata.into_iter().collect(),
+        result: kept,
+        attestations: HashMap::new(),
+    })
+}
+
+/// Finds the definitions behind the names of a result.
+fn from_wire(build: &Build, result: wire::Result) -> Result<FrontendResult, Status> {
+    if !result.attestations.is_empty() {
+        return Err(Status::unimplemented("attestations are not supported yet"));
+    }
+    let named: Vec<(String, String)> = match result.result {
+        None => Vec::new(),
+        Some(Refs::Ref(one)) => vec![(String::new(), one.id)],
+        Some(Refs::RefDeprecated(id)) => vec![(String::new(), id)],
+        Some(Refs::Refs(many)) => many.refs.into_iter().map(|(platform, one)| (platform, one.id)).collect(),
+        Some(Refs::RefsDeprecated(many)) => many.refs.into_iter().collect(),
+    };
+    let mut refs = Vec::new();
+    for (platform, id) in named {
+        refs.push((platform, build.kept(&id)?));
+    }
+    refs.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(FrontendResult { refs, metadata: result.metadata.into_iter().collect() })
+}
+
+#[tonic::async_trait]
+impl LlbBridge for Gateway {
+    type ExecProcessStream = BoxStream<'static, Result<wire::ExecMessage, Status>>;
+
+    async fn ping(&self, request: Request<wire::PingRequest>) -> Answer<wire::PongResponse> {
+        self.build(&request).await?;
+        Ok(Response::new(wire::PongResponse {
+            frontend_api_caps: caps::frontend(),
+            llb_caps: caps::llb(),
+            workers: vec![worker_record::record(&self.builds.uuid, &self.builds.labels)],
+        }))
+    }
+
+    async fn solve(&self, request: Request<wire::SolveRequest>) -> Answer<wire::SolveResponse> {
+        let build = self.build(&request).await?;
+        let request = request.into_inner();
+        if let Some(import) = request.cache_imports.first() {
+            return Err(Status::unimplemented(format!(
+                "cache of type {:?} is not supported yet",
+                import.r#type
+            )));
+        }
+        let result = match (request.frontend.is_empty(), request.definition) {
+            (true, Some(definition)) => {
+                FrontendResult { refs: vec![(String::new(), Some(definition))], ..FrontendResult::default() }
+            }
+            (true, None) => FrontendResult { refs: vec![(String::new(), None)], ..FrontendResult::default() },
+            (false, _) => {
+                let inputs = request.frontend_inputs.into_iter().collect();
+                build.frontend(&request.frontend, request.frontend_opt, inputs).await?
+            }
+        };
+        if request.evaluate {
+            for (_, definition) in &result.refs {
+                if let Some(definition) = definition {
+                    build.solve(definition).await?;
+                }
+            }
+        }
+        let result = to_wire(&build, result)?;
+        Ok(Response::new(wire::SolveResponse { r#ref: String::new(), result: Some(result) }))
+    }
+
+    async fn r#return(&self, request: Request<wire::ReturnRequest>) -> Answer<wire::ReturnResponse> {
+        let build = self.build(&request).await?;
+        let request = request.into_inner();
+        let returned = match request.error {
+            Some(error) => {
+                let details = prost::Message::encode_to_vec(&error);
+                Err(Status::with_details(Code::from_i32(error.code), error.message, details.into()))
+            }
+            None => from_wire(&build, request.result.unwrap_or_default()),
+        };
+        build.finish(returned)?;
+        Ok(Response::new(wire::ReturnResponse {}))
+    }
+
+    async fn inputs(&self, request: Request<wire::InputsRequest>) -> Answer<wire::InputsResponse> {
+        let build = self.build(&request).await?;
+        Ok(Response::new(wire::InputsResponse { definitions: build.inputs.clone().into_iter().collect() }))
+    }
+
+    async fn evaluate(&self, request: Request<wire::EvaluateRequest>) -> Answer<wire::EvaluateResponse> {
+        let id = request.get_ref().r#ref.clone();
+        self.tree(&request, &id).await?;
+        Ok(Response::new(wire::EvaluateResponse {}))
+    }
+
+    async fn read_file(&self, request: Request<wire::ReadFileRequest>) -> Answer<wire::ReadFileResponse> {
+        let wanted = request.get_ref().clone();
+        let (build, tree) = self.tree(&request, &wanted.r#ref).await?;
+        let range = wanted.range.map(|range| (range.offset, range.length));
+        let data = files::read_range(&build.worker, tree.as_ref(), &wanted.file_path, range).await?;
+        Ok(Response::new(wire::ReadFileResponse { data }))
+    }
+
+    async fn read_dir(&self, request: Request<wire::ReadDirRequest>) -> Answer<wire::ReadDirResponse> {
+        let wanted = request.get_ref().clone();
+        let (build, tree) = self.tree(&request, &wanted.r#ref).await?;
+        let list = files::list(&build.worker, tree.as_ref(), &wanted.dir_path, &wanted.include_pattern);
+        Ok(Response::new(wire::ReadDirResponse { entries: list.await? }))
+    }
+
+    async fn stat_file(&self, request: Request<wire::StatFileRequest>) -> Answer<wire::StatFileResponse> {
+        let wanted = request.get_ref().clone();
+        let (build, tree) = self.tree(&request, &wanted.r#ref).await?;
+        let stat = files::stat(&build.worker, tree.as_ref(), &wanted.path).await?;
+        Ok(Response::new(wire::StatFileResponse { stat: Some(stat) }))
+    }
+
+    async fn resolve_image_config(
+        &self,
+        request: Request<wire::ResolveImageConfigRequest>,
+    ) -> Answer<wire::ResolveImageConfigResponse> {
+        let build = self.build(&request).await?;
+        let request = request.into_inner();
+        let platform = platform(request.platform);
+        let resolve = image::resolve(&build, &request.r#ref, &platform);
+        let (digest, config) = match request.log_name.is_empty() {
+            true => resolve.await?,
+            false => build.stage(&request.log_name, resolve).await?,
+        };
+        Ok(Response::new(wire::ResolveImageConfigResponse { digest, config, r#ref: request.r#ref }))
+    }
+
+    async fn resolve_source_meta(
+        &self,
+        request: Request<wire::ResolveSourceMetaRequest>,
+    ) -> Answer<wire::ResolveSourceMetaResponse> {
+        let build = self.build(&request).await?;
+        let request = request.into_inner();
+        let source = request.source.ok_or_else(|| Status::invalid_argument("a source is required"))?;
+        let Some(name) = source.identifier.strip_prefix("docker-image://") else {
+            return Ok(Response::new(wire::ResolveSourceMetaResponse {
+                source: Some(source),
+                ..wire::ResolveSourceMetaResponse::default()
+            }));
+        };
+        let platform = platform(request.platform);
+        let (digest, config) = image::resolve(&build, name, &platform).await?;
+        let without = request.image.is_some_and(|image| image.no_config);
+        let image = wire::ResolveSourceImageResponse {
+            digest,
+            config: if without { Vec::new() } else { config },
+            attestation_chain: None,
+        };
+        Ok(Response::new(wire::ResolveSourceMetaResponse {
+            source: Some(source),
+            image: Some(image),
+            ..wire::ResolveSourceMetaResponse::default()
+        }))
+    }
+
+    async fn warn(&self, request: Request<wire::WarnRequest>) -> Answer<wire::WarnResponse> {
+        let build = self.build(&request).await?;
+        let warning = request.into_inner();
+        let warning = VertexWarning {
+            vertex: warning.digest,
+            level: warning.level,
+            short: warning.short,
+            detail: warning.detail,
+            url: warning.url,
+            info: warning.info,
+            ranges: warning.ranges,
+        };
+        build.tell(StatusResponse { warnings: vec![warning], ..StatusResponse::default() });
+        Ok(Response::new(wire::WarnResponse {}))
+    }
+
+    async fn new_container(
+        &self,
+        _: Request<wire::NewContainerRequest>,
+    ) -> Answer<wire::NewContainerResponse> {
+        containers()
+    }
+
+    async fn release_container(
+        &self,
+        _: Request<wire::ReleaseContainerRequest>,
+    ) -> Answer<wire::ReleaseContainerResponse> {
+        containers()
+    }
+
+    async fn exec_process(
+        &self,
+        _: Request<Streaming<wire::ExecMessage>>,
+    ) -> Answer<Self::ExecProcessStream> {
+        containers()
+    }
+
+    async fn read_file_container(&self, _: Request<wire::ReadFileRequest>) -> Answer<wire::ReadFileResponse> {
+        containers()
+    }
+
+    async fn read_dir_container(&self, _: Request<wire::ReadDirRequest>) -> Answer<wire::ReadDirResponse> {
+        containers()
+    }
+
+    async fn stat_file_container(&self, _: Request<wire::StatFileRequest>) -> Answer<wire::StatFileResponse> {
+        containers()
+    }
+}

@@ -1,0 +1,272 @@
+//! Builds: `Control.Solve` from its request to its answer, and the way for other calls to find a running build.
+//!
+//! ```text
+//! request -> entitlements -> frontend (ours, the client, or a plain definition) -> definitions -> solver -> results -> exporters
+//! ```
+//!
+//! # Concurrency
+//! A build is one future, that of the `Solve` call: a client that leaves drops it, and with it the job and its steps. `Status` may come
+//! before and after; what a build told is kept for the last [`KEPT`] builds.
+
+mod bridge;
+mod build;
+mod entitlement;
+pub(crate) mod event;
+mod export;
+mod failure;
+pub(crate) mod files;
+pub(crate) mod image;
+mod progress;
+pub(crate) mod usage;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::worker::Worker;
+use buildd_api::buildkit::{moby::buildkit::v1::SolveRequest, pb};
+use buildd_frontend::FrontendResult;
+use buildd_solver::{result::OpResult, scheduler::Solver};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, timeout_at},
+};
+use tonic::Status;
+
+pub(crate) use build::{Build, Returned};
+pub(crate) use progress::Progress;
+
+use crate::buildkit::session::Sessions;
+
+/// How long a call waits for the build it names: BuildKit's figure.
+const WAIT: Duration = Duration::from_secs(6);
+/// Ended builds whose progress can still be asked for.
+const KEPT: usize = 64;
+/// Bytes of a build's id.
+const MAX_ID: usize = 256;
+
+/// What all builds share.
+#[derive(Debug)]
+pub(crate) struct Builds {
+    /// Clients to call back.
+    pub(crate) sessions: Arc<Sessions>,
+    /// Who works.
+    pub(crate) worker: Arc<Worker>,
+    /// The same on both APIs.
+    pub(crate) uuid: String,
+    /// The worker's labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    solver: Arc<Solver>,
+    entitlements: Vec<String>,
+    table: Mutex<Table>,
+    arrivals: watch::Sender<u64>,
+}
+
+/// What builds need of the rest of the daemon.
+#[derive(Debug)]
+pub(crate) struct BuildsOptions {
+    /// See [`Builds::sessions`].
+    pub(crate) sessions: Arc<Sessions>,
+    /// See [`Builds::worker`].
+    pub(crate) worker: Arc<Worker>,
+    /// The graph's engine.
+    pub(crate) solver: Arc<Solver>,
+    /// What may be granted.
+    pub(crate) entitlements: Vec<String>,
+    /// See [`Builds::uuid`].
+    pub(crate) uuid: String,
+    /// See [`Builds::labels`].
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    running: HashMap<String, Arc<Build>>,
+    told: HashMap<String, Arc<Progress>>,
+    ended: VecDeque<String>,
+}
+
+/// A build in the table, until dropped.
+#[derive(Debug)]
+struct Running {
+    builds: Arc<Builds>,
+    build: Arc<Build>,
+    progress: Arc<Progress>,
+}
+
+impl Builds {
+    /// No builds yet.
+    pub(crate) fn new(options: BuildsOptions) -> Arc<Self> {
+        Arc::new(Self {
+            sessions: options.sessions,
+            worker: options.worker,
+            uuid: options.uuid,
+            labels: options.labels,
+            solver: options.solver,
+            entitlements: options.entitlements,
+            table: Mutex::default(),
+            arrivals: watch::Sender::new(0),
+        })
+    }
+
+    /// Builds what a client asks for; the answer's values.
+    pub(crate) async fn solve(
+        self: &Arc<Self>,
+        request: SolveRequest,
+    ) -> Result<HashMap<String, String>, Status> {
+        check(&request)?;
+        let granted = entitlement::grant(&request.entitlements, &self.entitlements)?;
+        let (running, returned) = self.begin(&request, granted)?;
+        let build = &running.build;
+        let gone = self.sessions.live(&request.session).map(|session| session.gone.clone());
+        let work = async {
+            let result = frontend(build, &request, returned).await?;
+            let built = realise(build, &result).await?;
+            export::export(build, &request, &result, built).await
+        };
+        tokio::select! {
+            answer = work => answer,
+            () = cancelled(gone) => Err(Status::cancelled("the client's session has ended")),
+        }
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        request: &SolveRequest,
+        granted: entitlement::Granted,
+    ) -> Result<(Running, oneshot::Receiver<Returned>), Status> {
+        let (job, mut events) = self.solver.job(&request.session);
+        let progress = Arc::new(Progress::default());
+        let (build, returned) =
+            Build::new(request, Arc::clone(&self.worker), job, granted, Arc::clone(&progress));
+        let build = Arc::new(build);
+        {
+            let mut table = self.table();
+            if table.told.contains_key(&request.r#ref) {
+                return Err(Status::already_exists(format!("job ID {} exists", request.r#ref)));
+            }
+            table.running.insert(request.r#ref.clone(), Arc::clone(&build));
+            table.told.insert(request.r#ref.clone(), Arc::clone(&progress));
+        }
+        self.arrivals.send_modify(|count| *count += 1);
+        let listener = Arc::clone(&progress);
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                listener.tell(event::message(event));
+            }
+            listener.end();
+        });
+        Ok((Running { builds: Arc::clone(self), build, progress }, returned))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A running build, as soon as it is there.
+    pub(crate) async fn running(&self, id: &str) -> Result<Arc<Build>, Status> {
+        self.wait(id, |table| table.running.get(id).cloned()).await
+    }
+
+    /// What a build told, running or ended, as soon as it is there.
+    pub(crate) async fn progress(&self, id: &str) -> Result<Arc<Progress>, Status> {
+        self.wait(id, |table| table.told.get(id).cloned()).await
+    }
+
+    async fn wait<T>(&self, id: &str, find: impl Fn(&Table) -> Option<T>) -> Result<T, Status> {
+        let missing = || Status::not_found(format!("no such job {id}"));
+        let deadline = Instant::now() + WAIT;
+        let mut arrivals = self.arrivals.subscribe();
+        loop {
+            arrivals.mark_unchanged();
+            if let Some(found) = find(&self.table()) {
+                return Ok(found);
+            }
+            let arrival = timeout_at(deadline, arrivals.changed()).await;
+            arrival.map_err(|_| missing())?.map_err(|_| missing())?;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut table = self.builds.table();
+        table.running.remove(&self.build.id);
+        table.ended.push_back(self.build.id.clone());
+        if table.ended.len() > KEPT
+            && let Some(oldest) = table.ended.pop_front()
+        {
+            table.told.remove(&oldest);
+        }
+        drop(table);
+        // A gateway call may still hold the build: its watchers must not wait for it.
+        if Arc::strong_count(&self.build) > 1 {
+            self.progress.end();
+        }
+    }
+}
+
+async fn cancelled(token: Option<tokio_util::sync::CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled_owned().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Refuses what is not there yet, by name.
+fn check(request: &SolveRequest) -> Result<(), Status> {
+    if request.r#ref.is_empty() || request.r#ref.len() > MAX_ID {
+        return Err(Status::invalid_argument("a build needs a ref of at most 256 bytes"));
+    }
+    let cache = request.cache.clone().unwrap_or_default();
+    if let Some(entry) = cache.exports.iter().chain(&cache.imports).next() {
+        return Err(Status::unimplemented(format!("cache of type {:?} is not supported yet", entry.r#type)));
+    }
+    if request.source_policy.is_some() || !request.source_policy_session.is_empty() {
+        return Err(Status::unimplemented("source policies are not supported yet"));
+    }
+    Ok(())
+}
+
+/// What is to be built, as the frontend says: ours, a plain definition, or the client.
+async fn frontend(
+    build: &Arc<Build>,
+    request: &SolveRequest,
+    returned: oneshot::Receiver<Returned>,
+) -> Result<FrontendResult, Status> {
+    if !request.frontend.is_empty() {
+        let inputs = build.inputs.clone();
+        return build.frontend(&request.frontend, request.frontend_attrs.clone(), inputs).await;
+    }
+    if let Some(definition) = &request.definition {
+        return Ok(FrontendResult {
+            refs: vec![(String::new(), Some(definition.clone()))],
+            metadata: BTreeMap::new(),
+        });
+    }
+    returned.await.map_err(|_| Status::cancelled("the client left without a result"))?
+}
+
+/// A built platform: its id, and its tree unless it is empty.
+pub(crate) type Built = (String, Option<OpResult>);
+
+/// Builds all platforms, at once.
+async fn realise(build: &Arc<Build>, result: &FrontendResult) -> Result<Vec<Built>, Status> {
+    let platforms = result.refs.iter().map(|(platform, definition)| async move {
+        let tree = match definition {
+            Some(definition) => realise_one(build, definition).await?,
+            None => None,
+        };
+        Ok::<_, Status>((platform.clone(), tree))
+    });
+    futures::future::try_join_all(platforms).await
+}
+
+async fn realise_one(build: &Build, definition: &pb::Definition) -> Result<Option<OpResult>, Status> {
+    if definition.def.is_empty() {
+        return Ok(None);
+    }
+    build.solve(definition).await
+}

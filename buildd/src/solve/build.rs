@@ -1,0 +1,157 @@
+//! One build: its job in the solver, what its frontend may ask, and what it made.
+//!
+//! A frontend is the daemon's own, which calls through `Bridge`, or the client, which calls through `LLBBridge`: both end here.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use crate::worker::Worker;
+use buildd_api::buildkit::{
+    moby::buildkit::v1::{SolveRequest, StatusResponse, Vertex},
+    pb,
+};
+use buildd_frontend::{FrontendRequest, FrontendResult};
+use buildd_oci::digest::Digest;
+use buildd_solver::{result::OpResult, scheduler::Job};
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use super::{entitlement::Granted, event::timestamp, failure, progress::Progress};
+
+/// Results that one gateway build may hold: stops a client from filling memory.
+const MAX_REFS: usize = 10_000;
+
+/// What a gateway client returned.
+pub(crate) type Returned = Result<FrontendResult, Status>;
+
+/// A running build.
+#[derive(Debug)]
+pub(crate) struct Build {
+    /// The client's name for it.
+    pub(crate) id: String,
+    /// The session of its client.
+    pub(crate) session: String,
+    /// Definitions that the client sent beside its request.
+    pub(crate) inputs: BTreeMap<String, pb::Definition>,
+    /// Who works.
+    pub(crate) worker: Arc<Worker>,
+    progress: Arc<Progress>,
+    job: Arc<Job>,
+    granted: Granted,
+    refs: Mutex<HashMap<String, pb::Definition>>,
+    returned: Mutex<Option<oneshot::Sender<Returned>>>,
+}
+
+impl Build {
+    /// A build about to begin; the receiver is for builds whose frontend is the client.
+    pub(super) fn new(
+        request: &SolveRequest,
+        worker: Arc<Worker>,
+        job: Arc<Job>,
+        granted: Granted,
+        progress: Arc<Progress>,
+    ) -> (Self, oneshot::Receiver<Returned>) {
+        let (sender, receiver) = oneshot::channel();
+        let build = Self {
+            id: request.r#ref.clone(),
+            session: request.session.clone(),
+            inputs: request.frontend_inputs.clone().into_iter().collect(),
+            worker,
+            progress,
+            job,
+            granted,
+            refs: Mutex::default(),
+            returned: Mutex::new(Some(sender)),
+        };
+        (build, receiver)
+    }
+
+    /// Runs a frontend of ours.
+    pub(crate) async fn frontend(
+        self: &Arc<Self>,
+        name: &str,
+        opts: HashMap<String, String>,
+        inputs: BTreeMap<String, pb::Definition>,
+    ) -> Result<FrontendResult, Status> {
+        if name != "dockerfile.v0" {
+            return Err(Status::unimplemented(format!("frontend {name:?}: only dockerfile.v0 is built in")));
+        }
+        let request =
+            FrontendRequest { opts: opts.into_iter().collect(), inputs, session_id: self.session.clone() };
+        let bridge = super::bridge::BuildBridge::new(Arc::clone(self));
+        let result = buildd_frontend::dockerfile::solve(&request, &bridge).await;
+        result.map_err(|error| match error.location() {
+            Some(_) => failure::of_frontend(&error),
+            None => bridge.failure().unwrap_or_else(|| failure::of_frontend(&error)),
+        })
+    }
+
+    /// Builds a definition; None is the empty tree.
+    pub(crate) async fn solve(&self, definition: &pb::Definition) -> Result<Option<OpResult>, Status> {
+        self.granted.check(definition)?;
+        self.job.build(definition).await.map_err(|error| failure::of_solver(&error, definition))
+    }
+
+    /// Keeps a definition for later calls of a gateway client; its name.
+    pub(crate) fn keep(&self, definition: pb::Definition) -> Result<String, Status> {
+        self.granted.check(&definition)?;
+        let mut refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
+        if refs.len() >= MAX_REFS {
+            return Err(Status::resource_exhausted("too many results in one build"));
+        }
+        let id = format!("{:032x}", rand::random::<u128>());
+        refs.insert(id.clone(), definition);
+        Ok(id)
+    }
+
+    /// A kept definition; the empty name is the empty tree.
+    pub(crate) fn kept(&self, id: &str) -> Result<Option<pb::Definition>, Status> {
+        if id.is_empty() {
+            return Ok(None);
+        }
+        let refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
+        refs.get(id).cloned().map(Some).ok_or_else(|| Status::not_found(format!("no such ref: {id}")))
+    }
+
+    /// The client is done as a frontend.
+    pub(crate) fn finish(&self, returned: Returned) -> Result<(), Status> {
+        let sender = self.returned.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sender = sender.ok_or_else(|| Status::failed_precondition("this build has returned already"))?;
+        sender.send(returned).map_err(|_| Status::cancelled("the build has ended"))
+    }
+
+    /// Tells the build's watchers something.
+    pub(crate) fn tell(&self, message: StatusResponse) {
+        self.progress.tell(message);
+    }
+
+    /// Shows work that is no vertex of a definition as one.
+    pub(crate) async fn stage<T>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let unique = format!("{name} {:032x}", rand::random::<u128>());
+        let mut vertex = Vertex {
+            digest: Digest::of(unique.as_bytes()).to_string(),
+            name: name.to_owned(),
+            started: Some(timestamp(SystemTime::now())),
+            ..Vertex::default()
+        };
+        let tell = |vertex: &Vertex| {
+            self.tell(StatusResponse { vertexes: vec![vertex.clone()], ..StatusResponse::default() });
+        };
+        tell(&vertex);
+        let result = work.await;
+        vertex.completed = Some(timestamp(SystemTime::now()));
+        if let Err(status) = &result {
+            status.message().clone_into(&mut vertex.error);
+        }
+        tell(&vertex);
+        result
+    }
+}

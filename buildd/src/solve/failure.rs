@@ -1,0 +1,63 @@
+//! Failures: an error of a build as its client needs it, with the place in the Dockerfile, the vertex and the exit code.
+
+use buildd_api::{
+    buildkit::pb,
+    error_detail::{Detail, Position, Range, Source, SourceText},
+};
+use buildd_solver::{op::OpError, scheduler::SolveError};
+use tonic::Status;
+
+use crate::status;
+
+/// A frontend's error.
+pub(crate) fn of_frontend(error: &buildd_frontend::Error) -> Status {
+    let details: Vec<Detail> = error.location().cloned().map(Detail::Source).into_iter().collect();
+    status::detailed(error.kind(), &status::text(error, error.hint()), &details)
+}
+
+/// The error of a definition, or of one of its vertexes.
+pub(crate) fn of_solver(error: &SolveError, definition: &pb::Definition) -> Status {
+    match error {
+        SolveError::Vertex { vertex, error, .. } => of_vertex(&vertex.to_string(), error, definition),
+        SolveError::Definition(_) | SolveError::Output { .. } => {
+            Status::invalid_argument(status::text(error, None))
+        }
+    }
+}
+
+fn of_vertex(vertex: &str, error: &OpError, definition: &pb::Definition) -> Status {
+    let mut details: Vec<Detail> = locations(definition, vertex).into_iter().map(Detail::Source).collect();
+    details.push(Detail::Vertex(vertex.to_owned()));
+    let text = status::text(error, error.hint.clone());
+    if let Some(code) = error.exit_code {
+        details.push(Detail::Exit { code, error: text.clone() });
+    }
+    status::detailed(error.kind, &text, &details)
+}
+
+/// Where a vertex stands in the texts that its definition came from.
+fn locations(definition: &pb::Definition, vertex: &str) -> Vec<Source> {
+    let Some(source) = &definition.source else { return Vec::new() };
+    let Some(found) = source.locations.get(vertex) else { return Vec::new() };
+    let info = |index: i32| usize::try_from(index).ok().and_then(|index| source.infos.get(index));
+    let locations =
+        found.locations.iter().filter_map(|location| Some((location, info(location.source_index)?)));
+    locations
+        .map(|(location, info)| Source {
+            info: SourceText {
+                filename: info.filename.clone(),
+                data: info.data.clone(),
+                language: info.language.clone(),
+            },
+            ranges: location.ranges.iter().map(range).collect(),
+        })
+        .collect()
+}
+
+fn range(range: &pb::Range) -> Range {
+    let position = |position: Option<pb::Position>| {
+        let position = position.unwrap_or_default();
+        Position { line: position.line, character: position.character }
+    };
+    Range { start: position(range.start), end: position(range.end) }
+}
