@@ -6,7 +6,7 @@
 //!
 //! containerd `core/transfer/streaming`, `core/streaming/proxy`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use buildd_api::containerd::containerd::{
@@ -21,7 +21,7 @@ use prost::Name;
 use prost_types::Any;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
 };
 use tonic::Streaming;
 
@@ -31,6 +31,8 @@ use crate::client::Client;
 const PIECE_BYTES: usize = 64 * 1024;
 /// Bytes that a sender may be ahead of us.
 const WINDOW_BYTES: i32 = 1 << 20;
+/// How long after a finished transfer its last bytes may be on their way.
+const SILENCE: Duration = Duration::from_millis(500);
 /// Messages of ours waiting for the wire.
 const QUEUE: usize = 32;
 
@@ -96,9 +98,16 @@ impl Stream {
         }
     }
 
-    /// Writes everything the daemon sends.
-    pub(crate) async fn receive_all(mut self, mut writer: impl AsyncWrite + Unpin) -> Result<()> {
+    /// Writes everything the daemon sends, until it ends the stream.
+    ///
+    /// Compat: containerd leaves the stream open after an export, so that once `transferred` fires a moment's silence is the end as well.
+    pub(crate) async fn receive_all(
+        mut self,
+        mut writer: impl AsyncWrite + Unpin,
+        mut transferred: oneshot::Receiver<()>,
+    ) -> Result<()> {
         let mut granted: i32 = 0;
+        let mut over = false;
         loop {
             if granted < WINDOW_BYTES / 2 {
                 let update = WindowUpdate { update: WINDOW_BYTES - granted };
@@ -106,7 +115,16 @@ impl Stream {
                 let _ = self.outgoing.send(any(&update)).await;
                 granted = WINDOW_BYTES;
             }
-            let Some(message) = self.incoming.message().await? else { break };
+            let message = tokio::select! {
+                biased;
+                message = self.incoming.message() => message?,
+                _ = &mut transferred, if !over => {
+                    over = true;
+                    continue;
+                }
+                () = tokio::time::sleep(SILENCE), if over => None,
+            };
+            let Some(message) = message else { break };
             let Some(data) = from_any::<Data>(&message)? else { continue };
             granted -= i32::try_from(data.data.len()).unwrap_or(granted);
             writer.write_all(&data.data).await.context("write the archive")?;

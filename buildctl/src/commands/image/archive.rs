@@ -178,7 +178,10 @@ async fn receive<W: tokio::io::AsyncWrite + Send + Unpin + 'static>(
 ) -> Result<()> {
     let data = Stream::open(client, "export").await?;
     data.id().clone_into(&mut destination.stream);
-    let receiver = tokio::spawn(data.receive_all(writer));
+    let (finished, transferred) = tokio::sync::oneshot::channel();
+    let receiver = tokio::spawn(data.receive_all(writer, transferred));
     transfer(client, any(&source), any(&destination), "").await.context("export")?;
+    // A receiver that is gone has its end already.
+    let _ = finished.send(());
     receiver.await.context("receive the archive")?
 }
