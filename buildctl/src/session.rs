@@ -186,3 +186,6 @@ impl AsyncWrite for Pipe {
         Pin::new(&mut self.write).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
