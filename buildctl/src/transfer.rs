@@ -74,14 +74,16 @@ impl Stream {
         &self.id
     }
 
-    /// Sends everything the reader has, as the daemon's window allows, then closes.
-    pub(crate) async fn send_all(mut self, mut reader: impl AsyncRead + Unpin) -> Result<()> {
+    /// Sends everything the reader has, as the daemon's window allows, then closes our half.
+    ///
+    /// The other half must be kept until the transfer is over: dropping it resets the stream, and what is on the way is lost.
+    pub(crate) async fn send_all(mut self, mut reader: impl AsyncRead + Unpin) -> Result<Streaming<Any>> {
         let mut window: i64 = 0;
         let mut piece = vec![0; PIECE_BYTES];
         loop {
             while window <= 0 {
                 // The end of the stream is the daemon's word that it wants no more.
-                let Some(message) = self.incoming.message().await? else { return Ok(()) };
+                let Some(message) = self.incoming.message().await? else { return Ok(self.incoming) };
                 if let Some(update) = from_any::<WindowUpdate>(&message)? {
                     window += i64::from(update.update);
                 }
@@ -89,11 +91,11 @@ impl Stream {
             let most = usize::try_from(window).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
             let read = reader.read(&mut piece[..most]).await.context("read the archive")?;
             if read == 0 {
-                return Ok(());
+                return Ok(self.incoming);
             }
             window -= i64::try_from(read).unwrap_or(i64::MAX);
             if self.outgoing.send(any(&Data { data: piece[..read].to_vec() })).await.is_err() {
-                return Ok(());
+                return Ok(self.incoming);
             }
         }
     }
