@@ -20,7 +20,7 @@ pub trait Bridge: Send + Sync {
     /// Builds a definition, now.
     async fn solve(&self, definition: pb::Definition) -> Result<BridgeRef, BridgeError>;
 
-    /// Reads a file of a built definition, `path` relative to its root; refuses files larger than `limit` bytes.
+    /// Reads a file of a built definition, `path` relative to its root; a file larger than `limit` bytes is `ResourceExhausted`.
     async fn read_file(&self, built: &BridgeRef, path: &str, limit: usize) -> Result<Vec<u8>, BridgeError>;
 
     /// Shows a warning to the user. `vertex` is the digest it belongs to.

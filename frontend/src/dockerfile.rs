@@ -1,15 +1,96 @@
-//! The Dockerfile frontend: text, instructions, stages, LLB.
+//! The Dockerfile frontend: text, lines, instructions, stages, LLB.
 //!
-//! [`solve`] is the road from a client's options to the definitions that the daemon executes.
+//! [`solve`] is the road from a client's options to the definitions that the daemon executes. Stations: [`options`], [`source`] (asks the
+//! daemon for the text), [`lines`], [`instruction`], [`stage`] (what is needed, in which order), images' configs, [`lower`].
+//!
+//! # Sources
+//! moby/buildkit `frontend/dockerfile`: what a text means, what clients are shown.
 
+pub mod args;
 pub mod expand;
+pub mod ignore;
+pub mod image;
 pub mod instruction;
 pub mod lines;
+pub mod lower;
+pub mod options;
+mod resolve;
+pub mod source;
+pub mod stage;
 
-use crate::{Bridge, Error, FrontendRequest, FrontendResult};
+use std::collections::BTreeMap;
+
+use buildd_api::{buildkit::pb, llb};
+use buildd_oci::platform::Platform;
+
+use self::{instruction::Located, options::Options, source::Sources, stage::Stage};
+use crate::{
+    Bridge, Error, FrontendRequest, FrontendResult,
+    request::{BASE_CONFIG_KEY, IMAGE_CONFIG_KEY, PLATFORMS_KEY},
+};
+
+/// A text taken apart.
+struct Program {
+    escape: char,
+    meta: Vec<Located>,
+    stages: Vec<Stage>,
+    target: usize,
+}
+
+/// One platform's result.
+struct Solved {
+    definition: Option<pb::Definition>,
+    config: Vec<u8>,
+    base_config: Option<Vec<u8>>,
+}
 
 /// Builds what `request` asks for.
 pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<FrontendResult, Error> {
-    let _ = (request, bridge.build_platform());
-    Ok(FrontendResult::default())
+    let options = Options::parse(&request.opts)?;
+    let sources = Sources::load(request, &options, bridge).await?;
+    let program = program(&sources, &options).map_err(|fault| sources.error(fault))?;
+    let platforms = match options.platforms.as_slice() {
+        [] => vec![bridge.build_platform()],
+        list => list.to_vec(),
+    };
+    let mut result = FrontendResult::default();
+    for platform in &platforms {
+        let solved = resolve::solve_platform(&program, &sources, &options, platform, bridge).await?;
+        let suffix = if options.multi_platform { format!("/{platform}") } else { String::new() };
+        result.metadata.insert(format!("{IMAGE_CONFIG_KEY}{suffix}"), solved.config);
+        if let Some(base) = solved.base_config {
+            result.metadata.insert(format!("{BASE_CONFIG_KEY}{suffix}"), base);
+        }
+        result.refs.push((platform.to_string(), solved.definition));
+    }
+    if options.multi_platform {
+        result.metadata.insert(PLATFORMS_KEY.to_owned(), platform_list(&platforms));
+    }
+    Ok(result)
 }
+
+fn program(sources: &Sources, options: &Options) -> Result<Program, crate::error::Fault> {
+    let document = lines::read(&sources.text)?;
+    let (meta, stages) = stage::split(instruction::parse(&document)?)?;
+    let target = stage::target(&stages, &options.target)?;
+    Ok(Program { escape: document.escape, meta, stages, target })
+}
+
+fn platform_list(platforms: &[Platform]) -> Vec<u8> {
+    let list: Vec<_> = platforms
+        .iter()
+        .map(|platform| serde_json::json!({ "ID": platform.to_string(), "Platform": platform }))
+        .collect();
+    serde_json::to_vec(&BTreeMap::from([("Platforms", list)])).expect("strings have a JSON form")
+}
+
+fn source_text(sources: &Sources) -> llb::SourceText {
+    llb::SourceText {
+        filename: sources.filename.clone(),
+        language: "Dockerfile".to_owned(),
+        data: sources.text.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Global arguments: what `FROM` lines can use, and what `ARG name` without a value finds.
+//!
+//! Automatic platform arguments first, then the `ARG`s before the first `FROM`; a build-arg of the client beats both.
+
+use buildd_oci::platform::Platform;
+
+use crate::{
+    dockerfile::{
+        expand::Lexer,
+        instruction::{Instruction, Located},
+        options::Options,
+    },
+    error::Fault,
+};
+
+/// Arguments every step sees without asking, and that are no part of what it is.
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// The global arguments of a build for `target`.
+pub fn globals(
+    meta: &[Located],
+    options: &Options,
+    build: &Platform,
+    target: &Platform,
+    escape: char,
+) -> Result<Vec<(String, String)>, Fault> {
+    let stage = if options.target.is_empty() { "default" } else { &options.target };
+    let mut args: Vec<(String, String)> = Vec::new();
+    for (prefix, platform) in [("BUILD", build), ("TARGET", target)] {
+        for (suffix, value) in [
+            ("PLATFORM", platform.to_string()),
+            ("OS", platform.os.clone()),
+            ("OSVERSION", platform.os_version.clone()),
+            ("ARCH", platform.architecture.clone()),
+            ("VARIANT", platform.variant.clone()),
+        ] {
+            args.push((format!("{prefix}{suffix}"), value));
+        }
+    }
+    args.push(("TARGETSTAGE".to_owned(), stage.to_owned()));
+    for (name, value) in &mut args {
+        if let Some(given) = options.build_args.get(name) {
+            value.clone_from(given);
+        }
+    }
+    for located in meta {
+        let Instruction::Arg(list) = &located.instruction else { continue };
+        for (name, default) in list {
+            let value = match (options.build_args.get(name), default) {
+                (Some(given), _) => given.clone(),
+                (None, Some(default)) => {
+                    let expanded = Lexer::new(escape).expand(default, args.as_slice());
+                    expanded.map_err(|fault| fault.at(located.lines))?.text
+                }
+                (None, None) => continue,
+            };
+            args.push((name.clone(), value));
+        }
+    }
+    Ok(args)
+}
+
+/// The proxies that the client gave, if any.
+pub fn proxies(options: &Options) -> Option<buildd_api::buildkit::pb::ProxyEnv> {
+    let value = |wanted: &str| {
+        let given = options.build_args.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        given.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let [http, https, ftp, no, all] = PROXIES.map(value);
+    let proxies = buildd_api::buildkit::pb::ProxyEnv {
+        http_proxy: http,
+        https_proxy: https,
+        ftp_proxy: ftp,
+        no_proxy: no,
+        all_proxy: all,
+    };
+    (proxies != Default::default()).then_some(proxies)
+}

@@ -1,0 +1,363 @@
+//! Lowering: stages to LLB, instruction by instruction.
+//!
+//! Stages come in the order of the plan, so that all a stage uses is there already. Nothing is asked of the daemon here.
+//!
+//! # Invariants
+//! The same stages and options give the same bytes. Every op carries the lines of its instruction.
+
+mod copy;
+mod meta;
+mod run;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use buildd_api::{
+    buildkit::pb,
+    llb::{OpOptions, State},
+};
+use buildd_oci::{config::ImageConfig, platform::Platform};
+
+use crate::{
+    dockerfile::{
+        expand::{Environment, Lexer},
+        image::{self, Layer},
+        instruction::{Instruction, Located},
+        options::Options,
+        stage::{Base, ImageName, Names, Planned, Stage},
+    },
+    error::{Fault, Lines},
+};
+
+pub(super) use copy::copy_action;
+
+/// All that lowering needs; nothing in it changes.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// Finds stages, images and contexts by name.
+    pub names: Names<'a>,
+    /// The client's wishes.
+    pub options: &'a Options,
+    /// What each needed stage starts from.
+    pub plan: &'a BTreeMap<usize, Planned>,
+    /// In which order.
+    pub order: &'a [usize],
+    /// The images found.
+    pub images: &'a BTreeMap<ImageName, Image>,
+    /// The named local contexts.
+    pub locals: &'a BTreeMap<String, State>,
+    /// The main context.
+    pub context: State,
+    /// Vertex names tell the platform.
+    pub show_platform: bool,
+}
+
+/// An image that was found.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// With digest.
+    pub reference: String,
+    /// Its config.
+    pub config: ImageConfig,
+    /// The config's bytes.
+    pub raw: Vec<u8>,
+}
+
+/// A stage after its last instruction.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Its files.
+    pub state: State,
+    /// Its config.
+    pub image: ImageConfig,
+    /// The config of the image it starts from.
+    pub base_config: Option<Vec<u8>>,
+    /// What `RUN` sees: ENV and ARG.
+    env: Vec<(String, String)>,
+    /// ARGs in order.
+    args: Vec<(String, Option<String>)>,
+    platform: Platform,
+}
+
+/// A stage being lowered.
+pub(super) struct Lowering<'a> {
+    inputs: &'a Inputs<'a>,
+    stages: &'a BTreeMap<usize, Built>,
+    built: Built,
+    index: usize,
+    name: String,
+    step: usize,
+    steps: usize,
+    ignore_cache: bool,
+    command_set: bool,
+    context_paths: &'a mut BTreeSet<String>,
+}
+
+/// Lowers the planned stages; returns the last, and the paths of the main context that they use.
+pub fn lower(inputs: &Inputs<'_>) -> Result<(Built, BTreeSet<String>), Fault> {
+    let (mut stages, mut paths) = (BTreeMap::new(), BTreeSet::new());
+    for &index in inputs.order {
+        let built = lower_stage(inputs, &stages, index, &mut paths)?;
+        stages.insert(index, built);
+    }
+    let target = inputs.order.last().expect("the target is planned");
+    Ok((stages.remove(target).expect("just lowered"), paths))
+}
+
+fn lower_stage(
+    inputs: &Inputs<'_>,
+    stages: &BTreeMap<usize, Built>,
+    index: usize,
+    context_paths: &mut BTreeSet<String>,
+) -> Result<Built, Fault> {
+    let stage = &inputs.names.stages[index];
+    let planned = &inputs.plan[&index];
+    let triggers = triggers(inputs, planned)?;
+    let name = match &stage.from.name {
+        Some(name) => name.clone(),
+        None if inputs.names.stages.len() > 1 => format!("stage-{index}"),
+        None => String::new(),
+    };
+    let platform = planned.platform.clone();
+    let empty = Built {
+        state: State::scratch(),
+        image: image::empty(&platform),
+        base_config: None,
+        env: Vec::new(),
+        args: Vec::new(),
+        platform,
+    };
+    let is_step = |located: &&Located| {
+        use Instruction as I;
+        matches!(located.instruction, I::Run(_) | I::Copy(_) | I::Add(_) | I::Workdir(_))
+    };
+    let own_steps = triggers.iter().chain(&stage.instructions).filter(is_step).count();
+    let steps = own_steps + usize::from(matches!(planned.base, Base::Image(_)));
+    let ignore_cache = inputs.options.ignores_cache(&name);
+    let mut lowering = Lowering {
+        inputs,
+        stages,
+        built: empty,
+        index,
+        name,
+        step: 0,
+        steps,
+        ignore_cache,
+        command_set: false,
+        context_paths,
+    };
+    lowering.start(stage, planned).map_err(|fault| fault.at(stage.lines))?;
+    for located in triggers.iter().chain(&stage.instructions) {
+        lowering.instruction(located).map_err(|fault| fault.at(located.lines))?;
+    }
+    Ok(lowering.built)
+}
+
+/// The ONBUILD triggers of a stage's base image, as instructions of the stage. Those of a stage run in its children as well.
+pub fn triggers(inputs: &Inputs<'_>, planned: &Planned) -> Result<Vec<Located>, Fault> {
+    let mut base = &planned.base;
+    let mut texts: Vec<(String, Option<Lines>)> = Vec::new();
+    match base {
+        Base::Image(name) => {
+            let list = inputs.images.get(name).and_then(|i| i.config.config.on_build.as_ref());
+            texts.extend(list.into_iter().flatten().map(|text| (text.clone(), None)));
+        }
+        Base::Stage(index) => {
+            for located in &inputs.names.stages[*index].instructions {
+                if let Instruction::OnBuild(text) = &located.instruction {
+                    texts.push((text.clone(), Some(located.lines)));
+                }
+            }
+        }
+        _ => base = &Base::Scratch,
+    }
+    let _ = base;
+    texts
+        .into_iter()
+        .map(|(text, lines)| {
+            let mut located =
+                crate::dockerfile::instruction::parse_trigger(&text, inputs.names.escape)?;
+            located.lines = lines.unwrap_or_default();
+            Ok(located)
+        })
+        .collect()
+}
+
+impl Lowering<'_> {
+    fn start(&mut self, stage: &Stage, planned: &Planned) -> Result<(), Fault> {
+        match &planned.base {
+            Base::Stage(other) => {
+                let platform = self.built.platform.clone();
+                self.built = Built { platform, ..self.stages[other].clone() };
+                self.built.image.config.on_build = None;
+            }
+            Base::Image(name) => {
+                let image = &self.inputs.images[name];
+                let title = format!("{}FROM {}", self.prefix(), image.reference);
+                if !image.config.rootfs.diff_ids.is_empty() {
+                    self.built.state = self.image_state(name, title, &[stage.lines]);
+                }
+                self.built.image = image.config.clone();
+                self.built.image.created = None;
+                self.built.image.config.on_build = None;
+                self.built.base_config = Some(image.raw.clone());
+            }
+            other => self.built.state = self.files_of(other, &[stage.lines])?,
+        }
+        if !matches!(planned.base, Base::Stage(_)) {
+            let has_path = image::environment(&self.built.image).iter().any(|(name, _)| name == "PATH");
+            if !has_path && self.built.platform.os != "windows" {
+                image::set_env(&mut self.built.image, "PATH", image::DEFAULT_PATH);
+            }
+            self.built.env = image::environment(&self.built.image);
+        }
+        Ok(())
+    }
+
+    fn image_state(&self, name: &ImageName, title: String, lines: &[Lines]) -> State {
+        let image = &self.inputs.images[name];
+        let mut attrs = BTreeMap::new();
+        let mode = self.inputs.options.resolve_mode.as_str();
+        if matches!(mode, "pull" | "local") {
+            attrs.insert("image.resolvemode".to_owned(), mode.to_owned());
+        }
+        let options = OpOptions {
+            platform: Some(wire_platform(&name.platform)),
+            ..self.op(title, lines, &["source.image"])
+        };
+        State::source(&format!("docker-image://{}", image.reference), attrs, options)
+    }
+
+    /// The files behind a name of `--from`, for a stage other than the base.
+    fn files_of(&self, base: &Base, lines: &[Lines]) -> Result<State, Fault> {
+        Ok(match base {
+            Base::Scratch => State::scratch(),
+            Base::Stage(index) => match self.stages.get(index) {
+                Some(built) => built.state.clone(),
+                None => return Err(Fault::new("a stage cannot be used in itself")),
+            },
+            Base::Image(name) => {
+                let image = &self.inputs.images[name];
+                if image.config.rootfs.diff_ids.is_empty() {
+                    State::scratch()
+                } else {
+                    self.image_state(name, format!("FROM {}", image.reference), lines)
+                }
+            }
+            Base::Local(name) => self.inputs.locals[name].clone(),
+        })
+    }
+
+    /// The files behind `--from=name`; of the main context if there is no name.
+    fn from(&self, name: Option<&str>, lines: Lines) -> Result<State, Fault> {
+        match name {
+            None => Ok(self.inputs.context.clone()),
+            Some(name) => {
+                let base = self.inputs.names.find(name, self.index, &self.built.platform)?;
+                self.files_of(&base, &[lines])
+            }
+        }
+    }
+
+    fn instruction(&mut self, located: &Located) -> Result<(), Fault> {
+        match &located.instruction {
+            Instruction::Run(run) => self.run(run, located),
+            Instruction::Copy(transfer) => self.transfer("COPY", transfer, located),
+            Instruction::Add(transfer) => self.transfer("ADD", transfer, located),
+            Instruction::Workdir(path) => self.workdir(path, located),
+            _ => self.metadata(&located.instruction),
+        }
+    }
+
+    /// `[linux/amd64 stage 2/5] `; counts the step.
+    fn prefix(&mut self) -> String {
+        self.step += 1;
+        self.prefix_of_step()
+    }
+
+    /// The prefix of the step that is counted already.
+    fn prefix_of_step(&self) -> String {
+        let mut words = Vec::new();
+        if self.inputs.show_platform {
+            words.push(self.built.platform.to_string());
+        }
+        if !self.name.is_empty() {
+            words.push(self.name.clone());
+        }
+        let width = self.steps.to_string().len();
+        words.push(format!("{:>width$}/{}", self.step, self.steps));
+        format!("[{}] ", words.join(" "))
+    }
+
+    /// The instruction as written, with the variables that are set.
+    fn display(&self, located: &Located) -> String {
+        let text = Lexer::raw(self.inputs.names.escape)
+            .expand(&located.original, self.built.env.as_slice())
+            .map_or_else(|_| located.original.clone(), |expanded| expanded.text);
+        match text.split_once(char::is_whitespace) {
+            Some((keyword, rest)) => format!("{} {rest}", keyword.to_uppercase()),
+            None => text,
+        }
+    }
+
+    fn op(&self, name: String, lines: &[Lines], caps: &[&'static str]) -> OpOptions {
+        OpOptions {
+            platform: Some(wire_platform(&self.built.platform)),
+            name,
+            ignore_cache: self.ignore_cache,
+            caps: caps.iter().copied().chain(["constraints", "platform", "meta.description"]).collect(),
+            ranges: lines.iter().filter(|lines| lines.first > 0).map(|lines| wire_range(*lines)).collect(),
+            ..OpOptions::default()
+        }
+    }
+
+    fn expand(&self, text: &str) -> Result<String, Fault> {
+        self.expand_with(text, self.built.env.as_slice())
+    }
+
+    fn expand_with(&self, text: &str, env: &(impl Environment + ?Sized)) -> Result<String, Fault> {
+        let lexer = Lexer::new(self.inputs.names.escape);
+        let expanded = lexer.expand(text, env);
+        let failed = |fault: Fault| Fault { message: format!("failed to process {text:?}: {}", fault.message), ..fault };
+        expanded.map(|expanded| expanded.text).map_err(failed)
+    }
+
+    fn record(&mut self, created_by: String, layer: Layer) {
+        image::record(&mut self.built.image, created_by, layer);
+    }
+
+    fn workdir_path(&self) -> &str {
+        match self.built.image.config.working_dir.as_str() {
+            "" => "/",
+            path => path,
+        }
+    }
+}
+
+/// `path` from `dir`, without `.`, `..` and doubled slashes; always absolute.
+fn join(dir: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{dir}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn wire_platform(platform: &Platform) -> pb::Platform {
+    pb::Platform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone(),
+        os_version: platform.os_version.clone(),
+        os_features: platform.os_features.clone(),
+    }
+}
+
+fn wire_range(lines: Lines) -> pb::Range {
+    let at = |line: usize| Some(pb::Position { line: i32::try_from(line).unwrap_or(i32::MAX), character: 0 });
+    pb::Range { start: at(lines.first), end: at(lines.last) }
+}

@@ -1,0 +1,182 @@
+//! Options: a client's `--opt` strings, checked and typed.
+//!
+//! Keys nobody here reads are ignored, as BuildKit does: clients send hints that not every daemon knows.
+
+use std::collections::BTreeMap;
+
+use buildd_api::buildkit::pb;
+use buildd_oci::platform::Platform;
+
+use crate::error::Error;
+
+/// What a client wants, beside the text.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Name of the Dockerfile; none was asked for if empty.
+    pub filename: String,
+    /// Stage to build; the last one if empty.
+    pub target: String,
+    /// Platforms to build for; the daemon's own if empty.
+    pub platforms: Vec<Platform>,
+    /// The result is a list even of one platform.
+    pub multi_platform: bool,
+    /// Stages that are built although they are cached.
+    pub no_cache: NoCache,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// Named contexts, by name.
+    pub contexts: BTreeMap<String, String>,
+    /// URL of the main context; the session's files if empty.
+    pub context: String,
+    /// `default`, `pull` or `local`.
+    pub resolve_mode: String,
+    /// What every step gets.
+    pub step: StepOptions,
+}
+
+/// What every step gets.
+#[derive(Clone, Debug, Default)]
+pub struct StepOptions {
+    /// Lines of /etc/hosts.
+    pub extra_hosts: Vec<pb::HostIp>,
+    /// Network of steps that ask for none.
+    pub network: pb::NetMode,
+    /// Bytes of /dev/shm; 0 for the default.
+    pub shm_size: i64,
+    /// Resource limits.
+    pub ulimits: Vec<pb::Ulimit>,
+    /// Host name.
+    pub hostname: String,
+    /// Control group the steps run under.
+    pub cgroup_parent: String,
+}
+
+/// What the cache must not answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Everything.
+    All,
+    /// The steps of these stages.
+    Stages(Vec<String>),
+}
+
+impl Options {
+    /// Reads a client's options.
+    pub fn parse(opts: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let text = |key: &str| opts.get(key).cloned().unwrap_or_default();
+        let mut options = Self {
+            filename: text("filename"),
+            target: text("target"),
+            context: text("context"),
+            resolve_mode: text("image-resolve-mode"),
+            build_args: prefixed(opts, "build-arg:"),
+            labels: prefixed(opts, "label:"),
+            contexts: prefixed(opts, "context:"),
+            ..Self::default()
+        };
+        for word in list(&text("platform")) {
+            let platform = word.parse().map_err(|error| invalid("platform", error))?;
+            if !options.platforms.contains(&platform) {
+                options.platforms.push(platform);
+            }
+        }
+        let multi = opts
+            .get("multi-platform")
+            .or_else(|| options.build_args.get("BUILDKIT_MULTI_PLATFORM"))
+            .is_some_and(|value| matches!(value.as_str(), "1" | "true"));
+        options.multi_platform = multi || options.platforms.len() > 1;
+        if !matches!(options.resolve_mode.as_str(), "" | "default" | "pull" | "local") {
+            let reason = format!("{:?} is none of default, pull, local", options.resolve_mode);
+            return Err(invalid("image-resolve-mode", reason));
+        }
+        options.no_cache = match opts.get("no-cache") {
+            None => NoCache::Nothing,
+            Some(value) if value.is_empty() || value == "true" => NoCache::All,
+            Some(value) => NoCache::Stages(list(value)),
+        };
+        options.step = StepOptions::parse(opts)?;
+        Ok(options)
+    }
+
+    /// Whether a stage's steps run although they are cached.
+    pub fn ignores_cache(&self, stage: &str) -> bool {
+        match &self.no_cache {
+            NoCache::Nothing => false,
+            NoCache::All => true,
+            NoCache::Stages(names) => names.iter().any(|name| name.eq_ignore_ascii_case(stage)),
+        }
+    }
+}
+
+impl StepOptions {
+    fn parse(opts: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let text = |key: &str| opts.get(key).map_or("", String::as_str);
+        let network = match text("force-network-mode") {
+            "" | "sandbox" => pb::NetMode::Unset,
+            "host" => pb::NetMode::Host,
+            "none" => pb::NetMode::None,
+            other => {
+                return Err(invalid("force-network-mode", format!("{other:?} is none of host, none, sandbox")));
+            }
+        };
+        let shm_size = match text("shm-size") {
+            "" => 0,
+            size => size
+                .parse()
+                .ok()
+                .filter(|size| *size >= 0)
+                .ok_or_else(|| invalid("shm-size", format!("{size:?} is no number of bytes")))?,
+        };
+        Ok(Self {
+            extra_hosts: list(text("add-hosts")).iter().map(|h| host(h)).collect::<Result<_, _>>()?,
+            network,
+            shm_size,
+            ulimits: list(text("ulimit")).iter().map(|u| ulimit(u)).collect::<Result<_, _>>()?,
+            hostname: match text("hostname") {
+                "" => text("build-arg:BUILDKIT_SANDBOX_HOSTNAME").to_owned(),
+                name => name.to_owned(),
+            },
+            cgroup_parent: text("cgroup-parent").to_owned(),
+        })
+    }
+}
+
+fn invalid(option: &str, reason: impl ToString) -> Error {
+    Error::Option { option: option.to_owned(), reason: reason.to_string() }
+}
+
+fn prefixed(opts: &BTreeMap<String, String>, prefix: &str) -> BTreeMap<String, String> {
+    opts.iter().filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_owned(), v.clone()))).collect()
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// `name=address`; or `name:address`, where the address may have colons.
+fn host(text: &str) -> Result<pb::HostIp, Error> {
+    let (host, ip) = text
+        .split_once('=')
+        .or_else(|| text.split_once(':'))
+        .ok_or_else(|| invalid("add-hosts", format!("{text:?} is not name=address")))?;
+    let ip = ip.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() || ip.parse::<std::net::IpAddr>().is_err() {
+        return Err(invalid("add-hosts", format!("{text:?} is not name=address")));
+    }
+    Ok(pb::HostIp { host: host.to_owned(), ip: ip.to_owned() })
+}
+
+/// `name=soft[:hard]`.
+fn ulimit(text: &str) -> Result<pb::Ulimit, Error> {
+    let parse = || {
+        let (name, values) = text.split_once('=')?;
+        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+        Some(pb::Ulimit { name: name.to_owned(), soft: soft.parse().ok()?, hard: hard.parse().ok()? })
+    };
+    parse().ok_or_else(|| invalid("ulimit", format!("{text:?} is not name=soft:hard")))
+}

@@ -1,0 +1,171 @@
+//! One platform: plan, find images, lower.
+//!
+//! An image's ONBUILD triggers may need more stages and images, so that planning and finding alternate until nothing new turns up. Lowering
+//! runs twice: the first run tells which files of the context are used, the second has a context with only those.
+
+use std::collections::BTreeMap;
+
+use buildd_api::llb::State;
+use buildd_oci::{config::ImageConfig, platform::Platform};
+use futures::future::try_join_all;
+
+use super::{
+    Program, Solved, args,
+    lower::{self, Image, Inputs},
+    options::Options,
+    source::Sources,
+    source_text,
+    stage::{self, Base, ImageName, Names, Planned},
+};
+use crate::{
+    Error,
+    bridge::{Bridge, ImageRequest},
+    error::{Fault, Lines},
+};
+
+/// What was found so far.
+#[derive(Default)]
+struct Found {
+    plan: BTreeMap<usize, Planned>,
+    images: BTreeMap<ImageName, Image>,
+    locals: BTreeMap<String, State>,
+}
+
+/// Names that have to be found, with the lines that use them.
+#[derive(Default)]
+struct Wanted {
+    images: BTreeMap<ImageName, Lines>,
+    locals: Vec<String>,
+}
+
+pub(super) async fn solve_platform(
+    program: &Program,
+    sources: &Sources,
+    options: &Options,
+    platform: &Platform,
+    bridge: &dyn Bridge,
+) -> Result<Solved, Error> {
+    let build = bridge.build_platform();
+    let globals = args::globals(&program.meta, options, &build, platform, program.escape)
+        .map_err(|fault| sources.error(fault))?;
+    let names = || Names {
+        stages: &program.stages,
+        options,
+        globals: &globals,
+        target: platform,
+        escape: program.escape,
+    };
+    let mut found = Found::default();
+    loop {
+        let wanted = plan(&mut found, names(), options, program.target)
+            .map_err(|fault| sources.error(fault))?;
+        if wanted.images.is_empty() && wanted.locals.is_empty() {
+            break;
+        }
+        let images = wanted.images.iter().map(|(name, lines)| resolve(name, *lines, sources, options, bridge));
+        let images = try_join_all(images).await?;
+        found.images.extend(wanted.images.into_keys().zip(images));
+        for name in wanted.locals {
+            let state = sources.named_context(&name, bridge).await?;
+            found.locals.insert(name, state);
+        }
+    }
+    let order = stage::order(&found.plan, &program.stages, program.target)
+        .map_err(|fault| sources.error(fault))?;
+    let mut inputs = Inputs {
+        names: names(),
+        options,
+        plan: &found.plan,
+        order: &order,
+        images: &found.images,
+        locals: &found.locals,
+        context: sources.context(&Default::default()),
+        show_platform: options.multi_platform,
+    };
+    let (_, paths) = lower::lower(&inputs).map_err(|fault| sources.error(fault))?;
+    inputs.context = sources.context(&paths);
+    let (mut built, _) = lower::lower(&inputs).map_err(|fault| sources.error(fault))?;
+    if !options.labels.is_empty() {
+        let labels = built.image.config.labels.get_or_insert_default();
+        labels.extend(options.labels.clone());
+    }
+    Ok(Solved {
+        definition: built.state.marshal(Some(&source_text(sources))),
+        config: built.image.to_bytes(),
+        base_config: built.base_config,
+    })
+}
+
+/// Plans all stages in reach of `target`; returns what is not found yet.
+fn plan(found: &mut Found, names: Names<'_>, options: &Options, target: usize) -> Result<Wanted, Fault> {
+    let (mut wanted, mut stack, mut seen) = (Wanted::default(), vec![target], Vec::new());
+    while let Some(index) = stack.pop() {
+        if seen.contains(&index) {
+            continue;
+        }
+        seen.push(index);
+        let mut planned = names.plan(index)?;
+        planned.uses.extend(trigger_uses(found, &names, options, index, &planned)?);
+        let lines = names.stages[index].lines;
+        for base in planned.uses.iter().chain([&planned.base]) {
+            match base {
+                Base::Scratch => {}
+                Base::Stage(other) => stack.push(*other),
+                Base::Image(name) if found.images.contains_key(name) => {}
+                Base::Image(name) => drop(wanted.images.insert(name.clone(), lines)),
+                Base::Local(name) if found.locals.contains_key(name) || wanted.locals.contains(name) => {}
+                Base::Local(name) => wanted.locals.push(name.clone()),
+            }
+        }
+        found.plan.insert(index, planned);
+    }
+    Ok(wanted)
+}
+
+fn trigger_uses(
+    found: &Found,
+    names: &Names<'_>,
+    options: &Options,
+    index: usize,
+    planned: &Planned,
+) -> Result<Vec<Base>, Fault> {
+    let inputs = Inputs {
+        names: Names { ..*names },
+        options,
+        plan: &found.plan,
+        order: &[],
+        images: &found.images,
+        locals: &found.locals,
+        context: State::scratch(),
+        show_platform: false,
+    };
+    names.uses(&lower::triggers(&inputs, planned)?, index, &planned.platform)
+}
+
+async fn resolve(
+    name: &ImageName,
+    lines: Lines,
+    sources: &Sources,
+    options: &Options,
+    bridge: &dyn Bridge,
+) -> Result<Image, Error> {
+    let request = ImageRequest {
+        reference: name.reference.clone(),
+        platform: name.platform.clone(),
+        resolve_mode: options.resolve_mode.clone(),
+        log_name: format!("[internal] load metadata for {}", name.reference),
+    };
+    let resolved = bridge.resolve_image_config(request).await.map_err(|source| Error::ResolveImage {
+        image: name.reference.clone(),
+        source,
+        location: Box::new(sources.location(&[lines])),
+    })?;
+    let config = ImageConfig::parse(&resolved.config).map_err(|error| {
+        sources.error(Fault::new(format!("failed to parse the config of {}: {error}", name.reference)).at(lines))
+    })?;
+    let mut reference = resolved.reference;
+    if let Some(digest) = resolved.digest.filter(|_| !reference.contains('@')) {
+        reference = format!("{reference}@{digest}");
+    }
+    Ok(Image { reference, config, raw: resolved.config })
+}

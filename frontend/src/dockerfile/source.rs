@@ -1,0 +1,260 @@
+//! Sources of a build: the Dockerfile, the ignore file and the context, wherever the client keeps them.
+//!
+//! Usually two local sources of the session, `dockerfile` and `context`; or a URL behind which the session streams a tar or a Dockerfile.
+
+use std::collections::BTreeMap;
+
+use buildd_api::{
+    error_detail::{Source, SourceText},
+    llb::{FileStep, OpOptions, State},
+};
+use buildd_api::buildkit::pb;
+use buildd_oci::ErrorKind;
+
+use super::{ignore, lower::copy_action, options::Options};
+use crate::{
+    FrontendRequest,
+    bridge::{Bridge, BridgeError},
+    error::{Error, Fault},
+};
+
+/// Bytes a Dockerfile or an ignore file may have.
+const MAX_TEXT: usize = 4 << 20;
+const DEFAULT_FILENAME: &str = "Dockerfile";
+const UPLOAD_FILE: &str = "context";
+
+/// What a build reads.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The Dockerfile.
+    pub text: Vec<u8>,
+    /// Its name.
+    pub filename: String,
+    /// The vertex that loaded it.
+    pub vertex: String,
+    /// Where COPY finds its files.
+    pub context: Context,
+    session: String,
+}
+
+/// Where COPY finds its files.
+#[derive(Clone, Debug)]
+pub enum Context {
+    /// With the client.
+    Local {
+        /// Patterns of what stays there.
+        exclude: Vec<String>,
+    },
+    /// Already here.
+    Here(State),
+}
+
+impl Sources {
+    /// Loads the Dockerfile and the ignore file.
+    pub async fn load(
+        request: &FrontendRequest,
+        options: &Options,
+        bridge: &dyn Bridge,
+    ) -> Result<Self, Error> {
+        let session = request.session_id.clone();
+        if !options.context.is_empty() {
+            return upload(options, session, bridge).await;
+        }
+        let filename = named_or_default(options);
+        let ignore_name = format!("{filename}.dockerignore");
+        let mut paths = vec![filename.clone(), ignore_name.clone()];
+        if options.filename.is_empty() {
+            paths.push(filename.to_lowercase());
+        }
+        let name = format!("[internal] load build definition from {filename}");
+        let mut attrs = local_attrs(&session, "dockerfile", &paths);
+        attrs.insert("local.differ".to_owned(), "none".to_owned());
+        let state = State::source("local://dockerfile", attrs, named(&name, &["source.local"]));
+        let files = Files::build(&state, bridge, &filename).await?;
+        let text = match files.read(&filename).await? {
+            Some(text) => text,
+            None if options.filename.is_empty() => {
+                files.read(&filename.to_lowercase()).await?.ok_or_else(|| missing(&filename))?
+            }
+            None => return Err(missing(&filename)),
+        };
+        let exclude = match files.read(&ignore_name).await? {
+            Some(text) => ignore::patterns(&String::from_utf8_lossy(&text)),
+            None => ignore_file("context", &session, bridge).await?,
+        };
+        Ok(Self {
+            text,
+            filename,
+            vertex: state.digest().unwrap_or_default().to_owned(),
+            context: Context::Local { exclude },
+            session,
+        })
+    }
+
+    /// The main context, with only `paths` of it; all of it if they name the root.
+    pub fn context(&self, paths: &std::collections::BTreeSet<String>) -> State {
+        match &self.context {
+            Context::Here(state) => state.clone(),
+            Context::Local { exclude } => {
+                let mut follow: Vec<String> =
+                    paths.iter().map(|p| p.trim_start_matches('/').to_owned()).collect();
+                if follow.iter().any(String::is_empty) {
+                    follow.clear();
+                }
+                local("context", &self.session, "[internal] load build context", exclude, &follow)
+            }
+        }
+    }
+
+    /// Files of the client under the name of a named context.
+    pub async fn named_context(&self, name: &str, bridge: &dyn Bridge) -> Result<State, Error> {
+        let exclude = ignore_file(name, &self.session, bridge).await?;
+        let title = format!("[context {name}] load from client");
+        Ok(local(name, &self.session, &title, &exclude, &[]))
+    }
+
+    /// A fault of the Dockerfile as an error that clients can show with the text.
+    pub fn error(&self, fault: Fault) -> Error {
+        let location = Box::new(self.location(&fault.lines));
+        Error::Dockerfile { fault, location }
+    }
+
+    /// The text, and places in it.
+    pub fn location(&self, lines: &[crate::error::Lines]) -> Source {
+        let info = SourceText {
+            filename: self.filename.clone(),
+            data: self.text.clone(),
+            language: "Dockerfile".to_owned(),
+        };
+        Source { info, ranges: lines.iter().map(|lines| lines.to_range()).collect() }
+    }
+}
+
+fn named_or_default(options: &Options) -> String {
+    let name = if options.filename.is_empty() { DEFAULT_FILENAME } else { &options.filename };
+    name.trim_start_matches("./").to_owned()
+}
+
+/// A tar or a Dockerfile behind a URL: what `docker build -` sends.
+async fn upload(options: &Options, session: String, bridge: &dyn Bridge) -> Result<Sources, Error> {
+    let url = &options.context;
+    if !url.starts_with("http://") && !url.starts_with("https://") || url.ends_with(".git") {
+        let reason = format!("{url:?} is not supported: only a folder, or a tar on standard input");
+        return Err(Error::Option { option: "context".to_owned(), reason });
+    }
+    let attrs = BTreeMap::from([("http.filename".to_owned(), UPLOAD_FILE.to_owned())]);
+    let state = State::source(url, attrs, named("[internal] load remote build context", &["source.http"]));
+    let files = Files::build(&state, bridge, url).await?;
+    // Longer than any Dockerfile is an archive.
+    let text = match files.read(UPLOAD_FILE).await {
+        Ok(text) => text.ok_or_else(|| missing(url))?,
+        Err(Error::Read { source, .. }) if source.kind == ErrorKind::ResourceExhausted => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if !text.is_empty() && !is_archive(&text) {
+        let vertex = state.digest().unwrap_or_default().to_owned();
+        let filename = named_or_default(options);
+        return Ok(Sources { text, filename, vertex, context: Context::Here(State::scratch()), session });
+    }
+    let unpack = pb::FileActionCopy {
+        attempt_unpack_docker_compatibility: true,
+        ..copy_action(&format!("/{UPLOAD_FILE}"), "/")
+    };
+    let steps = vec![FileStep::Copy { from: state, copy: unpack }];
+    let unpacked = State::scratch().file(steps, named("[internal] unpack build context", &["file.base"]));
+    let filename = named_or_default(options);
+    let files = Files::build(&unpacked, bridge, &filename).await?;
+    let text = files.read(&filename).await?.ok_or_else(|| missing(&filename))?;
+    let ignore_text = match files.read(&format!("{filename}.dockerignore")).await? {
+        Some(text) => Some(text),
+        None => files.read(".dockerignore").await?,
+    };
+    let context = match ignore_text {
+        None => unpacked.clone(),
+        Some(ignore_text) => {
+            let exclude_patterns = ignore::patterns(&String::from_utf8_lossy(&ignore_text));
+            let copy = pb::FileActionCopy { exclude_patterns, ..copy_action("/", "/") };
+            let steps = vec![FileStep::Copy { from: unpacked.clone(), copy }];
+            State::scratch().file(steps, named("[internal] apply .dockerignore", &["file.base"]))
+        }
+    };
+    let vertex = unpacked.digest().unwrap_or_default().to_owned();
+    Ok(Sources { text, filename, vertex, context: Context::Here(context), session })
+}
+
+fn is_archive(bytes: &[u8]) -> bool {
+    const MAGIC: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
+    MAGIC.iter().any(|magic| bytes.starts_with(magic)) || bytes.get(257..262) == Some(b"ustar")
+}
+
+async fn ignore_file(name: &str, session: &str, bridge: &dyn Bridge) -> Result<Vec<String>, Error> {
+    const IGNORE: &str = ".dockerignore";
+    let mut attrs = local_attrs(session, &format!("{name}-{IGNORE}"), &[IGNORE.to_owned()]);
+    attrs.insert("local.differ".to_owned(), "none".to_owned());
+    let title = match name {
+        "context" => "[internal] load .dockerignore".to_owned(),
+        _ => format!("[context {name}] load .dockerignore"),
+    };
+    let state = State::source(&format!("local://{name}"), attrs, named(&title, &["source.local"]));
+    let text = Files::build(&state, bridge, IGNORE).await?.read(IGNORE).await?;
+    Ok(text.map(|text| ignore::patterns(&String::from_utf8_lossy(&text))).unwrap_or_default())
+}
+
+fn local(name: &str, session: &str, title: &str, exclude: &[String], follow: &[String]) -> State {
+    let mut attrs = local_attrs(session, name, follow);
+    if !exclude.is_empty() {
+        attrs.insert("local.excludepatterns".to_owned(), json(exclude));
+    }
+    State::source(&format!("local://{name}"), attrs, named(title, &["source.local"]))
+}
+
+fn local_attrs(session: &str, hint: &str, follow: &[String]) -> BTreeMap<String, String> {
+    let mut attrs = BTreeMap::from([("local.sharedkeyhint".to_owned(), hint.to_owned())]);
+    if !session.is_empty() {
+        attrs.insert("local.session".to_owned(), session.to_owned());
+    }
+    if !follow.is_empty() {
+        attrs.insert("local.followpaths".to_owned(), json(follow));
+    }
+    attrs
+}
+
+fn json(list: &[String]) -> String {
+    serde_json::to_string(list).expect("strings have a JSON form")
+}
+
+fn named(name: &str, caps: &[&'static str]) -> OpOptions {
+    OpOptions { name: name.to_owned(), caps: caps.to_vec(), ..OpOptions::default() }
+}
+
+fn missing(name: &str) -> Error {
+    let cause = std::io::Error::new(std::io::ErrorKind::NotFound, format!("open {name}: no such file or directory"));
+    let source = BridgeError { kind: ErrorKind::NotFound, cause: std::sync::Arc::new(cause) };
+    Error::Read { what: name.to_owned(), source }
+}
+
+/// A built source whose files are read.
+struct Files<'a> {
+    bridge: &'a dyn Bridge,
+    built: crate::bridge::BridgeRef,
+}
+
+impl<'a> Files<'a> {
+    async fn build(state: &State, bridge: &'a dyn Bridge, what: &str) -> Result<Self, Error> {
+        let definition = state.marshal(None).unwrap_or_default();
+        let built = bridge
+            .solve(definition)
+            .await
+            .map_err(|source| Error::Read { what: what.to_owned(), source })?;
+        Ok(Self { bridge, built })
+    }
+
+    /// The bytes of a file; none if it is not there.
+    async fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        match self.bridge.read_file(&self.built, path, MAX_TEXT).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Read { what: path.to_owned(), source }),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Golden cases and whole-frontend faults.
