@@ -45,9 +45,11 @@ pub fn read_document(provider: &dyn Provider, descriptor: &Descriptor) -> Result
             actual: bytes.len() as u64,
         });
     }
-    let actual = Digest::of(&bytes);
-    if actual != descriptor.digest && descriptor.digest.algorithm() == actual.algorithm() {
-        return Err(Error::DigestMismatch { expected: descriptor.digest, actual, size: bytes.len() as u64 });
+    let mut digester = descriptor.digest.algorithm().digester();
+    digester.update(&bytes);
+    let (size, actual) = (digester.size(), digester.finish());
+    if actual != descriptor.digest {
+        return Err(Error::DigestMismatch { expected: descriptor.digest, actual: Box::new(actual), size });
     }
     Ok(bytes)
 }

@@ -224,7 +224,7 @@ impl<R: Read> Read for VerifyingReader<R> {
         }
         let actual = digester.finish();
         if actual != self.digest {
-            let error = Error::DigestMismatch { expected: self.digest, actual, size };
+            let error = Error::DigestMismatch { expected: self.digest, actual: Box::new(actual), size };
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
         Ok(0)

@@ -103,13 +103,29 @@ pub enum Error {
         /// The rule it breaks.
         reason: String,
     },
+    /// An index has no manifest for what was asked.
+    #[error("index {digest}: no manifest found for platform {wanted}")]
+    NoPlatform {
+        /// The index.
+        digest: Digest,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Documents point at documents more deeply, or at more of them, than any image does.
+    #[error("walk image {digest}: more than {limit}")]
+    WalkLimit {
+        /// Where the walk stopped.
+        digest: Digest,
+        /// The limit it met.
+        limit: String,
+    },
     /// The bytes are not those the digest names.
     #[error("read blob {expected}: content hashes to {actual} after {size} bytes")]
     DigestMismatch {
         /// The digest asked for.
         expected: Digest,
-        /// The digest found.
-        actual: Digest,
+        /// The digest found; boxed to keep the error small.
+        actual: Box<Digest>,
         /// How many bytes were hashed.
         size: u64,
     },
@@ -188,10 +204,11 @@ impl Error {
             | Self::ParseReference { .. }
             | Self::ParseDocument { .. }
             | Self::InvalidDocument { .. }
+            | Self::WalkLimit { .. }
             | Self::ReadArchive { .. }
             | Self::InvalidArchive { .. } => ErrorKind::InvalidArgument,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::DataLoss,
-            Self::BlobNotFound { .. } => ErrorKind::NotFound,
+            Self::BlobNotFound { .. } | Self::NoPlatform { .. } => ErrorKind::NotFound,
             Self::Blob { .. } | Self::WriteArchive { .. } => ErrorKind::Unavailable,
             Self::Store { kind, .. } => *kind,
         }
@@ -207,6 +224,7 @@ impl Error {
             Self::InvalidArchive { .. } => {
                 Some("an archive of `docker save` or an OCI image layout is expected".to_owned())
             }
+            Self::NoPlatform { .. } => Some("ask for one of its platforms, or for all".to_owned()),
             Self::BlobNotFound { .. } => Some("import or build the image again".to_owned()),
             _ => None,
         }

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod blob;
 pub mod compress;
 pub mod config;
+pub mod copy;
 pub mod descriptor;
 pub mod digest;
 pub mod error;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{IMAGE_NAME, LAYOUT, LAYOUT_FILE, REF_NAME};
 use crate::{
     blob::{Provider, read_document},
+    copy::MAX_DEPTH,
     descriptor::Descriptor,
     digest::{Digest, VerifyingReader},
     error::Error,
@@ -90,9 +91,6 @@ pub fn export(
     archive.tar.finish().map_err(|source| Error::WriteArchive { entry: "the end".to_owned(), source })
 }
 
-/// Deepest nesting of indexes that is followed.
-const MAX_DEPTH: usize = 4;
-
 /// Every blob below `target`, and the manifests among them.
 fn collect(
     provider: &dyn Provider,
@@ -129,7 +127,8 @@ fn collect(
         manifests.extend(collect(provider, child, platforms, blobs, depth + 1)?);
     }
     if manifests.is_empty() {
-        return Err(fail("no manifest found for the platform"));
+        let wanted: Vec<String> = platforms.iter().map(Platform::to_string).collect();
+        return Err(Error::NoPlatform { digest: target.digest, wanted: wanted.join(", ") });
     }
     blobs.insert(target.digest, target.clone());
     Ok(manifests)
