@@ -1,1 +1,221 @@
 //! Golden cases and whole-frontend faults.
+//!
+//! `testdata/<case>/Dockerfile` (with `opts` and `dockerignore`, if there are any) gives `ast.txt` and `llb.txt`; UPDATE_EXPECT=1 writes them.
+
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use buildd_api::{buildkit::pb, llb::dump};
+use buildd_oci::{ErrorKind, platform::Platform};
+use prost::Message;
+
+use super::*;
+use crate::bridge::{Bridge, BridgeError, BridgeRef, ImageRequest, ResolvedImage, Warning};
+
+/// Files by source identifier and path, and a fixed set of images.
+#[derive(Default)]
+struct FakeBridge {
+    files: BTreeMap<(String, String), Vec<u8>>,
+}
+
+fn refused(kind: ErrorKind, text: &str) -> BridgeError {
+    BridgeError { kind, cause: Arc::new(std::io::Error::other(text.to_owned())) }
+}
+
+#[async_trait]
+impl Bridge for FakeBridge {
+    async fn resolve_image_config(&self, request: ImageRequest) -> Result<ResolvedImage, BridgeError> {
+        let name = request.reference.as_str();
+        assert_eq!(request.log_name, format!("[internal] load metadata for {name}"));
+        if name.contains("missing") {
+            return Err(refused(ErrorKind::NotFound, "not found"));
+        }
+        let mut config = image::empty(&request.platform);
+        if !name.contains("/empty") {
+            config.rootfs.diff_ids.push(buildd_oci::digest::Digest::of(b"layer"));
+        }
+        config.config.env = Some(vec!["PATH=/base/bin".into(), "FROM_BASE=1".into()]);
+        config.config.cmd = Some(vec!["/bin/sh".into()]);
+        if name.contains("onbuild") {
+            let triggers = ["COPY --from=helper /x /y", "RUN echo triggered", "ENV T=1"];
+            config.config.on_build = Some(triggers.map(str::to_owned).to_vec());
+        }
+        let digest = buildd_oci::digest::Digest::of(name.as_bytes()).to_string();
+        Ok(ResolvedImage { reference: request.reference, digest: Some(digest), config: config.to_bytes() })
+    }
+
+    async fn solve(&self, definition: pb::Definition) -> Result<BridgeRef, BridgeError> {
+        let op = pb::Op::decode(definition.def[0].as_slice()).expect("an op");
+        let Some(pb::op::Op::Source(source)) = op.op else { panic!("not a source") };
+        Ok(BridgeRef(Arc::new(source.identifier)))
+    }
+
+    async fn read_file(&self, built: &BridgeRef, path: &str, _: usize) -> Result<Vec<u8>, BridgeError> {
+        let source = built.0.downcast_ref::<String>().expect("ours").clone();
+        let file = self.files.get(&(source, path.to_owned())).cloned();
+        file.ok_or_else(|| refused(ErrorKind::NotFound, "no such file"))
+    }
+
+    async fn warn(&self, _: &str, _: Warning) {}
+
+    fn build_platform(&self) -> Platform {
+        Platform::new("linux", "amd64", "")
+    }
+}
+
+fn run(bridge: &FakeBridge, opts: &[(String, String)]) -> Result<FrontendResult, Error> {
+    let request = FrontendRequest {
+        opts: opts.iter().cloned().collect(),
+        inputs: BTreeMap::new(),
+        session_id: "session".into(),
+    };
+    futures::executor::block_on(solve(&request, bridge))
+}
+
+fn with_dockerfile(text: &[u8]) -> FakeBridge {
+    let mut bridge = FakeBridge::default();
+    bridge.files.insert(("local://dockerfile".into(), "Dockerfile".into()), text.to_vec());
+    bridge
+}
+
+fn llb_text(result: Result<FrontendResult, Error>) -> String {
+    let mut out = String::new();
+    let result = match result {
+        Ok(result) => result,
+        Err(error) => {
+            let _ = writeln!(out, "error: {error}");
+            for range in error.location().map(|l| l.ranges.as_slice()).unwrap_or_default() {
+                let _ = writeln!(out, "lines: {}-{}", range.start.line, range.end.line);
+            }
+            if let Some(hint) = error.hint() {
+                let _ = writeln!(out, "hint: {hint}");
+            }
+            return out;
+        }
+    };
+    for (platform, definition) in &result.refs {
+        let _ = writeln!(out, "== {platform}");
+        match definition {
+            Some(definition) => out.push_str(&dump::text(definition)),
+            None => out.push_str("scratch\n"),
+        }
+    }
+    for (key, value) in &result.metadata {
+        let value: serde_json::Value = serde_json::from_slice(value).expect("JSON");
+        if key.starts_with(IMAGE_CONFIG_KEY) {
+            let _ = writeln!(out, "== {key}\n{value:#}");
+        } else {
+            let _ = writeln!(out, "== {key}\n{value}");
+        }
+    }
+    out
+}
+
+fn ast_text(text: &[u8]) -> String {
+    let parsed = lines::read(text).and_then(|document| instruction::parse(&document));
+    match parsed {
+        Ok(list) => list.iter().fold(String::new(), |mut out, located| {
+            let (first, last) = (located.lines.first, located.lines.last);
+            let _ = writeln!(out, "{first}-{last} {:?}", located.instruction);
+            out
+        }),
+        Err(fault) => format!("error: {fault}\n"),
+    }
+}
+
+fn compare(path: &Path, actual: &str, failures: &mut Vec<String>) {
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(path, actual).expect("write golden file");
+    }
+    let wanted = fs::read_to_string(path).unwrap_or_default();
+    if wanted != actual {
+        failures.push(format!("{}:\n--- wanted\n{wanted}--- got\n{actual}", path.display()));
+    }
+}
+
+#[test]
+fn golden() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let mut cases: Vec<_> =
+        fs::read_dir(root).expect("testdata").map(|entry| entry.expect("entry").path()).collect();
+    cases.sort();
+    assert!(cases.len() >= 40, "{} cases", cases.len());
+    let mut failures = Vec::new();
+    for case in cases {
+        let text = fs::read(case.join("Dockerfile")).expect("Dockerfile");
+        let opts = fs::read_to_string(case.join("opts")).unwrap_or_default();
+        let opts: Vec<(String, String)> = opts
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        let mut bridge = with_dockerfile(&text);
+        if let Ok(ignore) = fs::read(case.join("dockerignore")) {
+            bridge.files.insert(("local://context".into(), ".dockerignore".into()), ignore);
+        }
+        compare(&case.join("ast.txt"), &ast_text(&text), &mut failures);
+        compare(&case.join("llb.txt"), &llb_text(run(&bridge, &opts)), &mut failures);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn only_used_stages_are_resolved() {
+    let bridge = with_dockerfile(b"FROM missing AS a\nFROM alpine AS b\nFROM missing\n");
+    run(&bridge, &[("target".into(), "b".into())]).expect("b needs no missing image");
+    let error = run(&bridge, &[]).expect_err("missing");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().starts_with("docker.io/library/missing:latest"), "{error}");
+    assert_eq!(error.location().expect("a place").ranges[0].start.line, 3);
+}
+
+#[test]
+fn a_dockerfile_of_its_own_ignore_file_wins() {
+    let mut bridge = with_dockerfile(b"FROM scratch\nCOPY a /\n");
+    bridge.files.insert(("local://dockerfile".into(), "Dockerfile.dockerignore".into()), b"own".to_vec());
+    bridge.files.insert(("local://context".into(), ".dockerignore".into()), b"general".to_vec());
+    let text = llb_text(run(&bridge, &[]));
+    assert!(text.contains("excludepatterns=[\"own\"]"), "{text}");
+}
+
+#[test]
+fn missing_dockerfiles_and_uploads() {
+    let error = run(&FakeBridge::default(), &[]).expect_err("none");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("Dockerfile"), "{error}");
+    let mut bridge = FakeBridge::default();
+    bridge.files.insert(("local://dockerfile".into(), "dockerfile".into()), b"FROM scratch".to_vec());
+    run(&bridge, &[]).expect("the lower-case name is a fallback");
+    let url = "http://buildkit-session/x";
+    bridge.files.insert((url.into(), "context".into()), b"FROM alpine\nRUN true\n".to_vec());
+    let text = llb_text(run(&bridge, &[("context".into(), url.into())]));
+    assert!(text.contains("[2/2] RUN true"), "{text}");
+    let git = run(&bridge, &[("context".into(), "https://x/y.git".into())]).expect_err("git");
+    assert_eq!(git.kind(), ErrorKind::InvalidArgument);
+}
+
+/// Pieces of Dockerfiles put together at random, by a fixed sequence: nothing may panic or take long.
+#[test]
+fn no_text_makes_the_parser_panic() {
+    const PIECES: [&str; 42] = [
+        "FROM a", "FROM ", " AS b", "RUN ", "COPY ", "ADD --", "--from=0 ", "--mount=", "type=cache,target=/x", "<<EOF", "EOF", "\n", "\\\n",
+        "\r\n", "\"", "'", "$", "${", "}", "${a:-", "${a//*/", "[", "]", "[\"x\"]", "ENV ", "a=b ", "=", "ARG ", "HEALTHCHECK --interval=1s CMD x",
+        "EXPOSE 1-2/tcp", "ONBUILD ", "# escape=`\n", "`", "\u{feff}", "é", "\0", "VOLUME ", "SHELL [\"a\"]", "LABEL ", "\t", "STOPSIGNAL 9", "FROM scratch\n",
+    ];
+    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut random = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for _ in 0..20_000 {
+        let mut text = if random() % 2 == 0 { "FROM scratch\n".to_owned() } else { String::new() };
+        for _ in 0..random() % 24 {
+            text.push_str(PIECES[(random() % PIECES.len() as u64) as usize]);
+        }
+        let _ = run(&with_dockerfile(text.as_bytes()), &[]);
+        let bytes: Vec<u8> = (0..random() % 64).map(|_| (random() & 0xff) as u8).collect();
+        let _ = run(&with_dockerfile(&bytes), &[]);
+    }
+}
