@@ -95,3 +95,71 @@ fn damage_is_an_error() {
     };
     assert!(export(&store, &[absent], &[], Kind::Oci, &mut Vec::new()).is_err());
 }
+
+/// An uncompressed tar of files and, where the third part is set, symbolic links.
+fn tar_of(entries: &[(&str, &[u8], Option<&str>)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, data, link) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        match link {
+            Some(target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                builder.append_link(&mut header, name, target).expect("memory");
+            }
+            None => builder.append_data(&mut header, name, *data).expect("memory"),
+        }
+    }
+    builder.into_inner().expect("memory")
+}
+
+#[test]
+fn docker_archives_become_manifests() {
+    let manifest =
+        br#"[{"Config":"c.json","RepoTags":["two:v2","two"],"Layers":["a/layer.tar","b/layer.tar"]}]"#;
+    let entries: [(&str, &[u8], Option<&str>); 4] = [
+        ("manifest.json", manifest, None),
+        ("b/layer.tar", b"", Some("../a/layer.tar")),
+        ("a/layer.tar", b"\x1f\x8bzipped", None),
+        ("c.json", b"{}", None),
+    ];
+    let store = Memory::default();
+    let images = import(tar_of(&entries).as_slice(), &mut &store).expect("an import");
+    let names: Vec<_> = images.iter().filter_map(|image| image.name.as_deref()).collect();
+    assert_eq!(names, ["docker.io/library/two:v2", "docker.io/library/two:latest"]);
+    let bytes = crate::blob::read_document(&store, &images[0].target).expect("the manifest");
+    let manifest = Manifest::parse(&bytes).expect("a manifest");
+    assert_eq!(manifest.layers.len(), 2);
+    assert_eq!(manifest.layers[0], manifest.layers[1], "the link leads to the first layer");
+    assert_eq!(manifest.layers[0].media_type, media_type::DOCKER_LAYER_GZIP);
+
+    for (broken, what) in [
+        (vec![entries[0], entries[2], entries[3]], "a layer is absent"),
+        (vec![entries[0], entries[1], entries[3]], "a link dangles"),
+        (vec![entries[0], entries[1], ("a/layer.tar", b"", Some("../b/layer.tar")), entries[3]], "a loop"),
+        (vec![entries[3]], "no manifest"),
+        (
+            vec![("oci-layout", br#"{"imageLayoutVersion":"2.0.0"}"#, None), ("index.json", b"{}", None)],
+            "a version",
+        ),
+        (vec![("oci-layout", super::LAYOUT, None)], "no index"),
+    ] {
+        assert!(import(tar_of(&broken).as_slice(), &mut &Memory::default()).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn an_absent_platform_is_not_found() {
+    let store = Memory::default();
+    let mut child = image(&store).target;
+    child.platform = Some("linux/riscv64".parse().expect("a platform"));
+    let index = crate::manifest::Index::new(vec![child]);
+    let target = store.add(media_type::OCI_INDEX, index.to_bytes());
+    let images = [ExportImage { names: Vec::new(), target }];
+    let wanted = ["linux/s390x".parse().expect("a platform")];
+    let error = export(&store, &images, &wanted, Kind::Both, &mut Vec::new()).expect_err("absent");
+    assert_eq!(error.kind(), crate::ErrorKind::NotFound);
+    let wanted = ["linux/riscv64".parse().expect("a platform")];
+    export(&store, &images, &wanted, Kind::Both, &mut Vec::new()).expect("present");
+}
