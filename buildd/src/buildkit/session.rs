@@ -3,6 +3,10 @@
 //! `Control.Session` registers one; builds look it up by the id in their request and wait for it for a moment, because the two calls race.
 //! A session ends when its stream does, or when two health checks in a row go unanswered; whoever uses it then sees the cancellation.
 
+mod calls;
+mod filesend;
+mod filesync;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
@@ -41,8 +45,6 @@ const MAX_ID: usize = 256;
 pub(crate) struct ClientSession {
     /// Its id.
     pub(crate) id: String,
-    /// What it shares synced files with; its name if it gave no key.
-    pub(crate) shared_key: String,
     /// Its methods, lower-cased.
     methods: BTreeSet<String>,
     /// The way to it.
@@ -83,15 +85,11 @@ impl Sessions {
         if id.is_empty() || id.len() > MAX_ID {
             return Err(Status::invalid_argument("a session needs an id of at most 256 bytes"));
         }
-        let mut shared_key = header("x-docker-expose-session-sharedkey");
-        if shared_key.is_empty() {
-            shared_key = header("x-docker-expose-session-name");
-        }
         let methods = metadata.get_all("x-docker-expose-session-grpc-method").iter();
         let methods = methods.filter_map(|value| value.to_str().ok()).map(str::to_lowercase).collect();
         let (channel, outgoing) = transport::channel(incoming);
         let gone = CancellationToken::new();
-        let session = ClientSession { id, shared_key: shared_key.to_owned(), methods, channel, gone };
+        let session = ClientSession { id, methods, channel, gone };
         let end = self.register(Arc::new(session))?;
         Ok(EndWith { outgoing: Box::pin(outgoing), _end: end })
     }

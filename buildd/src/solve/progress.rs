@@ -4,10 +4,7 @@
 //! A reader sees every message from the first on, in order, and the end after the last. What is kept is bounded: beyond
 //! [`MAX_KEPT`] bytes of logs a build's further output is shown to nobody.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use buildd_api::buildkit::moby::buildkit::v1::StatusResponse;
 use futures::{Stream, stream};
@@ -28,7 +25,6 @@ struct Told {
     messages: Vec<Arc<StatusResponse>>,
     log_bytes: usize,
     ended: bool,
-    vertexes: BTreeSet<String>,
 }
 
 impl Default for Progress {
@@ -48,15 +44,9 @@ impl Progress {
             } else {
                 told.log_bytes += bytes;
             }
-            told.vertexes.extend(message.vertexes.iter().map(|vertex| vertex.digest.clone()));
             told.messages.push(Arc::new(message));
         }
         self.changes.send_modify(|count| *count += 1);
-    }
-
-    /// Whether this vertex was told of.
-    pub(crate) fn knows(&self, vertex: &str) -> bool {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).vertexes.contains(vertex)
     }
 
     /// Nothing more will come.

@@ -1,0 +1,107 @@
+//! The client as the worker calls it: `runtime::session` over the client's gRPC services.
+
+use std::{collections::BTreeMap, io::Read, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use buildd_api::buildkit::moby::buildkit::secrets::v1::{GetSecretRequest, secrets_client::SecretsClient};
+use buildd_oci::ErrorKind;
+use buildd_runtime::session::{Session, SessionError, Sessions as Clients, SyncRequest, TreeSink};
+use tonic::{Code, Status};
+
+use super::{ClientSession, Sessions, filesend, filesync};
+use crate::status;
+
+/// A client's refusal, with its words.
+pub(super) fn refused(what: &str, status: &Status) -> SessionError {
+    SessionError { kind: status::kind(status.code()), message: format!("{what}: {}", status.message()) }
+}
+
+/// A failure on our side of a call.
+pub(super) fn failed(kind: ErrorKind, what: &str, error: &dyn std::error::Error) -> SessionError {
+    SessionError { kind, message: format!("{what}: {}", status::text(error, None)) }
+}
+
+#[async_trait]
+impl Clients for Sessions {
+    async fn any(&self, ids: &[String]) -> Result<Arc<dyn Session>, SessionError> {
+        for id in ids {
+            if let Some(session) = self.live(id) {
+                return Ok(session);
+            }
+        }
+        if let Some(first) = ids.first()
+            && let Some(session) = self.find(first).await
+        {
+            return Ok(session);
+        }
+        Err(SessionError {
+            kind: ErrorKind::Unavailable,
+            message: format!("no active session for {}", ids.join(", ")),
+        })
+    }
+}
+
+impl ClientSession {
+    /// Ends a call when the session does.
+    async fn while_there<T>(
+        &self,
+        call: impl Future<Output = Result<T, SessionError>>,
+    ) -> Result<T, SessionError> {
+        tokio::select! {
+            done = call => done,
+            () = self.gone.cancelled() => Err(SessionError {
+                kind: ErrorKind::Canceled,
+                message: "the client's session has ended".to_owned(),
+            }),
+        }
+    }
+
+    fn needs(&self, method: &str, what: &str) -> Result<(), SessionError> {
+        if self.supports(method) {
+            return Ok(());
+        }
+        Err(SessionError {
+            kind: ErrorKind::Unimplemented,
+            message: format!("the client does not offer {what}"),
+        })
+    }
+}
+
+#[async_trait]
+impl Session for ClientSession {
+    async fn sync_files(&self, request: SyncRequest, sink: TreeSink) -> Result<TreeSink, SessionError> {
+        self.needs("/moby.filesync.v1.FileSync/DiffCopy", "files")?;
+        self.while_there(filesync::receive(self.channel.clone(), request, sink)).await
+    }
+
+    async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, SessionError> {
+        if !self.supports("/moby.buildkit.secrets.v1.Secrets/GetSecret") {
+            return Ok(None);
+        }
+        let mut client = SecretsClient::new(self.channel.clone());
+        let request = GetSecretRequest { id: id.to_owned(), ..GetSecretRequest::default() };
+        self.while_there(async {
+            match client.get_secret(request).await {
+                Ok(answer) => Ok(Some(answer.into_inner().data)),
+                Err(status) if status.code() == Code::NotFound => Ok(None),
+                Err(status) => Err(refused(&format!("secret {id}"), &status)),
+            }
+        })
+        .await
+    }
+
+    async fn send_tar(
+        &self,
+        exporter: usize,
+        metadata: BTreeMap<String, String>,
+        data: Box<dyn Read + Send>,
+    ) -> Result<(), SessionError> {
+        self.needs("/moby.filesync.v1.FileSend/DiffCopy", "a place for results")?;
+        self.while_there(filesend::archive(self.channel.clone(), exporter, &metadata, data)).await
+    }
+
+    async fn send_tree(&self, exporter: usize, root: PathBuf) -> Result<(), SessionError> {
+        self.needs("/moby.filesync.v1.FileSend/DiffCopy", "a place for results")?;
+        self.while_there(filesend::tree(self.channel.clone(), exporter, root)).await
+    }
+}

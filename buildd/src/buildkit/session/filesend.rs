@@ -1,0 +1,193 @@
+//! File send: results to the client, as one archive or as a tree.
+//!
+//! The protocol of trees is that of contexts with the roles reversed: here the daemon has the files.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use buildd_api::{
+    buildkit::{
+        fsutil::types::Packet,
+        moby::filesync::{
+            packet::file_send_client::FileSendClient as TreeClient,
+            v1::{BytesMessage, file_send_client::FileSendClient},
+        },
+    },
+    file_sync::{self, CHUNK_BYTES, Requested, Sender, stat},
+};
+use buildd_fs::{
+    path::{open_in_root, open_root},
+    walk::{WalkOptions, walk},
+};
+use buildd_oci::ErrorKind;
+use buildd_runtime::session::SessionError;
+use rustix::fs::{Mode, OFlags};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, metadata::MetadataMap, transport::Channel};
+
+use super::calls::{failed, refused};
+
+/// Bytes of one message of an archive.
+const ARCHIVE_CHUNK: usize = 1 << 20;
+/// Messages that wait for the client.
+const QUEUE: usize = 8;
+/// Packets that wait for the client.
+const PACKETS: usize = 128;
+
+const WHAT: &str = "send the result to the client";
+
+fn describe(metadata: &mut MetadataMap, exporter: usize, more: &BTreeMap<String, String>) {
+    let mut insert = |key: &str, value: &str| {
+        let key = key.parse::<tonic::metadata::AsciiMetadataKey>();
+        if let (Ok(key), Ok(value)) = (key, value.parse()) {
+            metadata.insert(key, value);
+        }
+    };
+    insert("buildkit-attachable-exporter-id", &exporter.to_string());
+    for (key, value) in more {
+        insert(&format!("exporter-md-{key}"), value);
+    }
+}
+
+/// Streams an archive; if it breaks off, so does the call, and the client keeps nothing.
+pub(super) async fn archive(
+    channel: Channel,
+    exporter: usize,
+    metadata: &BTreeMap<String, String>,
+    mut data: Box<dyn Read + Send>,
+) -> Result<(), SessionError> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (broken, failure) = tokio::sync::oneshot::channel::<std::io::Error>();
+    let reader = tokio::spawn(buildd_fs::blocking::run(move || {
+        loop {
+            let mut chunk = Vec::with_capacity(ARCHIVE_CHUNK);
+            match data.by_ref().take(ARCHIVE_CHUNK as u64).read_to_end(&mut chunk) {
+                Ok(0) => return None,
+                Ok(_) if sender.blocking_send(BytesMessage { data: chunk }).is_err() => return None,
+                Ok(_) => {}
+                Err(error) => {
+                    let _ = broken.send(error);
+                    return Some(sender);
+                }
+            }
+        }
+    }));
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    describe(request.metadata_mut(), exporter, metadata);
+    let mut client = FileSendClient::new(channel);
+    let call = async {
+        let mut answers =
+            client.diff_copy(request).await.map_err(|status| refused(WHAT, &status))?.into_inner();
+        while answers.message().await.map_err(|status| refused(WHAT, &status))?.is_some() {}
+        Ok(())
+    };
+    tokio::select! {
+        done = call => {
+            reader.abort();
+            done
+        }
+        Ok(error) = failure => Err(failed(ErrorKind::Internal, "make the archive", &error)),
+    }
+}
+
+/// Sends a tree.
+pub(super) async fn tree(channel: Channel, exporter: usize, root: PathBuf) -> Result<(), SessionError> {
+    let (outgoing, receiver) = mpsc::channel::<Packet>(PACKETS);
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    describe(request.metadata_mut(), exporter, &BTreeMap::new());
+    let mut client = TreeClient::new(channel);
+    let sender = Arc::new(Mutex::new(Sender::default()));
+    let paths = Arc::new(Mutex::new(Vec::new()));
+    let announce = {
+        let (sender, paths, outgoing, root) =
+            (Arc::clone(&sender), Arc::clone(&paths), outgoing.clone(), root.clone());
+        buildd_fs::blocking::run(move || announce(&root, &sender, &paths, &outgoing))
+    };
+    let announce = tokio::spawn(announce);
+    let mut packets = client.diff_copy(request).await.map_err(|status| refused(WHAT, &status))?.into_inner();
+    let (wanted, files) = mpsc::unbounded_channel();
+    let send = {
+        let (paths, outgoing) = (Arc::clone(&paths), outgoing.clone());
+        tokio::spawn(buildd_fs::blocking::run(move || serve(&root, &paths, files, &outgoing)))
+    };
+    while let Some(packet) = packets.message().await.map_err(|status| refused(WHAT, &status))? {
+        let requested = sender.lock().unwrap_or_else(PoisonError::into_inner).receive(&packet);
+        match requested.map_err(|error| failed(ErrorKind::InvalidArgument, WHAT, &error))? {
+            Requested::File(id) => {
+                if wanted.send(id).is_err() {
+                    break;
+                }
+            }
+            Requested::Finish => {
+                let _ = outgoing.send(file_sync::fin()).await;
+                break;
+            }
+        }
+    }
+    drop((wanted, outgoing));
+    for work in [announce, send] {
+        work.await.map_err(|error| failed(ErrorKind::Internal, WHAT, &error))??;
+    }
+    while packets.message().await.map_err(|status| refused(WHAT, &status))?.is_some() {}
+    Ok(())
+}
+
+type Shared<T> = Mutex<T>;
+
+fn announce(
+    root: &Path,
+    sender: &Shared<Sender>,
+    paths: &Shared<Vec<String>>,
+    outgoing: &mpsc::Sender<Packet>,
+) -> Result<(), SessionError> {
+    let entries =
+        walk(root, &WalkOptions::default()).map_err(|error| failed(ErrorKind::Internal, WHAT, &error))?;
+    for entry in entries {
+        let stat = stat::from_metadata(&entry.path, &entry.meta, entry.link.as_deref());
+        paths.lock().unwrap_or_else(PoisonError::into_inner).push(entry.path);
+        let packet = sender.lock().unwrap_or_else(PoisonError::into_inner).announce(stat);
+        let packet = packet.map_err(|error| failed(ErrorKind::Internal, WHAT, &error))?;
+        if outgoing.blocking_send(packet).is_err() {
+            return Ok(());
+        }
+    }
+    let _ = outgoing.blocking_send(file_sync::end_of_entries());
+    Ok(())
+}
+
+fn serve(
+    root: &Path,
+    paths: &Shared<Vec<String>>,
+    mut files: mpsc::UnboundedReceiver<u32>,
+    outgoing: &mpsc::Sender<Packet>,
+) -> Result<(), SessionError> {
+    let fail = |error: std::io::Error| failed(ErrorKind::Internal, WHAT, &error);
+    let root = open_root(root).map_err(fail)?;
+    while let Some(id) = files.blocking_recv() {
+        let index = usize::try_from(id).unwrap_or(usize::MAX);
+        let path = paths.lock().unwrap_or_else(PoisonError::into_inner).get(index).cloned();
+        let Some(path) = path else { continue };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
+        let mut file =
+            File::from(open_in_root(root.as_fd(), Path::new(&path), flags, Mode::empty()).map_err(fail)?);
+        loop {
+            let mut piece = Vec::with_capacity(CHUNK_BYTES);
+            let count = file.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut piece).map_err(fail)?;
+            let packet = if count == 0 { file_sync::end_of_file(id) } else { file_sync::data(id, piece) };
+            if outgoing.blocking_send(packet).is_err() {
+                return Ok(());
+            }
+            if count == 0 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! File sync: a client's folder into a tree of ours.
+//!
+//! One task reads packets, one blocking thread makes files; between them a short queue, so that a slow disk slows the client.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use buildd_api::{
+    buildkit::{fsutil::types::Packet, moby::filesync::v1::file_sync_client::FileSyncClient},
+    file_sync::{self, Kind, Received, Receiver, Stat, mode, stat},
+};
+use buildd_oci::ErrorKind;
+use buildd_runtime::{
+    layer::{Entry, EntryKind, Time},
+    session::{SessionError, SyncRequest, TreeSink},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataKey, MetadataMap},
+    transport::Channel,
+};
+
+use super::calls::{failed, refused};
+use crate::buildkit::MESSAGE_LIMIT;
+
+/// Pieces of at most 32 KiB that wait for the disk.
+const QUEUE: usize = 256;
+
+/// What the disk has to do next.
+enum Work {
+    Make(Entry),
+    Write(PathBuf, Vec<u8>),
+    Close(PathBuf),
+}
+
+/// Fetches what is asked for into the sink.
+pub(super) async fn receive(
+    channel: Channel,
+    request: SyncRequest,
+    sink: TreeSink,
+) -> Result<TreeSink, SessionError> {
+    let (work, disk) = mpsc::channel(QUEUE);
+    let disk = tokio::spawn(buildd_fs::blocking::run(move || make(sink, disk)));
+    let read = packets(channel, &request, &work).await;
+    drop(work);
+    let made = disk.await.map_err(|error| failed(ErrorKind::Internal, "receive files", &error))?;
+    // What the disk says comes first: it is why nobody took the packets.
+    let sink = made.map_err(|error| failed(error.kind(), "receive files", &error))?;
+    read.map(|()| sink)
+}
+
+fn make(mut sink: TreeSink, mut work: mpsc::Receiver<Work>) -> Result<TreeSink, buildd_runtime::Error> {
+    while let Some(work) = work.blocking_recv() {
+        match work {
+            Work::Make(entry) => sink.entry(&entry)?,
+            Work::Write(path, data) => sink.write(&path, &data)?,
+            Work::Close(path) => sink.close(&path),
+        }
+    }
+    Ok(sink)
+}
+
+async fn packets(
+    channel: Channel,
+    wanted: &SyncRequest,
+    work: &mpsc::Sender<Work>,
+) -> Result<(), SessionError> {
+    let what = format!("fetch files of {:?}", wanted.name);
+    let bad = |error: file_sync::Error| failed(ErrorKind::InvalidArgument, &what, &error);
+    let stopped =
+        || SessionError { kind: ErrorKind::Internal, message: format!("{what}: nobody takes them") };
+    // Unbounded, but one request for each announced file, and those are bounded.
+    let (answers, outgoing) = mpsc::unbounded_channel::<Packet>();
+    let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
+    describe(request.metadata_mut(), wanted);
+    let mut client = FileSyncClient::new(channel)
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
+    let mut packets = client.diff_copy(request).await.map_err(|status| refused(&what, &status))?.into_inner();
+    let mut receiver = Receiver::default();
+    let mut paths = HashMap::new();
+    let mut done = false;
+    while let Some(packet) = packets.message().await.map_err(|status| refused(&what, &status))? {
+        match receiver.receive(packet).map_err(bad)? {
+            Received::Entry { id, kind, stat } => {
+                let fetch = kind == Kind::File && stat.linkname.is_empty() && stat.size > 0;
+                let Some(entry) = entry(kind, &stat) else { continue };
+                if fetch {
+                    paths.insert(id, entry.path.clone());
+                    let _ = answers.send(receiver.request(id).map_err(bad)?);
+                }
+                work.send(Work::Make(entry)).await.map_err(|_| stopped())?;
+            }
+            Received::Data { id, data } => {
+                let path = paths.get(&id).cloned().unwrap_or_default();
+                work.send(Work::Write(path, data)).await.map_err(|_| stopped())?;
+            }
+            Received::EndOfFile { id } => {
+                let path = paths.remove(&id).unwrap_or_default();
+                work.send(Work::Close(path)).await.map_err(|_| stopped())?;
+            }
+            Received::EndOfEntries => {}
+            Received::Finished => return Ok(()),
+        }
+        if receiver.is_complete() && !done {
+            done = true;
+            let _ = answers.send(file_sync::fin());
+        }
+    }
+    Err(SessionError { kind: ErrorKind::Aborted, message: format!("{what}: the client stopped early") })
+}
+
+/// Says which files are wanted. Values beyond printable ASCII are escaped, and a second key says so.
+fn describe(metadata: &mut MetadataMap, wanted: &SyncRequest) {
+    let name = std::slice::from_ref(&wanted.name);
+    let lists: [(&'static str, &'static str, &[String]); 4] = [
+        ("dir-name", "dir-name-encoded", name),
+        ("include-patterns", "include-patterns-encoded", &wanted.include),
+        ("exclude-patterns", "exclude-patterns-encoded", &wanted.exclude),
+        ("followpaths", "followpaths-encoded", &wanted.follow),
+    ];
+    for (key, flag, values) in lists {
+        let plain = |value: &String| value.bytes().all(|b| (0x20..0x7f).contains(&b));
+        let escape = !values.iter().all(plain);
+        for value in values {
+            let text = if escape { query_escape(value) } else { value.clone() };
+            if let Ok(value) = text.parse() {
+                metadata.append(MetadataKey::<Ascii>::from_static(key), value);
+            }
+        }
+        if escape {
+            metadata.insert(flag, "1".parse().expect("a digit is ASCII"));
+        }
+    }
+}
+
+/// Go's `url.QueryEscape`.
+fn query_escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// An entry as layers have it; None for what no layer can have (sockets).
+fn entry(kind: Kind, stat: &Stat) -> Option<Entry> {
+    let path = PathBuf::from(&stat.path);
+    let link = || PathBuf::from(&stat.linkname);
+    let device = |n: i64| u32::try_from(n).unwrap_or_default();
+    let kind = match kind {
+        Kind::Directory => EntryKind::Directory,
+        Kind::File if !stat.linkname.is_empty() => EntryKind::Hardlink(link()),
+        Kind::File => EntryKind::File { size: u64::try_from(stat.size).unwrap_or_default() },
+        Kind::Symlink => EntryKind::Symlink(link()),
+        Kind::Character => EntryKind::Char(device(stat.devmajor), device(stat.devminor)),
+        Kind::Block => EntryKind::Block(device(stat.devmajor), device(stat.devminor)),
+        Kind::Fifo => EntryKind::Fifo,
+        Kind::Socket => return None,
+    };
+    let (seconds, nanos) = stat::modified_parts(stat);
+    Some(Entry {
+        kind,
+        mode: mode::unix_from_go(stat.mode)? & 0o7777,
+        uid: stat.uid,
+        gid: stat.gid,
+        mtime: Time { seconds, nanos },
+        xattrs: stat.xattrs.iter().map(|(name, value)| (name.into(), value.clone())).collect(),
+        ..Entry::directory(Path::new(&path).to_owned())
+    })
+}
