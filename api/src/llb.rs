@@ -130,9 +130,8 @@ impl Inputs {
     /// The index of `state` among the inputs; -1 for scratch.
     fn add(&mut self, state: &State) -> i64 {
         let Some(output) = &state.output else { return -1 };
-        let same = |known: &Output| {
-            known.index == output.index && known.vertex.digest == output.vertex.digest
-        };
+        let same =
+            |known: &Output| known.index == output.index && known.vertex.digest == output.vertex.digest;
         let index = self.0.iter().position(same).unwrap_or_else(|| {
             self.0.push(output.clone());
             self.0.len() - 1

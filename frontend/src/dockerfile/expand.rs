@@ -46,10 +46,21 @@ impl Environment for [(String, String)] {
 pub struct Lexer {
     /// The escape character, `\` or `` ` ``.
     pub escape: char,
-    /// Quotes and escapes stay as they are.
-    pub raw: bool,
+    /// What happens to quotes and escapes.
+    pub quotes: Quotes,
     /// Unset variables stay as they are.
     pub keep_unset: bool,
+}
+
+/// What happens to quotes and escapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quotes {
+    /// They group, and are taken away.
+    Removed,
+    /// They group, and stay.
+    Kept,
+    /// Quotes are text, and only a variable or an escape can be escaped: as in the body of a shell's heredoc.
+    Text,
 }
 
 /// What became of a text.
@@ -66,12 +77,17 @@ pub struct Expanded {
 impl Lexer {
     /// Quotes are removed, unset variables are empty.
     pub fn new(escape: char) -> Self {
-        Self { escape, raw: false, keep_unset: false }
+        Self { escape, quotes: Quotes::Removed, keep_unset: false }
     }
 
     /// Quotes and unset variables stay: for splitting and for display.
     pub fn raw(escape: char) -> Self {
-        Self { escape, raw: true, keep_unset: true }
+        Self { escape, quotes: Quotes::Kept, keep_unset: true }
+    }
+
+    /// For the body of a heredoc.
+    pub fn document(escape: char) -> Self {
+        Self { escape, quotes: Quotes::Text, keep_unset: false }
     }
 
     /// Expands `text` with the variables of `env`.
@@ -156,7 +172,7 @@ impl Reader<'_> {
                     self.depth -= 1;
                     return Ok(out);
                 }
-                '\'' | '"' => {
+                '\'' | '"' if self.lexer.quotes != Quotes::Text => {
                     let part = if c == '"' { self.double_quoted()? } else { self.single_quoted()? };
                     self.words_at_top(|words| words.quoted(&part));
                     out.push_str(&part);
@@ -169,7 +185,7 @@ impl Reader<'_> {
                 _ => {
                     self.chars.next();
                     if c == self.lexer.escape {
-                        if self.lexer.raw || keep_escapes {
+                        if self.keeps_escape() || keep_escapes {
                             self.words_at_top(|words| words.keep(c));
                             out.push(c);
                         }
@@ -187,9 +203,16 @@ impl Reader<'_> {
         match stop {
             None => Ok(out),
             Some('}') => Err(Fault::new("syntax error: missing '}'")),
-            Some(c) => {
-                Err(Fault::new(format!("unexpected end of statement while looking for matching {c}")))
-            }
+            Some(c) => Err(Fault::new(format!("unexpected end of statement while looking for matching {c}"))),
+        }
+    }
+
+    /// Whether the escape that was just read is part of the text.
+    fn keeps_escape(&mut self) -> bool {
+        match self.lexer.quotes {
+            Quotes::Removed => false,
+            Quotes::Kept => true,
+            Quotes::Text => !matches!(self.chars.peek(), Some(c) if *c == '$' || *c == self.lexer.escape),
         }
     }
 
@@ -203,12 +226,12 @@ impl Reader<'_> {
     fn single_quoted(&mut self) -> Result<String, Fault> {
         self.chars.next();
         let mut out = String::new();
-        if self.lexer.raw {
+        if self.lexer.quotes == Quotes::Kept {
             out.push('\'');
         }
         for c in self.chars.by_ref() {
             if c == '\'' {
-                if self.lexer.raw {
+                if self.lexer.quotes == Quotes::Kept {
                     out.push(c);
                 }
                 return Ok(out);
@@ -221,7 +244,7 @@ impl Reader<'_> {
     fn double_quoted(&mut self) -> Result<String, Fault> {
         self.chars.next();
         let mut out = String::new();
-        if self.lexer.raw {
+        if self.lexer.quotes == Quotes::Kept {
             out.push('"');
         }
         while let Some(&c) = self.chars.peek() {
@@ -231,7 +254,7 @@ impl Reader<'_> {
             }
             self.chars.next();
             if c == '"' {
-                if self.lexer.raw {
+                if self.lexer.quotes == Quotes::Kept {
                     out.push(c);
                 }
                 return Ok(out);
@@ -240,12 +263,11 @@ impl Reader<'_> {
                 out.push(c);
                 continue;
             }
-            let escapable =
-                |next: char| next == '"' || next == '$' || next == self.lexer.escape;
+            let escapable = |next: char| next == '"' || next == '$' || next == self.lexer.escape;
             match self.chars.peek().copied() {
                 None => out.push(c),
                 Some(next) => {
-                    if self.lexer.raw || !escapable(next) {
+                    if self.lexer.quotes == Quotes::Kept || !escapable(next) {
                         out.push(c);
                     }
                     out.push(next);
@@ -299,11 +321,9 @@ impl Reader<'_> {
     fn default(&mut self, name: &str, modifier: char, colon: bool) -> Result<String, Fault> {
         let word = self.until(Some('}'), false)?;
         let value = (self.lookup)(name);
-        if modifier == '?' || modifier == '-' && value.is_none() && self.lexer.keep_unset {
-            if value.is_none() && self.lexer.keep_unset {
-                let colon = if colon { ":" } else { "" };
-                return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
-            }
+        if value.is_none() && self.lexer.keep_unset {
+            let colon = if colon { ":" } else { "" };
+            return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
         }
         let usable = value.clone().filter(|value| !(colon && value.is_empty()));
         match (modifier, usable) {

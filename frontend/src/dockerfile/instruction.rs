@@ -11,10 +11,7 @@ mod run;
 mod suggest;
 
 use crate::{
-    dockerfile::{
-        expand::{Empty, Lexer},
-        lines::{Document, Heredoc, Statement},
-    },
+    dockerfile::lines::{Document, Heredoc, Statement},
     error::{Fault, Lines},
 };
 
@@ -27,8 +24,24 @@ pub(crate) use suggest::nearest;
 use flags::Flags;
 
 const KEYWORDS: [&str; 18] = [
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER",
-    "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 /// An instruction and where it stands.
@@ -118,25 +131,8 @@ pub fn parse_trigger(text: &str, escape: char) -> Result<Located, Fault> {
 }
 
 fn one(statement: &Statement, escape: char) -> Result<Located, Fault> {
-    let instruction =
-        instruction(statement, escape).map_err(|fault| fault.while_parsing(statement.lines))?;
-    let mut original = statement.original.clone();
-    for heredoc in &statement.heredocs {
-        original.push('\n');
-        original.push_str(&heredoc.content);
-        original.push_str(&heredoc.name);
-    }
+    let instruction = instruction(statement, escape).map_err(|fault| fault.while_parsing(statement.lines))?;
     Ok(Located { instruction, original: statement.original.clone(), lines: statement.lines })
-        .map(|located| if matches!(located.instruction, Instruction::OnBuild(_)) { located.with_trigger(original) } else { located })
-}
-
-impl Located {
-    /// A trigger is kept with its heredoc bodies, or a child stage could not read it.
-    fn with_trigger(mut self, original: String) -> Self {
-        let trigger = original.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim());
-        self.instruction = Instruction::OnBuild(trigger.to_owned());
-        self
-    }
 }
 
 fn instruction(statement: &Statement, escape: char) -> Result<Instruction, Fault> {
@@ -216,7 +212,8 @@ fn stage_name(name: &str) -> Result<String, Fault> {
     if valid {
         return Ok(lower);
     }
-    let text = format!("invalid name for build stage: {name:?}, name can't start with a number or contain symbols");
+    let text =
+        format!("invalid name for build stage: {name:?}, name can't start with a number or contain symbols");
     Err(Fault::new(text))
 }
 
@@ -236,7 +233,12 @@ fn onbuild(reader: &Reader<'_>) -> Result<Instruction, Fault> {
                 lines: Lines::default(),
             };
             instruction(&statement, reader.escape)?;
-            Ok(Instruction::OnBuild(trigger))
+            // With the bodies, or a child stage could not read it.
+            let mut text = trigger;
+            for heredoc in reader.heredocs {
+                text.push_str(&format!("\n{}{}", heredoc.content, heredoc.name));
+            }
+            Ok(Instruction::OnBuild(text))
         }
     }
 }
@@ -255,8 +257,7 @@ impl Reader<'_> {
     }
 
     fn single(&self) -> Result<String, Fault> {
-        let wanted =
-            if self.keyword == "ONBUILD" { "at least one argument" } else { "exactly one argument" };
+        let wanted = if self.keyword == "ONBUILD" { "at least one argument" } else { "exactly one argument" };
         if self.rest.is_empty() { Err(self.too_few(wanted)) } else { Ok(self.rest.clone()) }
     }
 
@@ -273,7 +274,9 @@ impl Reader<'_> {
         list.into_iter()
             .map(|value| match value {
                 serde_json::Value::String(text) => Ok(text),
-                _ => Err(Fault::new("when using JSON array syntax, arrays must be comprised of strings only")),
+                _ => {
+                    Err(Fault::new("when using JSON array syntax, arrays must be comprised of strings only"))
+                }
             })
             .collect::<Result<_, _>>()
             .map(Some)
@@ -288,9 +291,14 @@ impl Reader<'_> {
     }
 
     /// Words with their quotes.
-    fn words(&self) -> Result<Vec<String>, Fault> {
-        // Nothing is set, so every `$` stays.
-        Lexer::raw(self.escape).expand(&self.rest, &Empty).map(|expanded| expanded.words)
+    fn words(&self) -> Vec<String> {
+        let (mut words, mut rest) = (Vec::new(), self.rest.trim());
+        while !rest.is_empty() {
+            let (word, tail) = rest.split_at(flags::word_end(rest, self.escape));
+            words.push(word.to_owned());
+            rest = tail.trim_start();
+        }
+        words
     }
 
     fn command(&self) -> Result<Command, Fault> {

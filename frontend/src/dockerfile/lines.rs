@@ -112,8 +112,8 @@ fn directives(lines: &[&str], document: &mut Document) -> Result<(), Fault> {
 fn directive(line: &str) -> Option<(String, String)> {
     let (key, value) = line.trim().strip_prefix('#')?.split_once('=')?;
     let (key, value) = (key.trim(), value.trim());
-    let word = key.starts_with(|c: char| c.is_ascii_alphabetic())
-        && key.bytes().all(|b| b.is_ascii_alphanumeric());
+    let word =
+        key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.bytes().all(|b| b.is_ascii_alphanumeric());
     (word && !value.is_empty()).then(|| (key.to_ascii_lowercase(), value.to_owned()))
 }
 

@@ -21,7 +21,7 @@ use crate::{
     dockerfile::{
         expand::{Environment, Lexer},
         image::{self, Layer},
-        instruction::{Instruction, Located},
+        instruction::{self, Instruction, Located},
         options::Options,
         stage::{Base, ImageName, Names, Planned, Stage},
     },
@@ -111,7 +111,7 @@ fn lower_stage(
 ) -> Result<Built, Fault> {
     let stage = &inputs.names.stages[index];
     let planned = &inputs.plan[&index];
-    let triggers = triggers(inputs, planned)?;
+    let triggers = triggers(inputs, index, planned)?;
     let name = match &stage.from.name {
         Some(name) => name.clone(),
         None if inputs.names.stages.len() > 1 => format!("stage-{index}"),
@@ -152,34 +152,33 @@ fn lower_stage(
     Ok(lowering.built)
 }
 
-/// The ONBUILD triggers of a stage's base image, as instructions of the stage. Those of a stage run in its children as well.
-pub fn triggers(inputs: &Inputs<'_>, planned: &Planned) -> Result<Vec<Located>, Fault> {
-    let mut base = &planned.base;
-    let mut texts: Vec<(String, Option<Lines>)> = Vec::new();
-    match base {
+/// The ONBUILD triggers of a stage's base, an image or another stage, as instructions of the stage; those of an image stand where `FROM` does.
+pub fn triggers(inputs: &Inputs<'_>, index: usize, planned: &Planned) -> Result<Vec<Located>, Fault> {
+    let from = inputs.names.stages[index].lines;
+    let mut texts: Vec<(&String, Lines)> = Vec::new();
+    match &planned.base {
         Base::Image(name) => {
-            let list = inputs.images.get(name).and_then(|i| i.config.config.on_build.as_ref());
-            texts.extend(list.into_iter().flatten().map(|text| (text.clone(), None)));
+            let list = inputs.images.get(name).and_then(|image| image.config.config.on_build.as_ref());
+            texts.extend(list.into_iter().flatten().map(|text| (text, from)));
         }
-        Base::Stage(index) => {
-            for located in &inputs.names.stages[*index].instructions {
+        Base::Stage(base) => {
+            for located in &inputs.names.stages[*base].instructions {
                 if let Instruction::OnBuild(text) = &located.instruction {
-                    texts.push((text.clone(), Some(located.lines)));
+                    texts.push((text, located.lines));
                 }
             }
         }
-        _ => base = &Base::Scratch,
+        Base::Scratch | Base::Local(_) => {}
     }
-    let _ = base;
-    texts
-        .into_iter()
-        .map(|(text, lines)| {
-            let mut located =
-                crate::dockerfile::instruction::parse_trigger(&text, inputs.names.escape)?;
-            located.lines = lines.unwrap_or_default();
-            Ok(located)
-        })
-        .collect()
+    let parse = |(text, lines): (&String, Lines)| {
+        let located = instruction::parse_trigger(text, inputs.names.escape).map_err(|fault| Fault {
+            message: format!("ONBUILD trigger {text:?}: {}", fault.message),
+            lines: vec![lines],
+            ..fault
+        })?;
+        Ok(Located { lines, ..located })
+    };
+    texts.into_iter().map(parse).collect()
 }
 
 impl Lowering<'_> {
@@ -305,7 +304,7 @@ impl Lowering<'_> {
             name,
             ignore_cache: self.ignore_cache,
             caps: caps.iter().copied().chain(["constraints", "platform", "meta.description"]).collect(),
-            ranges: lines.iter().filter(|lines| lines.first > 0).map(|lines| wire_range(*lines)).collect(),
+            ranges: lines.iter().map(|lines| wire_range(*lines)).collect(),
             ..OpOptions::default()
         }
     }
@@ -317,7 +316,10 @@ impl Lowering<'_> {
     fn expand_with(&self, text: &str, env: &(impl Environment + ?Sized)) -> Result<String, Fault> {
         let lexer = Lexer::new(self.inputs.names.escape);
         let expanded = lexer.expand(text, env);
-        let failed = |fault: Fault| Fault { message: format!("failed to process {text:?}: {}", fault.message), ..fault };
+        let failed = |fault: Fault| Fault {
+            message: format!("failed to process {text:?}: {}", fault.message),
+            ..fault
+        };
         expanded.map(|expanded| expanded.text).map_err(failed)
     }
 

@@ -121,7 +121,10 @@ impl StepOptions {
             "host" => pb::NetMode::Host,
             "none" => pb::NetMode::None,
             other => {
-                return Err(invalid("force-network-mode", format!("{other:?} is none of host, none, sandbox")));
+                return Err(invalid(
+                    "force-network-mode",
+                    format!("{other:?} is none of host, none, sandbox"),
+                ));
             }
         };
         let shm_size = match text("shm-size") {

@@ -57,12 +57,13 @@ pub(super) async fn solve_platform(
     };
     let mut found = Found::default();
     loop {
-        let wanted = plan(&mut found, names(), options, program.target)
-            .map_err(|fault| sources.error(fault))?;
+        let wanted =
+            plan(&mut found, names(), options, program.target).map_err(|fault| sources.error(fault))?;
         if wanted.images.is_empty() && wanted.locals.is_empty() {
             break;
         }
-        let images = wanted.images.iter().map(|(name, lines)| resolve(name, *lines, sources, options, bridge));
+        let images =
+            wanted.images.iter().map(|(name, lines)| resolve(name, *lines, sources, options, bridge));
         let images = try_join_all(images).await?;
         found.images.extend(wanted.images.into_keys().zip(images));
         for name in wanted.locals {
@@ -70,8 +71,8 @@ pub(super) async fn solve_platform(
             found.locals.insert(name, state);
         }
     }
-    let order = stage::order(&found.plan, &program.stages, program.target)
-        .map_err(|fault| sources.error(fault))?;
+    let order =
+        stage::order(&found.plan, &program.stages, program.target).map_err(|fault| sources.error(fault))?;
     let mut inputs = Inputs {
         names: names(),
         options,
@@ -139,7 +140,7 @@ fn trigger_uses(
         context: State::scratch(),
         show_platform: false,
     };
-    names.uses(&lower::triggers(&inputs, planned)?, index, &planned.platform)
+    names.uses(&lower::triggers(&inputs, index, planned)?, index, &planned.platform)
 }
 
 async fn resolve(
@@ -161,7 +162,8 @@ async fn resolve(
         location: Box::new(sources.location(&[lines])),
     })?;
     let config = ImageConfig::parse(&resolved.config).map_err(|error| {
-        sources.error(Fault::new(format!("failed to parse the config of {}: {error}", name.reference)).at(lines))
+        sources
+            .error(Fault::new(format!("failed to parse the config of {}: {error}", name.reference)).at(lines))
     })?;
     let mut reference = resolved.reference;
     if let Some(digest) = resolved.digest.filter(|_| !reference.contains('@')) {

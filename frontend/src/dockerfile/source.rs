@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use buildd_api::buildkit::pb;
 use buildd_api::{
     error_detail::{Source, SourceText},
     llb::{FileStep, OpOptions, State},
 };
-use buildd_api::buildkit::pb;
 use buildd_oci::ErrorKind;
 
 use super::{ignore, lower::copy_action, options::Options};
@@ -228,7 +228,8 @@ fn named(name: &str, caps: &[&'static str]) -> OpOptions {
 }
 
 fn missing(name: &str) -> Error {
-    let cause = std::io::Error::new(std::io::ErrorKind::NotFound, format!("open {name}: no such file or directory"));
+    let cause =
+        std::io::Error::new(std::io::ErrorKind::NotFound, format!("open {name}: no such file or directory"));
     let source = BridgeError { kind: ErrorKind::NotFound, cause: std::sync::Arc::new(cause) };
     Error::Read { what: name.to_owned(), source }
 }
@@ -242,10 +243,8 @@ struct Files<'a> {
 impl<'a> Files<'a> {
     async fn build(state: &State, bridge: &'a dyn Bridge, what: &str) -> Result<Self, Error> {
         let definition = state.marshal(None).unwrap_or_default();
-        let built = bridge
-            .solve(definition)
-            .await
-            .map_err(|source| Error::Read { what: what.to_owned(), source })?;
+        let built =
+            bridge.solve(definition).await.map_err(|source| Error::Read { what: what.to_owned(), source })?;
         Ok(Self { bridge, built })
     }
 

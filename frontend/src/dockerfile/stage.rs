@@ -230,11 +230,7 @@ fn from_names(instruction: &Instruction) -> Vec<&str> {
 }
 
 /// The stages of `plan` that `target` needs, each after what it needs.
-pub fn order(
-    plan: &BTreeMap<usize, Planned>,
-    stages: &[Stage],
-    target: usize,
-) -> Result<Vec<usize>, Fault> {
+pub fn order(plan: &BTreeMap<usize, Planned>, stages: &[Stage], target: usize) -> Result<Vec<usize>, Fault> {
     let (mut order, mut open, mut stack) = (Vec::new(), Vec::new(), vec![(target, false)]);
     while let Some((index, leaving)) = stack.pop() {
         if leaving {
@@ -247,8 +243,9 @@ pub fn order(
         }
         if open.contains(&index) {
             let name = stages[index].from.name.clone().unwrap_or_else(|| index.to_string());
-            return Err(Fault::new(format!("circular dependency detected on stage: {name}"))
-                .at(stages[index].lines));
+            return Err(
+                Fault::new(format!("circular dependency detected on stage: {name}")).at(stages[index].lines)
+            );
         }
         open.push(index);
         stack.push((index, true));

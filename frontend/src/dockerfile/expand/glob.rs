@@ -105,9 +105,7 @@ impl Pattern {
             at = match token {
                 Token::Many => at.first().map(|&first| (first..=text.len()).collect()).unwrap_or_default(),
                 Token::One => at.into_iter().filter(|&i| i < text.len()).map(|i| i + 1).collect(),
-                Token::Char(c) => {
-                    at.into_iter().filter(|&i| text.get(i) == Some(c)).map(|i| i + 1).collect()
-                }
+                Token::Char(c) => at.into_iter().filter(|&i| text.get(i) == Some(c)).map(|i| i + 1).collect(),
             };
             if at.is_empty() {
                 break;

@@ -82,17 +82,14 @@ impl Flags {
 }
 
 /// Where the first word ends: at a blank outside of quotes and not escaped.
-fn word_end(text: &str, escape: char) -> usize {
+pub(super) fn word_end(text: &str, escape: char) -> usize {
     let (mut quote, mut escaped) = (None, false);
     for (at, c) in text.char_indices() {
         match quote {
             _ if escaped => escaped = false,
             _ if c == escape => escaped = true,
-            Some(q) => {
-                if c == q {
-                    quote = None;
-                }
-            }
+            Some(q) if c == q => quote = None,
+            Some(_) => {}
             None if c == '"' || c == '\'' => quote = Some(c),
             None if c.is_whitespace() => return at,
             None => {}

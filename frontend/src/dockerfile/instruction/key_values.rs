@@ -10,7 +10,7 @@ pub(super) fn pairs(reader: &Reader<'_>) -> Result<Vec<(String, String)>, Fault>
     if reader.rest.is_empty() {
         return Err(reader.too_few("at least one argument"));
     }
-    let words = reader.words()?;
+    let words = reader.words();
     let first = words.first().map_or("", String::as_str);
     if !first.contains('=') {
         let Some((name, value)) = reader.rest.split_once(char::is_whitespace) else {
@@ -32,9 +32,8 @@ pub(super) fn pairs(reader: &Reader<'_>) -> Result<Vec<(String, String)>, Fault>
 
 /// `ARG a b=1`.
 pub(super) fn args(reader: &Reader<'_>) -> Result<Vec<(String, Option<String>)>, Fault> {
-    let words = reader.words()?;
     reader
-        .some(words)?
+        .some(reader.words())?
         .into_iter()
         .map(|word| match word.split_once('=') {
             Some(("", _)) => Err(Fault::new("ARG names can not be blank")),

@@ -65,8 +65,26 @@ pub enum Sharing {
 }
 
 const KEYS: [&str; 20] = [
-    "type", "from", "source", "src", "target", "dst", "destination", "readonly", "ro", "readwrite", "rw",
-    "id", "sharing", "required", "mode", "uid", "gid", "env", "size", "cache",
+    "type",
+    "from",
+    "source",
+    "src",
+    "target",
+    "dst",
+    "destination",
+    "readonly",
+    "ro",
+    "readwrite",
+    "rw",
+    "id",
+    "sharing",
+    "required",
+    "mode",
+    "uid",
+    "gid",
+    "env",
+    "size",
+    "cache",
 ];
 
 pub(super) fn parse(text: &str) -> Result<Mount, Fault> {
@@ -102,8 +120,7 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Result
     };
     let number = |radix| {
         let digits = text.strip_prefix("0o").unwrap_or(text);
-        u32::from_str_radix(digits, radix)
-            .map_err(|_| Fault::new(format!("invalid value {text} for {key}")))
+        u32::from_str_radix(digits, radix).map_err(|_| Fault::new(format!("invalid value {text} for {key}")))
     };
     match key {
         "type" => mount.kind = kind(text)?,
@@ -134,9 +151,7 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Result
 
 fn check(mount: &Mount) -> Result<(), Fault> {
     if mount.from.as_ref().is_some_and(|from| from.contains('$')) {
-        return Err(Fault::new(
-            "'from' doesn't support variable expansion, define alias stage instead",
-        ));
+        return Err(Fault::new("'from' doesn't support variable expansion, define alias stage instead"));
     }
     let file = matches!(mount.kind, MountKind::Secret | MountKind::Ssh);
     if mount.target.is_empty() && !file {

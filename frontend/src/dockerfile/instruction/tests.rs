@@ -16,14 +16,20 @@ fn faults_name_line_and_remedy() {
         ("XYZZY a", "unknown instruction: XYZZY"),
         ("FROM", "FROM requires either one or three arguments"),
         ("FROM a b", "FROM requires either one or three arguments"),
-        ("FROM a AS 1x", "invalid name for build stage: \"1x\", name can't start with a number or contain symbols"),
+        (
+            "FROM a AS 1x",
+            "invalid name for build stage: \"1x\", name can't start with a number or contain symbols",
+        ),
         ("FROM --platfrom=x a", "unknown flag: --platfrom (did you mean platform?)"),
         ("COPY", "COPY requires at least two arguments"),
         ("COPY a", "COPY requires at least two arguments"),
         ("COPY --from a b c", "missing a value on flag: from"),
         ("COPY --link=2 a b", "expecting boolean value for flag link, not: 2"),
         ("COPY --chown=a --chown=b a b", "duplicate flag specified: chown"),
-        ("COPY --from=$x a b", "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"),
+        (
+            "COPY --from=$x a b",
+            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround",
+        ),
         ("COPY https://x/y /", "source can't be a URL for COPY"),
         ("COPY https://x/y.git /", "source can't be a git ref for COPY"),
         ("ADD https://x/y /", "ADD of remote source \"https://x/y\" is not supported"),
@@ -37,7 +43,10 @@ fn faults_name_line_and_remedy() {
         ("RUN --mount=type=cahce,target=/x true", "unsupported mount type \"cahce\" (did you mean cache?)"),
         ("RUN --mount=type=cache true", "target is required"),
         ("RUN --mount=tagret=/x true", "unexpected key 'tagret' in 'tagret=/x' (did you mean target?)"),
-        ("RUN --mount=target=/x,from=$y true", "'from' doesn't support variable expansion, define alias stage instead"),
+        (
+            "RUN --mount=target=/x,from=$y true",
+            "'from' doesn't support variable expansion, define alias stage instead",
+        ),
         ("RUN --network=foo true", "unsupported network mode \"foo\""),
         ("ONBUILD ONBUILD RUN x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
         ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
@@ -49,15 +58,22 @@ fn faults_name_line_and_remedy() {
     ] {
         let (message, lines) = fault(&format!("\n\n{text}"));
         let message = message.strip_prefix("dockerfile parse error on line 3: ").expect(&message);
-        assert!(message == wanted || message.starts_with(wanted) && wanted.ends_with("FOO"), "{message} / {wanted}");
+        assert!(
+            message == wanted || message.starts_with(wanted) && wanted.ends_with("FOO"),
+            "{message} / {wanted}"
+        );
         assert_eq!(lines[0].first, 3, "{text}");
     }
 }
 
 #[test]
 fn secret_and_cache_mounts() {
-    let mount = super::mount::parse("type=cache,target=/c,id=x,sharing=locked,mode=0700,uid=5,ro").expect("fine");
-    assert_eq!((mount.kind, mount.sharing, mount.mode, mount.uid), (MountKind::Cache, Sharing::Locked, Some(0o700), Some(5)));
+    let mount =
+        super::mount::parse("type=cache,target=/c,id=x,sharing=locked,mode=0700,uid=5,ro").expect("fine");
+    assert_eq!(
+        (mount.kind, mount.sharing, mount.mode, mount.uid),
+        (MountKind::Cache, Sharing::Locked, Some(0o700), Some(5))
+    );
     assert_eq!(mount.readonly, Some(true));
     let mount = super::mount::parse("type=tmpfs,\"target=/a,b\",size=2m").expect("fine");
     assert_eq!((mount.target.as_str(), mount.size), ("/a,b", 2 << 20));

@@ -39,10 +39,12 @@ fn directives_end_at_the_first_other_line() {
 
 #[test]
 fn heredoc_bodies() {
-    let document =
-        read(b"COPY <<A <<-\"B\" /d/\none $x\nA\n\ttwo\n\tB\nRUN [\"<<A\"]\n").expect("fine");
-    let bodies: Vec<_> =
-        document.statements[0].heredocs.iter().map(|h| (h.name.as_str(), h.expand, h.content.as_str())).collect();
+    let document = read(b"COPY <<A <<-\"B\" /d/\none $x\nA\n\ttwo\n\tB\nRUN [\"<<A\"]\n").expect("fine");
+    let bodies: Vec<_> = document.statements[0]
+        .heredocs
+        .iter()
+        .map(|h| (h.name.as_str(), h.expand, h.content.as_str()))
+        .collect();
     assert_eq!(bodies, [("A", true, "one $x\n"), ("B", false, "two\n")]);
     assert_eq!(document.statements[0].lines, Lines { first: 1, last: 5 });
     assert!(document.statements[1].heredocs.is_empty());
@@ -53,8 +55,14 @@ fn faults() {
     for (text, wanted) in [
         ("", "the Dockerfile cannot be empty"),
         ("# c\n", "file with no instructions"),
-        ("# escape=x\nFROM a", "dockerfile parse error on line 1: invalid escape token 'x' does not match ` or \\"),
-        ("# escape=`\n# escape=`\nFROM a", "dockerfile parse error on line 2: only one escape parser directive can be used"),
+        (
+            "# escape=x\nFROM a",
+            "dockerfile parse error on line 1: invalid escape token 'x' does not match ` or \\",
+        ),
+        (
+            "# escape=`\n# escape=`\nFROM a",
+            "dockerfile parse error on line 2: only one escape parser directive can be used",
+        ),
         ("FROM a\nRUN <<E\nx", "dockerfile parse error on line 2: unterminated heredoc"),
     ] {
         assert_eq!(fault(text), wanted);

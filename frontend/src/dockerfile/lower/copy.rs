@@ -10,6 +10,7 @@ use buildd_api::{
 use super::{Lowering, join};
 use crate::{
     dockerfile::{
+        expand::Lexer,
         image::Layer,
         instruction::{CopySource, Located, Transfer},
         lines::Heredoc,
@@ -59,14 +60,14 @@ impl Lowering<'_> {
             created_by.push_str(&shown.map_or_else(|| source.clone(), |name| format!("<<{name}")));
             let copy = action(keyword, transfer, &expanded, &source, shown.is_some());
             if transfer.from.is_none() && shown.is_none() {
-                let path = copy.include_patterns.first().map_or(&copy.src, |_| &copy.src);
-                self.context_paths.insert(path.clone());
+                self.context_paths.insert(copy.src.clone());
             }
             steps.push(FileStep::Copy { from, copy });
         }
         created_by.push_str(&format!(" {} # buildkit", expanded.dest));
         let options = self.op(title, &[located.lines], &["file.base"]);
-        let numeric = expanded.chown.as_deref().is_none_or(|o| o.split(':').all(|p| p.parse::<u32>().is_ok()));
+        let numeric =
+            expanded.chown.as_deref().is_none_or(|o| o.split(':').all(|p| p.parse::<u32>().is_ok()));
         self.built.state = if transfer.link && numeric && transfer.chmod.is_none() {
             self.linked(steps, options)
         } else {
@@ -87,8 +88,11 @@ impl Lowering<'_> {
 
     /// A text of the Dockerfile as a file of its own.
     fn document(&self, heredoc: &Heredoc, located: &Located) -> Result<State, Fault> {
-        let content =
-            if heredoc.expand { self.expand_document(&heredoc.content)? } else { heredoc.content.clone() };
+        let mut content = heredoc.content.clone();
+        if heredoc.expand {
+            let lexer = Lexer::document(self.inputs.names.escape);
+            content = lexer.expand(&content, self.built.env.as_slice())?.text;
+        }
         let file = pb::FileActionMkFile {
             path: join("/", &heredoc.name),
             mode: 0o644,
@@ -101,26 +105,6 @@ impl Lowering<'_> {
         Ok(State::scratch().file(vec![FileStep::MakeFile(file)], options))
     }
 
-    /// Quotes stay, unlike in words.
-    fn expand_document(&self, text: &str) -> Result<String, Fault> {
-        let lexer = crate::dockerfile::expand::Lexer {
-            escape: self.inputs.names.escape,
-            raw: true,
-            keep_unset: false,
-        };
-        // A body may have a lone quote, which no word may have: quotes are taken out of the lexer's sight.
-        let mut out = String::new();
-        for piece in text.split_inclusive(['\'', '"']) {
-            let (body, quote) = match piece.strip_suffix(['\'', '"']) {
-                Some(body) => (body, &piece[body.len()..]),
-                None => (piece, ""),
-            };
-            out.push_str(&unescape_dollar(&lexer.expand(body, self.built.env.as_slice())?.text));
-            out.push_str(quote);
-        }
-        Ok(out)
-    }
-
     fn expand_transfer(&self, transfer: &Transfer) -> Result<Expanded, Fault> {
         let dest = self.expand(&transfer.dest)?;
         let chown = transfer.chown.as_ref().map(|o| self.expand(o)).transpose()?.filter(|o| !o.is_empty());
@@ -131,11 +115,6 @@ impl Lowering<'_> {
         let exclude = transfer.exclude.iter().map(|e| self.expand(e)).collect::<Result<_, _>>()?;
         Ok(Expanded { dest: destination(self.workdir_path(), &dest), chown, mode, mode_text, exclude })
     }
-}
-
-/// In a body, `\$` is a dollar sign.
-fn unescape_dollar(text: &str) -> String {
-    text.replace("\\$", "$")
 }
 
 /// A copy with the flags of the reference's frontend.
@@ -181,9 +160,7 @@ fn action(
         include_patterns,
         exclude_patterns: expanded.exclude.clone(),
         required_paths,
-        attempt_unpack_docker_compatibility: keyword == "ADD"
-            && !inline
-            && transfer.unpack.unwrap_or(true),
+        attempt_unpack_docker_compatibility: keyword == "ADD" && !inline && transfer.unpack.unwrap_or(true),
         ..copy_action(&src, &expanded.dest)
     }
 }
@@ -229,6 +206,5 @@ fn chmod(text: &str) -> Result<(i32, String), Fault> {
 /// `[ugoa]*([-+=][rwxXst]*)+`
 fn is_symbolic(clause: &str) -> bool {
     let rest = clause.trim_start_matches(['u', 'g', 'o', 'a']);
-    rest.starts_with(['-', '+', '='])
-        && rest.chars().all(|c| "-+=rwxXstugo".contains(c))
+    rest.starts_with(['-', '+', '=']) && rest.chars().all(|c| "-+=rwxXstugo".contains(c))
 }

@@ -2,10 +2,7 @@
 //!
 //! All words of one instruction see the environment before it; only ARG sees its own earlier words.
 
-use buildd_api::{
-    buildkit::pb,
-    llb::FileStep,
-};
+use buildd_api::{buildkit::pb, llb::FileStep};
 use buildd_oci::config;
 use serde_json::{Map, Value};
 
