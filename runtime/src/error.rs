@@ -149,20 +149,28 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A COPY names something that is not there.
+    #[error("{path:?}: not found")]
+    MissingSource {
+        /// What it names.
+        path: String,
+        /// What it may have meant.
+        nearest: Option<String>,
+    },
     /// A document or name of an image is wrong.
     #[error(transparent)]
     Image(#[from] buildd_oci::Error),
 }
 
 /// The result of an operation of the worker.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::RootInUse { .. } | Self::Precondition { .. } => ErrorKind::FailedPrecondition,
-            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::NotFound { .. } | Self::MissingSource { .. } => ErrorKind::NotFound,
             Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             Self::Invalid { .. } | Self::LayerEntry { .. } | Self::ReadLayer { .. } => {
                 ErrorKind::InvalidArgument
@@ -186,6 +194,7 @@ impl Error {
                 Some("use the running daemon, or start this one with another --root".to_owned())
             }
             Self::Image(error) => error.hint(),
+            Self::MissingSource { nearest: Some(nearest), .. } => Some(format!("did you mean {nearest:?}?")),
             Self::Mount { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("buildd needs root (CAP_SYS_ADMIN) to mount".to_owned())
             }

@@ -14,7 +14,7 @@ mod write;
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 pub use apply::{Applied, DirectoryWriter, Whiteouts, apply_tar};
-pub use read::read_directory;
+pub use read::{describe, read_directory};
 pub use write::{ExportOptions, TarWriter, write_tar};
 
 /// Prefix of a whiteout's name in a tar.

@@ -4,15 +4,26 @@
 //! floor never imports the upper one, nor the solver.
 #![deny(unsafe_code)]
 
+pub mod cache_store;
+pub mod checksum;
 pub mod container;
 pub mod content;
 pub mod db;
 pub mod error;
+pub mod export;
 pub mod image;
 pub mod layer;
 pub mod lease;
 pub mod mount;
+mod ops;
+mod passwd;
+pub mod session;
 pub mod snapshot;
+pub mod snapshot_ref;
+mod source;
+mod spec;
+pub mod step;
 pub mod store;
+pub mod worker;
 
 pub use error::Error;

@@ -34,7 +34,7 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::{
     content::sync_dir,
-    db::{Db, to_nanos},
+    db::{Db, from_nanos, to_nanos},
     error::{Error, Result},
     layer::{Applied, DirectoryWriter, Whiteouts, apply_tar},
     mount::{MountGuard, Overlay, sweep},
@@ -178,7 +178,7 @@ impl Snapshots {
     }
 
     /// A snapshot of `layer` above `parent`.
-    fn stack(&self, parent: Option<SnapshotId>, layer: LayerId) -> Result<SnapshotId> {
+    pub fn stack(&self, parent: Option<SnapshotId>, layer: LayerId) -> Result<SnapshotId> {
         self.db.write("commit a snapshot", |tx| {
             tx.execute(
                 "INSERT INTO snapshots (parent, layer, boot, durable, created) VALUES (?, ?, ?, 0, ?)",
@@ -249,6 +249,20 @@ impl Snapshots {
             tx.execute("UPDATE layers SET diff_id = ? WHERE id = ?", params![diff_id.to_string(), layer.0])
         })?;
         Ok(())
+    }
+
+    /// The snapshot of a row's number, if it is still there.
+    pub fn by_number(&self, number: i64) -> Result<Option<SnapshotId>> {
+        self.db.read("find a snapshot", |c| {
+            c.query_row("SELECT id FROM snapshots WHERE id = ?", [number], |row| row.get(0).map(SnapshotId)).optional()
+        })
+    }
+
+    /// When a snapshot was made.
+    pub fn created(&self, id: SnapshotId) -> Result<SystemTime> {
+        self.db.read("read a snapshot", |c| {
+            c.query_row("SELECT created FROM snapshots WHERE id = ?", [id.0], |row| row.get(0).map(from_nanos))
+        })
     }
 
     /// The snapshot that an image's chain id names.

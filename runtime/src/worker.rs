@@ -90,8 +90,11 @@ impl Worker {
 
     /// Finds an image by its canonical name in our own store.
     pub fn find_image(&self, name: &str, platform: &Platform) -> Result<FoundImage> {
-        let bare = name.split_once('@').map_or(name, |(bare, _)| bare);
+        let (bare, pin) = name.split_once('@').map_or((name, None), |(bare, pin)| (bare, Some(pin)));
         let image = self.store.images.get(&self.namespace, name).or_else(|_| self.store.images.get(&self.namespace, bare))?;
+        if pin.is_some_and(|pin| pin != image.target.digest.to_string()) {
+            return Err(Error::NotFound { what: "image", name: name.to_owned() });
+        }
         let content = self.store.content.in_namespace(&self.namespace);
         let mut descriptor: Descriptor = image.target.clone();
         // An index may point at another one; more levels are nobody's intention.
@@ -156,7 +159,7 @@ impl OpResolver for Worker {
             Some(pb::op::Op::Source(op)) => source::resolve(worker, op, vertex.op.platform.as_ref()),
             Some(pb::op::Op::Exec(op)) => ops::exec::resolve(worker, op, vertex),
             Some(pb::op::Op::File(op)) => ops::file::resolve(worker, op, vertex),
-            Some(pb::op::Op::Merge(_)) => Err(refused("merge")),
+            Some(pb::op::Op::Merge(_)) => Ok(ops::merge::resolve(worker, vertex.inputs.len())),
             Some(pb::op::Op::Diff(_)) => Err(refused("diff")),
             Some(pb::op::Op::Build(_)) => Err(refused("build")),
             None => Err(refused("unknown")),

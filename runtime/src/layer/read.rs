@@ -53,45 +53,8 @@ impl Walk<'_> {
     /// Whether it was a folder.
     fn entry(&mut self, path: &Path) -> Result<bool> {
         let full = self.root.join(path);
-        let fail = |operation: &'static str| Error::file(operation, &full);
-        let meta = fs::symlink_metadata(&full).map_err(fail("read"))?;
-        let kind = meta.file_type();
-        if kind.is_socket() {
-            return Ok(false);
-        }
-        let mut entry = Entry {
-            path: path.to_owned(),
-            kind: EntryKind::Directory,
-            mode: meta.mode() & 0o7777,
-            uid: meta.uid(),
-            gid: meta.gid(),
-            mtime: Time { seconds: meta.mtime(), nanos: meta.mtime_nsec().try_into().unwrap_or_default() },
-            xattrs: BTreeMap::new(),
-        };
-        let device = || (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
-        if kind.is_file() || kind.is_dir() {
-            entry.xattrs = xattrs(&full).map_err(fail("read the attributes of"))?;
-        }
-        let opaque =
-            entry.xattrs.remove(std::ffi::OsStr::new(OPAQUE_XATTR)).is_some_and(|value| value == b"y");
-        entry.kind = if kind.is_dir() {
-            if opaque { EntryKind::OpaqueDirectory } else { EntryKind::Directory }
-        } else if kind.is_symlink() {
-            EntryKind::Symlink(fs::read_link(&full).map_err(fail("read"))?)
-        } else if kind.is_char_device() {
-            match device() {
-                (0, 0) => EntryKind::Whiteout,
-                (major, minor) => EntryKind::Char(major, minor),
-            }
-        } else if kind.is_block_device() {
-            let (major, minor) = device();
-            EntryKind::Block(major, minor)
-        } else if kind.is_fifo() {
-            EntryKind::Fifo
-        } else {
-            EntryKind::File { size: meta.len() }
-        };
-        let several = meta.nlink() > 1 && !kind.is_dir() && entry.kind != EntryKind::Whiteout;
+        let Some((mut entry, meta)) = describe(&full, path.to_owned())? else { return Ok(false) };
+        let several = meta.nlink() > 1 && !meta.is_dir() && entry.kind != EntryKind::Whiteout;
         if several {
             if let Some(first) = self.seen.get(&(meta.dev(), meta.ino())) {
                 entry.kind = EntryKind::Hardlink(first.clone());
@@ -101,13 +64,55 @@ impl Walk<'_> {
         }
         match entry.kind {
             EntryKind::File { .. } => {
-                let mut file = File::open(&full).map_err(fail("open"))?;
+                let mut file = File::open(&full).map_err(Error::file("open", &full))?;
                 (self.take)(&entry, &mut file)?;
             }
             _ => (self.take)(&entry, &mut io::empty())?,
         }
-        Ok(kind.is_dir())
+        Ok(meta.is_dir())
     }
+}
+
+/// What lies at `full`, as an entry named `path`; None for a socket, which has no place in a layer.
+pub fn describe(full: &Path, path: PathBuf) -> Result<Option<(Entry, fs::Metadata)>> {
+    let fail = |operation: &'static str| Error::file(operation, full);
+    let meta = fs::symlink_metadata(full).map_err(fail("read"))?;
+    let kind = meta.file_type();
+    if kind.is_socket() {
+        return Ok(None);
+    }
+    let mut entry = Entry {
+        path,
+        kind: EntryKind::Directory,
+        mode: meta.mode() & 0o7777,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mtime: Time { seconds: meta.mtime(), nanos: meta.mtime_nsec().try_into().unwrap_or_default() },
+        xattrs: BTreeMap::new(),
+    };
+    let device = || (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+    if kind.is_file() || kind.is_dir() {
+        entry.xattrs = xattrs(full).map_err(fail("read the attributes of"))?;
+    }
+    let opaque = entry.xattrs.remove(std::ffi::OsStr::new(OPAQUE_XATTR)).is_some_and(|value| value == b"y");
+    entry.kind = if kind.is_dir() {
+        if opaque { EntryKind::OpaqueDirectory } else { EntryKind::Directory }
+    } else if kind.is_symlink() {
+        EntryKind::Symlink(fs::read_link(full).map_err(fail("read"))?)
+    } else if kind.is_char_device() {
+        match device() {
+            (0, 0) => EntryKind::Whiteout,
+            (major, minor) => EntryKind::Char(major, minor),
+        }
+    } else if kind.is_block_device() {
+        let (major, minor) = device();
+        EntryKind::Block(major, minor)
+    } else if kind.is_fifo() {
+        EntryKind::Fifo
+    } else {
+        EntryKind::File { size: meta.len() }
+    };
+    Ok(Some((entry, meta)))
 }
 
 /// The attributes that belong into an image, and the mark of an opaque folder.

@@ -1,0 +1,170 @@
+//! Checksum: the digest of what a step reads of a tree.
+//!
+//! Names, kinds, modes, owners, link targets, device numbers, the attributes that images carry and the bytes count;
+//! times do not. Names are relative to what was selected: the same files copied from elsewhere have the same digest.
+//!
+//! # Sources
+//! design cache-model.md; spec solver 2.2, "contenthash".
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use buildd_fs::{
+    path::{Follow, resolve},
+    pattern::Patterns,
+};
+use buildd_oci::digest::{Digest, Digester};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    layer::{Entry, EntryKind, describe},
+};
+
+/// Paths that a step reads; its JSON is the selector of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Selection {
+    /// The path, which may have wildcards if `wildcard`.
+    pub path: String,
+    /// Whether `*`, `?` and classes mean something.
+    pub wildcard: bool,
+    /// Whether a link at the end is followed.
+    pub follow: bool,
+    /// Only what matches.
+    pub include: Vec<String>,
+    /// Not what matches.
+    pub exclude: Vec<String>,
+}
+
+/// Digest of a whole tree.
+pub fn tree(root: &Path) -> Result<Digest> {
+    let mut digester = Digester::default();
+    below(root, Path::new(""), &Patterns::default(), &Patterns::default(), &mut digester)?;
+    Ok(digester.finish())
+}
+
+/// Digest of what the selections find below `root`. What is missing has a digest too: that it is missing.
+pub fn selected(root: &Path, selections: &[Selection]) -> Result<Digest> {
+    let mut digester = Digester::default();
+    for selection in selections {
+        let (include, exclude) = (patterns(&selection.include)?, patterns(&selection.exclude)?);
+        for found in find(root, selection)? {
+            digester.update(b"selected");
+            let full = root.join(&found);
+            if !full.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+                one(&full, Path::new(""), &mut digester)?;
+                continue;
+            }
+            one(&full, Path::new(""), &mut digester)?;
+            below(&full, Path::new(""), &include, &exclude, &mut digester)?;
+        }
+        digester.update(b"end");
+    }
+    Ok(digester.finish())
+}
+
+/// The paths below `root` that a selection means, links on the way resolved; sorted.
+pub fn find(root: &Path, selection: &Selection) -> Result<Vec<PathBuf>> {
+    let follow = if selection.follow { Follow::All } else { Follow::Parents };
+    let cleaned = buildd_fs::path::clean(Path::new(&selection.path));
+    let text = cleaned.to_string_lossy().into_owned();
+    if !selection.wildcard || !text.contains(['*', '?', '[', '\\']) {
+        let found = resolve(root, &cleaned, follow).map_err(Error::file("resolve", &cleaned))?;
+        return Ok(if root.join(&found).symlink_metadata().is_ok() { vec![found] } else { Vec::new() });
+    }
+    let mut found = vec![PathBuf::new()];
+    for part in text.split('/') {
+        let pattern = patterns(&[part.to_owned()])?;
+        let mut next = Vec::new();
+        for folder in found {
+            let real = resolve(root, &folder, Follow::All).map_err(Error::file("resolve", &folder))?;
+            let Ok(entries) = fs::read_dir(root.join(&real)) else { continue };
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                if pattern.matches(&name.to_string_lossy()) {
+                    next.push(folder.join(name));
+                }
+            }
+        }
+        next.sort();
+        found = next;
+    }
+    found.into_iter().map(|path| resolve(root, &path, follow).map_err(Error::file("resolve", &path))).collect()
+}
+
+/// Patterns of an op; a broken one is the client's mistake.
+pub fn patterns(list: &[String]) -> Result<Patterns> {
+    Patterns::from_list(list).map_err(|error| Error::Invalid {
+        what: "pattern",
+        name: error.pattern.clone(),
+        reason: error.reason.to_owned(),
+    })
+}
+
+fn below(root: &Path, path: &Path, include: &Patterns, exclude: &Patterns, digester: &mut Digester) -> Result<()> {
+    let full = root.join(path);
+    let list = || -> io::Result<Vec<_>> { fs::read_dir(&full)?.map(|entry| Ok(entry?.file_name())).collect() };
+    let mut names = list().map_err(Error::file("list", &full))?;
+    names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    for name in names {
+        let child = path.join(name);
+        let text = child.to_string_lossy();
+        let folder = root.join(&child).symlink_metadata().is_ok_and(|meta| meta.is_dir());
+        let wanted = (include.is_empty() || include.matches(&text)) && !exclude.matches(&text);
+        if wanted {
+            one(&root.join(&child), &child, digester)?;
+        }
+        if folder {
+            below(root, &child, include, exclude, digester)?;
+        }
+    }
+    Ok(())
+}
+
+fn one(full: &Path, name: &Path, digester: &mut Digester) -> Result<()> {
+    let Some((entry, _)) = describe(full, name.to_owned())? else { return Ok(()) };
+    header(&entry, digester);
+    if let EntryKind::File { .. } = entry.kind {
+        let mut file = File::open(full).map_err(Error::file("open", full))?;
+        let mut content = Digester::default();
+        io::copy(&mut file, &mut content).map_err(Error::file("read", full))?;
+        digester.update(content.finish().as_bytes());
+    }
+    Ok(())
+}
+
+fn header(entry: &Entry, digester: &mut Digester) {
+    let mut field = |bytes: &[u8]| {
+        digester.update(&(bytes.len() as u64).to_le_bytes());
+        digester.update(bytes);
+    };
+    field(entry.path.as_os_str().as_bytes());
+    match &entry.kind {
+        EntryKind::Directory | EntryKind::OpaqueDirectory => field(b"d"),
+        EntryKind::File { .. } | EntryKind::Hardlink(_) => field(b"f"),
+        EntryKind::Symlink(target) => {
+            field(b"l");
+            field(target.as_os_str().as_bytes());
+        }
+        EntryKind::Char(major, minor) => field(format!("c{major}:{minor}").as_bytes()),
+        EntryKind::Block(major, minor) => field(format!("b{major}:{minor}").as_bytes()),
+        EntryKind::Fifo => field(b"p"),
+        EntryKind::Whiteout => field(b"w"),
+    }
+    // A link's own mode means nothing and differs between file systems.
+    let mode = if matches!(entry.kind, EntryKind::Symlink(_)) { 0 } else { entry.mode };
+    for number in [mode, entry.uid, entry.gid] {
+        field(&number.to_le_bytes());
+    }
+    for (name, value) in &entry.xattrs {
+        field(name.as_bytes());
+        field(value);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Export: what becomes of a built tree: an image of our store, an archive or a tree for the client.
+//!
+//! The daemon calls it once for each exporter of a request. Nothing is visible, and nobody is answered, before all that
+//! the answer names is durable.
+//!
+//! # Sources
+//! spec solver 2.5.
+
+use std::{collections::BTreeMap, io::Write, sync::Arc};
+
+use base64::Engine;
+use buildd_oci::{
+    archive::{self, ExportImage, Kind},
+    descriptor::Descriptor,
+    reference::Reference,
+};
+use buildd_solver::{op::OpError, result::OpResult};
+
+use crate::{
+    error::{Error, Result},
+    layer::{ExportOptions, write_tar},
+    session::Session,
+    snapshot_ref::SnapshotRef,
+    worker::{Worker, op_error},
+};
+
+mod attributes;
+mod image;
+mod layers;
+mod time;
+
+pub use attributes::Attributes;
+
+/// One platform of a result.
+#[derive(Clone, Debug)]
+pub struct ExportTree {
+    /// `linux/amd64`; empty if the build has one platform only.
+    pub platform: String,
+    /// The tree; None is the empty one.
+    pub result: Option<OpResult>,
+    /// The image config that the frontend wrote; none makes a default one.
+    pub config: Option<Vec<u8>>,
+}
+
+/// What to export.
+#[derive(Clone, Debug)]
+pub struct ExportRequest {
+    /// `image`, `oci`, `docker`, `tar` or `local`.
+    pub kind: String,
+    /// The client's attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// The trees.
+    pub trees: Vec<ExportTree>,
+    /// Number of this exporter in the request.
+    pub exporter: usize,
+    /// No time is later than this, in seconds since 1970.
+    pub epoch: Option<i64>,
+}
+
+/// Exports; the answer's keys are those that BuildKit's clients read.
+pub async fn export(
+    worker: &Arc<Worker>,
+    session: Option<Arc<dyn Session>>,
+    request: ExportRequest,
+) -> Result<BTreeMap<String, String>, OpError> {
+    let attributes = Attributes::parse(&request).map_err(op_error)?;
+    match request.kind.as_str() {
+        "image" => {
+            let made = make_image(worker, &request, &attributes).await?;
+            let (worker, names) = (worker.clone(), attributes.names.clone());
+            let answer = answer(&made, &names);
+            let work = move || names.iter().try_for_each(|name| image::publish(&worker, name, &made));
+            buildd_fs::blocking::run(work).await.map_err(op_error)?;
+            Ok(answer)
+        }
+        "oci" | "docker" => {
+            let made = make_image(worker, &request, &attributes).await?;
+            let answer = answer(&made, &attributes.names);
+            let export = ExportImage { names: attributes.names.clone(), target: made.target.clone() };
+            let content = worker.store.content.in_namespace(&worker.namespace);
+            let kind = if request.kind == "docker" { Kind::Both } else { Kind::Oci };
+            let write = move |out: &mut dyn Write| {
+                archive::export(&content, &[export], &[], kind, out).map_err(Error::from)
+            };
+            stream(session, request.exporter, answer.clone(), write).await?;
+            Ok(answer)
+        }
+        "tar" => {
+            let (worker, tree) = (worker.clone(), single(&request)?);
+            let options = ExportOptions { epoch: request.epoch };
+            let write = move |out: &mut dyn Write| {
+                let view = worker.store.snapshots.view(tree)?;
+                write_tar(&view.path(), out, options).map(drop)
+            };
+            stream(session, request.exporter, BTreeMap::new(), write).await?;
+            Ok(BTreeMap::new())
+        }
+        _ => {
+            let tree = single(&request)?;
+            let view = worker.store.snapshots.view(tree).map_err(op_error)?;
+            let session = session.ok_or_else(no_client)?;
+            session.send_tree(request.exporter, view.path()).await.map_err(|error| OpError::new(error.kind, error))?;
+            Ok(BTreeMap::new())
+        }
+    }
+}
+
+fn no_client() -> OpError {
+    let reason = "has no client session to send it to".to_owned();
+    op_error(Error::Precondition { what: "export", name: "archive".to_owned(), reason })
+}
+
+/// The one tree of an export that cannot carry several.
+fn single(request: &ExportRequest) -> Result<Option<crate::snapshot::SnapshotId>, OpError> {
+    let [tree] = request.trees.as_slice() else {
+        let reason = format!("{} platforms at once are not supported yet", request.trees.len());
+        return Err(op_error(Error::Invalid { what: "exporter", name: request.kind.clone(), reason }));
+    };
+    let result = tree.result.as_ref().map(SnapshotRef::of).transpose().map_err(op_error)?;
+    Ok(result.and_then(|result| result.id()))
+}
+
+async fn make_image(
+    worker: &Arc<Worker>,
+    request: &ExportRequest,
+    attributes: &Attributes,
+) -> Result<image::Made, OpError> {
+    let (worker, request, attributes) = (worker.clone(), request.clone(), attributes.clone());
+    buildd_fs::blocking::run(move || image::make(&worker, &request, &attributes)).await.map_err(op_error)
+}
+
+fn answer(made: &image::Made, names: &[String]) -> BTreeMap<String, String> {
+    let descriptor: &Descriptor = &made.target;
+    let json = serde_json::to_vec(descriptor).expect("strings and numbers have a JSON form");
+    let mut answer = BTreeMap::from([
+        ("containerimage.digest".to_owned(), descriptor.digest.to_string()),
+        ("containerimage.descriptor".to_owned(), base64::engine::general_purpose::STANDARD.encode(json)),
+    ]);
+    if let Some(config) = &made.config {
+        answer.insert("containerimage.config.digest".to_owned(), config.to_string());
+    }
+    if !names.is_empty() {
+        answer.insert("image.name".to_owned(), names.join(","));
+    }
+    answer
+}
+
+/// Sends what `write` writes, while it writes.
+async fn stream(
+    session: Option<Arc<dyn Session>>,
+    exporter: usize,
+    metadata: BTreeMap<String, String>,
+    write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
+) -> Result<(), OpError> {
+    let session = session.ok_or_else(no_client)?;
+    let pipe = std::io::pipe().map_err(|source| op_error(Error::File { operation: "open", path: "pipe".into(), source }));
+    let (reader, writer) = pipe?;
+    let writing = buildd_fs::blocking::run(move || {
+        let mut writer = std::io::BufWriter::with_capacity(256 << 10, writer);
+        write(&mut writer)?;
+        writer.flush().map_err(|source| Error::WriteLayer { entry: "the end".to_owned(), source })
+    });
+    let sending = session.send_tar(exporter, metadata, Box::new(reader));
+    let (written, sent) = tokio::join!(writing, sending);
+    // A client that went away is why writing failed; it is the better message.
+    sent.map_err(|error| OpError::new(error.kind, error))?;
+    written.map_err(op_error)
+}
+
+/// An image name in its canonical form.
+pub(crate) fn canonical(name: &str) -> Result<String> {
+    Ok(Reference::parse(name)?.with_default_tag().to_string())
+}

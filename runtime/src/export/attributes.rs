@@ -1,0 +1,118 @@
+//! Attributes: what a client may say about an export; an unknown word is refused with the nearest known one.
+
+use std::collections::BTreeMap;
+
+use buildd_oci::{compress::Compression, media_type::Family};
+
+use super::{ExportRequest, canonical};
+use crate::error::{Error, Result};
+
+/// Words of the exporters that make images.
+const IMAGE: &[&str] =
+    &["name", "compression", "compression-level", "force-compression", "oci-mediatypes", "source-date-epoch", "push", "unpack", "store", "tar", "name-canonical"];
+/// Words of the exporters that send trees.
+const TREE: &[&str] = &["source-date-epoch"];
+
+/// An export's attributes, checked.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    /// Canonical names.
+    pub names: Vec<String>,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// How hard.
+    pub level: Option<i32>,
+    /// Whose media types.
+    pub family: Family,
+    /// Notes on the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// No time is later than this.
+    pub epoch: Option<i64>,
+}
+
+impl Attributes {
+    /// Checks the attributes of a request.
+    pub fn parse(request: &ExportRequest) -> Result<Self> {
+        let makes_image = matches!(request.kind.as_str(), "image" | "oci" | "docker");
+        let known = if makes_image { IMAGE } else { TREE };
+        if !makes_image && !matches!(request.kind.as_str(), "tar" | "local") {
+            return Err(invalid("exporter", &request.kind, "image, oci, docker, tar and local are known"));
+        }
+        let default = if request.kind == "image" { Compression::Uncompressed } else { Compression::Gzip };
+        let family = if request.kind == "docker" { Family::Docker } else { Family::Oci };
+        let mut attributes = Self {
+            names: Vec::new(),
+            compression: default,
+            level: None,
+            family,
+            annotations: BTreeMap::new(),
+            epoch: request.epoch,
+        };
+        for (key, value) in &request.attributes {
+            if let Some(name) = key.strip_prefix("annotation.").filter(|_| makes_image) {
+                attributes.annotations.insert(name.to_owned(), value.clone());
+            } else if known.contains(&key.as_str()) {
+                attributes.set(key, value)?;
+            } else {
+                let nearest = known.iter().max_by_key(|word| common(word, key)).copied().unwrap_or_default();
+                return Err(invalid("exporter attribute", key, &format!("unknown; did you mean {nearest:?}?")));
+            }
+        }
+        if let Some(level) = attributes.level
+            && !attributes.compression.levels().contains(&level)
+        {
+            let levels = attributes.compression.levels();
+            let reason = format!("{} has levels {} to {}", attributes.compression.as_str(), levels.start(), levels.end());
+            return Err(invalid("compression-level", &level.to_string(), &reason));
+        }
+        Ok(attributes)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        let number = || value.parse::<i64>().map_err(|_| invalid(key_name(key), value, "it is not a whole number"));
+        match key {
+            "name" => {
+                self.names = value.split(',').filter(|n| !n.is_empty()).map(canonical).collect::<Result<_>>()?;
+            }
+            "compression" => {
+                self.compression = value
+                    .parse()
+                    .map_err(|()| invalid("compression", value, "uncompressed, gzip and zstd are known"))?;
+            }
+            "compression-level" => {
+                self.level = Some(number()?.try_into().map_err(|_| invalid("compression-level", value, "too large"))?);
+            }
+            "source-date-epoch" => self.epoch = Some(number()?),
+            "oci-mediatypes" => {
+                self.family = if truth(key, value)? { Family::Oci } else { Family::Docker };
+            }
+            "push" if truth(key, value)? => return Err(invalid("push", value, "pushing comes with distribution")),
+            "tar" if !truth(key, value)? => return Err(invalid("tar", value, "only tar archives are sent")),
+            "store" if !truth(key, value)? => return Err(invalid("store", value, "an image is always stored")),
+            // Layers are stored as they are mounted: there is nothing to unpack, and names are canonical.
+            _ => drop(truth(key, value)?),
+        }
+        Ok(())
+    }
+}
+
+fn key_name(key: &str) -> &'static str {
+    if key == "source-date-epoch" { "source-date-epoch" } else { "compression-level" }
+}
+
+fn truth(key: &str, value: &str) -> Result<bool> {
+    match value {
+        "" | "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(Error::Invalid { what: "exporter attribute", name: key.to_owned(), reason: "it is true or false".to_owned() }),
+    }
+}
+
+fn invalid(what: &'static str, name: &str, reason: &str) -> Error {
+    Error::Invalid { what, name: name.to_owned(), reason: reason.to_owned() }
+}
+
+/// Letters that two words begin with and share.
+fn common(a: &str, b: &str) -> usize {
+    a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count() * 2 + usize::from(a.len() == b.len())
+}

@@ -1,0 +1,223 @@
+//! Prepare: everything a step needs before its container is made, and what becomes of it after.
+//!
+//! All mounts here are guards: whatever way the step ends, they go.
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt, chown},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use buildd_api::buildkit::pb;
+use buildd_fs::path::{Follow, resolve};
+use buildd_solver::{
+    op::{OpContext, OpError},
+    result::OpResult,
+};
+
+use super::{ExecOp, mounts};
+use crate::{
+    error::{Error, Result},
+    passwd,
+    snapshot::{Active, Snapshots, View},
+    snapshot_ref::SnapshotRef,
+    step::{Network, Security, StepLimits, StepMount, StepMountKind, StepSpec, Ulimit},
+    worker::op_error,
+};
+
+/// Processes of one step: stops fork bombs, leaves room for wide parallel builds.
+const PIDS: i64 = 4096;
+/// Part of the machine's memory that one step may take, in percent.
+const MEMORY_PERCENT: u64 = 75;
+/// Bytes of /dev/shm, as docker gives.
+const SHM: u64 = 64 << 20;
+/// What a container of a build calls its host.
+const HOSTNAME: &str = "buildkitsandbox";
+
+/// A step ready to run.
+pub(super) struct Prepared {
+    pub(super) spec: StepSpec,
+    outputs: Vec<Writable>,
+    /// Paths in the root that only exist as mount points, deepest first.
+    stubs: Vec<PathBuf>,
+    _held: mounts::Held,
+}
+
+/// A mount whose changes may become a result.
+pub(super) struct Writable {
+    pub(super) output: i64,
+    pub(super) active: Active,
+}
+
+/// Gathers what the step needs.
+pub(super) async fn prepare(op: &ExecOp, cx: &OpContext, inputs: &[OpResult]) -> std::result::Result<Prepared, OpError> {
+    let mut gathered = mounts::gather(op, cx, inputs).await?;
+    let (exec, meta, worker) = (op.op.clone(), op.meta.clone(), op.worker.clone());
+    let secrets = std::mem::take(&mut gathered.env);
+    let work = move || -> Result<Prepared> {
+        let root = gathered.root_path();
+        let cwd = if meta.cwd.is_empty() { "/" } else { &meta.cwd };
+        ensure_folder(&root, Path::new(cwd))?;
+        let mut mounts = network_files(&worker.store.root().join("tmp"), &meta, &mut gathered.held)?;
+        mounts.append(&mut gathered.mounts);
+        let targets = mounts.iter().map(|mount| mount.target.clone());
+        let stubs = missing(&root, targets.chain(["/proc", "/dev", "/sys"].map(PathBuf::from)))?;
+        let mut env = meta.env.clone();
+        env.extend(proxies(&meta));
+        env.extend(secrets);
+        let spec = StepSpec {
+            user: passwd::step_user(&root, &meta.user)?,
+            rootfs: root,
+            args: meta.args.clone(),
+            env,
+            cwd: cwd.to_owned(),
+            hostname: if meta.hostname.is_empty() { HOSTNAME.to_owned() } else { meta.hostname.clone() },
+            mounts,
+            network: match exec.network() {
+                pb::NetMode::None => Network::None,
+                pb::NetMode::Unset | pb::NetMode::Host => Network::Host,
+            },
+            security: match exec.security() {
+                pb::SecurityMode::Insecure => Security::Insecure,
+                pb::SecurityMode::Sandbox => Security::Sandbox,
+            },
+            ulimits: meta.ulimit.iter().map(ulimit).collect(),
+            shm_size: gathered.shm_size.unwrap_or(SHM),
+            limits: StepLimits { pids: PIDS, memory: memory_limit()? },
+        };
+        Ok(Prepared { spec, outputs: gathered.writable, stubs, _held: gathered.held })
+    };
+    buildd_fs::blocking::run(work).await.map_err(op_error)
+}
+
+impl Prepared {
+    /// The layers that the step wrote, in the order of its outputs.
+    pub(super) fn commit(self) -> Result<Vec<OpResult>> {
+        let root = &self.spec.rootfs;
+        for stub in &self.stubs {
+            let path = root.join(stub);
+            // Only what is still as the mount left it: an empty folder or file.
+            let _ = match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_dir() => fs::remove_dir(&path),
+                Ok(meta) if meta.is_file() && meta.len() == 0 => fs::remove_file(&path),
+                _ => Ok(()),
+            };
+        }
+        let mut results: Vec<(i64, OpResult)> = Vec::new();
+        for writable in self.outputs {
+            if writable.output >= 0 {
+                results.push((writable.output, SnapshotRef::result(Some(writable.active.commit()?))));
+            }
+        }
+        results.sort_by_key(|(output, _)| *output);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+}
+
+fn ulimit(limit: &pb::Ulimit) -> Ulimit {
+    Ulimit {
+        name: limit.name.clone(),
+        soft: u64::try_from(limit.soft).unwrap_or(u64::MAX),
+        hard: u64::try_from(limit.hard).unwrap_or(u64::MAX),
+    }
+}
+
+fn proxies(meta: &pb::Meta) -> Vec<String> {
+    let Some(proxy) = &meta.proxy_env else { return Vec::new() };
+    let pairs = [
+        ("HTTP_PROXY", &proxy.http_proxy),
+        ("HTTPS_PROXY", &proxy.https_proxy),
+        ("FTP_PROXY", &proxy.ftp_proxy),
+        ("NO_PROXY", &proxy.no_proxy),
+        ("ALL_PROXY", &proxy.all_proxy),
+    ];
+    pairs
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .flat_map(|(name, value)| [format!("{name}={value}"), format!("{}={value}", name.to_lowercase())])
+        .collect()
+}
+
+fn memory_limit() -> Result<i64> {
+    let path = "/proc/meminfo";
+    let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let bytes = total.unwrap_or(u64::MAX >> 20).saturating_mul(1024) / 100 * MEMORY_PERCENT;
+    Ok(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+/// `resolv.conf` and `hosts` for the container, read-only.
+fn network_files(tmp: &Path, meta: &pb::Meta, held: &mut mounts::Held) -> Result<Vec<StepMount>> {
+    let folder = tmp.join(format!("net-{:032x}", rand::random::<u128>()));
+    fs::create_dir(&folder).map_err(Error::file("create folder", &folder))?;
+    held.folders.push(folder.clone());
+    let resolv = fs::read("/etc/resolv.conf").unwrap_or_default();
+    let mut hosts = String::from("127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for host in &meta.extra_hosts {
+        hosts.push_str(&format!("{}\t{}\n", host.ip, host.host));
+    }
+    let mut mounts = Vec::new();
+    for (name, bytes) in [("resolv.conf", resolv), ("hosts", hosts.into_bytes())] {
+        let source = folder.join(name);
+        fs::write(&source, bytes).map_err(Error::file("write", &source))?;
+        let kind = StepMountKind::Bind { source, writable: false, nodev: true };
+        mounts.push(StepMount { target: Path::new("/etc").join(name), kind });
+    }
+    Ok(mounts)
+}
+
+/// Makes a folder inside the root, as root's, where it is missing.
+fn ensure_folder(root: &Path, path: &Path) -> Result<()> {
+    let found = resolve(root, path, Follow::All).map_err(Error::file("resolve", path))?;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o755);
+    let full = root.join(found);
+    builder.create(&full).map_err(Error::file("create folder", &full))?;
+    Ok(())
+}
+
+/// Of these mount points and their parents, those that the root lacks, deepest first.
+fn missing(root: &Path, targets: impl Iterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
+    let mut stubs = Vec::new();
+    for target in targets {
+        let found = resolve(root, &target, Follow::All).map_err(Error::file("resolve", &target))?;
+        let lacking = found.ancestors().filter(|path| !path.as_os_str().is_empty());
+        stubs.extend(lacking.filter(|path| root.join(path).symlink_metadata().is_err()).map(Path::to_owned));
+    }
+    stubs.sort();
+    stubs.dedup();
+    stubs.reverse();
+    Ok(stubs)
+}
+
+/// A folder of a view or an active that a mount shows: `selector` resolved inside it, never outside.
+pub(super) fn selected(tree: &Path, selector: &str) -> Result<PathBuf> {
+    let found = resolve(tree, Path::new(selector), Follow::All).map_err(Error::file("resolve", selector))?;
+    let full = tree.join(found);
+    match full.symlink_metadata() {
+        Ok(_) => Ok(full),
+        Err(_) => Err(Error::NotFound { what: "mount source", name: selector.to_owned() }),
+    }
+}
+
+/// Mounts an input for a mount that may write (and keep or throw away what it wrote) or only read.
+pub(super) fn tree(
+    snapshots: &Arc<Snapshots>,
+    input: Option<&OpResult>,
+    readonly: bool,
+) -> Result<std::result::Result<View, Active>> {
+    let id = input.map(SnapshotRef::of).transpose()?.and_then(|r| r.id());
+    match readonly {
+        true => Ok(Ok(snapshots.view(id)?)),
+        false => Ok(Err(snapshots.active(id)?)),
+    }
+}
+
+/// A folder of ours with an owner and a mode.
+pub(super) fn owned_folder(path: &Path, mode: u32, uid: u32, gid: u32) -> Result<()> {
+    fs::DirBuilder::new().mode(mode).create(path).map_err(Error::file("create folder", path))?;
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(path, permissions).map_err(Error::file("set the mode of", path))?;
+    chown(path, Some(uid), Some(gid)).map_err(Error::file("set the owner of", path))
+}

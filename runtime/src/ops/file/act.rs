@@ -1,0 +1,165 @@
+//! Act: one change of a file op, on a mounted tree.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use buildd_api::buildkit::pb;
+use buildd_fs::path::{Follow, resolve};
+use pb::{file_action::Action, user_opt::User};
+
+use super::copy;
+use crate::{
+    checksum::{Selection, find},
+    error::{Error, Result},
+    layer::{DirectoryWriter, Entry, EntryKind, Time, Whiteouts},
+    passwd,
+    snapshot::View,
+};
+
+/// Gives the tree in which names of users are looked up.
+pub(super) type Users<'a> = dyn Fn(i64) -> Result<Option<View>> + 'a;
+
+/// Who owns what is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// The inputs whose users an action names.
+pub(super) fn owner_inputs(action: &pb::FileAction) -> Vec<i64> {
+    let owner = match &action.action {
+        Some(Action::Copy(a)) => &a.owner,
+        Some(Action::Mkdir(a)) => &a.owner,
+        Some(Action::Mkfile(a)) => &a.owner,
+        Some(Action::Symlink(a)) => &a.owner,
+        _ => return Vec::new(),
+    };
+    let Some(owner) = owner else { return Vec::new() };
+    [&owner.user, &owner.group]
+        .into_iter()
+        .flatten()
+        .filter_map(|opt| match &opt.user {
+            Some(User::ByName(name)) => Some(name.input),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Makes the change in `root`; `source` is what a copy reads.
+pub(super) fn apply(action: &pb::FileAction, root: &Path, source: Option<&Path>, users: &Users<'_>) -> Result<()> {
+    match &action.action {
+        Some(Action::Copy(a)) => {
+            let source = source.ok_or_else(|| Error::Invalid {
+                what: "copy",
+                name: a.src.clone(),
+                reason: "it has no source tree".to_owned(),
+            })?;
+            copy::copy(a, source, root, owner(a.owner.as_ref(), users)?)
+        }
+        Some(Action::Mkdir(a)) => make_folder(a, root, owner(a.owner.as_ref(), users)?),
+        Some(Action::Mkfile(a)) => {
+            let kind = EntryKind::File { size: a.data.len() as u64 };
+            let made = Made { kind, mode: permissions(a.mode), timestamp: a.timestamp };
+            make(root, &a.path, made, owner(a.owner.as_ref(), users)?, &mut a.data.as_slice())
+        }
+        Some(Action::Symlink(a)) => {
+            let made = Made { kind: EntryKind::Symlink(PathBuf::from(&a.oldpath)), mode: 0o777, timestamp: a.timestamp };
+            make(root, &a.newpath, made, owner(a.owner.as_ref(), users)?, &mut io::empty())
+        }
+        Some(Action::Rm(a)) => remove(a, root),
+        None => Ok(()),
+    }
+}
+
+fn owner(opt: Option<&pb::ChownOpt>, users: &Users<'_>) -> Result<Option<Owner>> {
+    let Some(opt) = opt else { return Ok(None) };
+    let number = |user: &Option<pb::UserOpt>, lookup: fn(&Path, &str) -> Result<u32>| match user.as_ref().and_then(|u| u.user.as_ref()) {
+        None => Ok(None),
+        Some(User::ById(id)) => Ok(Some(*id)),
+        Some(User::ByName(named)) => match users(named.input)? {
+            Some(view) => lookup(&view.path(), &named.name).map(Some),
+            None => Err(Error::Invalid {
+                what: "owner",
+                name: named.name.clone(),
+                reason: "names of users need a base image: give a number".to_owned(),
+            }),
+        },
+    };
+    let uid = number(&opt.user, passwd::user_id)?.unwrap_or(0);
+    let gid = number(&opt.group, passwd::group_id)?.unwrap_or(uid);
+    Ok(Some(Owner { uid, gid }))
+}
+
+fn permissions(mode: i32) -> u32 {
+    u32::try_from(mode).map_or(0o644, |mode| mode & 0o7777)
+}
+
+/// The time of something made: given in nanoseconds, or now.
+fn time(timestamp: i64) -> Time {
+    if timestamp >= 0 {
+        let nanos = u32::try_from(timestamp % 1_000_000_000).unwrap_or_default();
+        return Time { seconds: timestamp / 1_000_000_000, nanos };
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Time { seconds: i64::try_from(now.as_secs()).unwrap_or_default(), nanos: now.subsec_nanos() }
+}
+
+/// What is to be made.
+struct Made {
+    kind: EntryKind,
+    mode: u32,
+    timestamp: i64,
+}
+
+fn make(root: &Path, path: &str, made: Made, owner: Option<Owner>, data: &mut dyn io::Read) -> Result<()> {
+    let path = resolve(root, Path::new(path), Follow::Parents).map_err(Error::file("resolve", path))?;
+    let entry = Entry {
+        path,
+        kind: made.kind,
+        mode: made.mode,
+        uid: owner.map_or(0, |o| o.uid),
+        gid: owner.map_or(0, |o| o.gid),
+        mtime: time(made.timestamp),
+        xattrs: BTreeMap::new(),
+    };
+    let mut writer = DirectoryWriter::new(root, Whiteouts::Refuse)?;
+    writer.entry(&entry, data)?;
+    writer.finish()
+}
+
+fn make_folder(action: &pb::FileActionMkDir, root: &Path, owner: Option<Owner>) -> Result<()> {
+    let path = resolve(root, Path::new(&action.path), Follow::All).map_err(Error::file("resolve", &action.path))?;
+    let full = root.join(&path);
+    match full.symlink_metadata() {
+        Ok(meta) if meta.is_dir() && action.make_parents => return Ok(()),
+        Ok(_) => return Err(Error::AlreadyExists { what: "path", name: format!("/{}", path.display()) }),
+        Err(_) => {}
+    }
+    if action.make_parents {
+        copy::make_parents(root, &path, owner, time(action.timestamp))?;
+    }
+    let made = Made { kind: EntryKind::Directory, mode: permissions(action.mode), timestamp: action.timestamp };
+    make(root, &path.to_string_lossy(), made, owner, &mut io::empty())
+}
+
+fn remove(action: &pb::FileActionRm, root: &Path) -> Result<()> {
+    let selection = Selection { path: action.path.clone(), wildcard: action.allow_wildcard, ..Selection::default() };
+    let found = find(root, &selection)?;
+    if found.is_empty() && !action.allow_not_found && !action.allow_wildcard {
+        return Err(Error::NotFound { what: "path", name: action.path.clone() });
+    }
+    for path in found {
+        let full = root.join(&path);
+        let removed = match full.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => fs::remove_dir_all(&full),
+            Ok(_) => fs::remove_file(&full),
+            Err(error) => Err(error),
+        };
+        removed.map_err(Error::file("remove", &full))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Users: names in a root's `/etc/passwd` and `/etc/group`, read as hostile files.
+//!
+//! A number needs no file. A group that is not given is the user's own, or the user's number for `--chown`.
+
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::AsFd,
+    path::Path,
+};
+
+use buildd_fs::path::{open_in_root, open_root};
+use rustix::fs::{Mode, OFlags};
+
+use crate::{
+    error::{Error, Result},
+    step::StepUser,
+};
+
+/// Largest passwd or group file that is read.
+const MAX_FILE: u64 = 4 << 20;
+
+/// The user of a step: `user[:group]`, empty for root, with the groups that list the user.
+pub(crate) fn step_user(root: &Path, text: &str) -> Result<StepUser> {
+    if text.is_empty() {
+        return Ok(StepUser::default());
+    }
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let passwd = records(root, "etc/passwd")?;
+    let entry = passwd.iter().find(|r| r.first().is_some_and(|name| name == user) || number(r, 2) == user.parse().ok());
+    let uid = match (user.parse::<u32>(), entry) {
+        (_, Some(entry)) => number(entry, 2).ok_or_else(|| broken("etc/passwd", user))?,
+        (Ok(uid), None) => uid,
+        (Err(_), None) => return Err(Error::NotFound { what: "user", name: user.to_owned() }),
+    };
+    let groups = records(root, "etc/group")?;
+    let gid = match group {
+        Some(group) => find_group(&groups, group)?,
+        None => entry.and_then(|entry| number(entry, 3)).unwrap_or(0),
+    };
+    let name = entry.and_then(|entry| entry.first());
+    let member = |record: &&Vec<String>| {
+        name.is_some_and(|name| record.get(3).is_some_and(|list| list.split(',').any(|member| member == name)))
+    };
+    let groups = groups.iter().filter(member).filter_map(|record| number(record, 2)).collect();
+    Ok(StepUser { uid, gid, groups })
+}
+
+/// The number of a user by name.
+pub(crate) fn user_id(root: &Path, name: &str) -> Result<u32> {
+    let passwd = records(root, "etc/passwd")?;
+    let entry = passwd.iter().find(|record| record.first().is_some_and(|n| n == name));
+    match entry {
+        Some(entry) => number(entry, 2).ok_or_else(|| broken("etc/passwd", name)),
+        None => Err(Error::NotFound { what: "user", name: name.to_owned() }),
+    }
+}
+
+/// The number of a group by name.
+pub(crate) fn group_id(root: &Path, name: &str) -> Result<u32> {
+    find_group(&records(root, "etc/group")?, name)
+}
+
+fn find_group(groups: &[Vec<String>], name: &str) -> Result<u32> {
+    if let Ok(gid) = name.parse() {
+        return Ok(gid);
+    }
+    let entry = groups.iter().find(|record| record.first().is_some_and(|n| n == name));
+    match entry {
+        Some(entry) => number(entry, 2).ok_or_else(|| broken("etc/group", name)),
+        None => Err(Error::NotFound { what: "group", name: name.to_owned() }),
+    }
+}
+
+fn number(record: &[String], field: usize) -> Option<u32> {
+    record.get(field)?.parse().ok()
+}
+
+fn broken(file: &str, name: &str) -> Error {
+    Error::Invalid { what: "user", name: name.to_owned(), reason: format!("its line in /{file} has no number") }
+}
+
+/// The lines of a colon-separated file; none if there is no such file.
+fn records(root: &Path, file: &str) -> Result<Vec<Vec<String>>> {
+    let fail = |source| Error::File { operation: "read", path: Path::new("/").join(file), source };
+    let root = open_root(root).map_err(fail)?;
+    // Not blocking: a pipe in the place of the file must not hang us.
+    let opened = open_in_root(root.as_fd(), Path::new(file), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
+    let opened = match opened {
+        Ok(fd) => File::from(fd),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(fail(error)),
+    };
+    if !opened.metadata().map_err(fail)?.is_file() {
+        return Ok(Vec::new());
+    }
+    let mut bytes = Vec::new();
+    opened.take(MAX_FILE).read_to_end(&mut bytes).map_err(fail)?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect())
+}

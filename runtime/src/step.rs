@@ -1,0 +1,234 @@
+//! Step: one RUN in a container that ends with it.
+//!
+//! The daemon starts a helper (itself, re-executed, single-threaded) for each step. The helper makes the container, is
+//! its parent, and writes down how it ended. It lives as long as its standard input is open: when the daemon cancels or
+//! dies, the input closes and the helper kills the container's first process, which takes all others along.
+//!
+//! # Wire
+//! Standard input: one line of JSON (`StepSpec`), then nothing. Standard output and error are the container's. The end is
+//! a file, `exit.json`, in the step's folder.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::Command,
+};
+
+use crate::error::{Error, Result};
+
+mod helper;
+
+pub use helper::helper_main;
+
+/// The hidden subcommand that a binary must hand to `helper_main` before it starts threads.
+pub const HELPER: &str = "step-helper";
+/// Bytes that are read from a step's output at once.
+const CHUNK: usize = 32 << 10;
+
+/// Which network a step has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// None but a loopback that is down.
+    None,
+}
+
+/// How a step is contained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Security {
+    /// As spec attacks 6.2 says.
+    Sandbox,
+    /// Not: all capabilities, no filter, no masks.
+    Insecure,
+}
+
+/// Who runs a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepUser {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
+}
+
+/// A limit of the process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// `nofile`, …
+    pub name: String,
+    /// What it begins with.
+    pub soft: u64,
+    /// How far it may be raised.
+    pub hard: u64,
+}
+
+/// What a mount shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum StepMountKind {
+    /// A path of the host, resolved already.
+    Bind {
+        /// The path.
+        source: PathBuf,
+        /// Whether it may be written to.
+        writable: bool,
+        /// Whether device nodes and setuid bits in it count for nothing.
+        nodev: bool,
+    },
+    /// A new tmpfs.
+    Tmpfs {
+        /// Bytes it may hold; half of the memory if not given.
+        size: Option<u64>,
+    },
+}
+
+/// A mount.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StepMount {
+    /// Where, in the container.
+    pub target: PathBuf,
+    /// What.
+    pub kind: StepMountKind,
+}
+
+/// How much of the machine a step may take.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct StepLimits {
+    /// Processes and threads: stops fork bombs.
+    pub pids: i64,
+    /// Bytes of memory; the step is killed beyond.
+    pub memory: i64,
+}
+
+/// A step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// The root file system, mounted.
+    pub rootfs: PathBuf,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Where it starts; exists.
+    pub cwd: String,
+    /// Who it runs as.
+    pub user: StepUser,
+    /// The container's host name.
+    pub hostname: String,
+    /// Mounts beside the usual ones.
+    pub mounts: Vec<StepMount>,
+    /// Which network.
+    pub network: Network,
+    /// How it is contained.
+    pub security: Security,
+    /// Limits of its processes.
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes of /dev/shm.
+    pub shm_size: u64,
+    /// Limits of all of it.
+    pub limits: StepLimits,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepExit {
+    /// The exit code; 128 and the signal if one ended it.
+    pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether memory ran out.
+    pub out_of_memory: bool,
+    /// Why it could not even start.
+    pub failure: Option<String>,
+}
+
+/// Takes a step's output as it comes.
+#[async_trait::async_trait]
+pub trait Output: Send + Sync {
+    /// Bytes of stream 1 or 2.
+    async fn take(&self, stream: u32, bytes: &[u8]);
+}
+
+/// Starts steps.
+#[derive(Debug)]
+pub struct Executor {
+    state: PathBuf,
+    exe: PathBuf,
+    next: AtomicU64,
+}
+
+impl Executor {
+    /// An executor with its folder `state` and the binary `exe` that knows `HELPER`.
+    pub fn new(state: &Path, exe: &Path) -> Result<Self> {
+        let steps = state.join("steps");
+        if steps.exists() {
+            std::fs::remove_dir_all(&steps).map_err(Error::file("remove", &steps))?;
+        }
+        std::fs::create_dir_all(&steps).map_err(Error::file("create folder", &steps))?;
+        Ok(Self { state: steps, exe: exe.to_owned(), next: AtomicU64::new(1) })
+    }
+
+    /// Runs a step to its end; dropping the future kills it.
+    pub async fn run(&self, spec: &StepSpec, output: &dyn Output) -> Result<StepExit> {
+        let id = format!("{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
+        let folder = Folder { path: self.state.join(&id) };
+        std::fs::create_dir(&folder.path).map_err(Error::file("create folder", &folder.path))?;
+        let mut child = Command::new(&self.exe)
+            .arg(HELPER)
+            .arg(&folder.path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .env_clear()
+            .spawn()
+            .map_err(Error::file("start", &self.exe))?;
+        let mut input = child.stdin.take().expect("piped");
+        let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let mut line = serde_json::to_vec(spec).expect("strings and numbers have a JSON form");
+        line.push(b'\n');
+        let fail = Error::file("talk to", &self.exe);
+        input.write_all(&line).await.map_err(fail)?;
+        // Dropped with this future: then the helper's input closes and it kills the container.
+        let _alive = input;
+        let pump = async { tokio::join!(pump(1, out, output), pump(2, err, output)) };
+        let (status, _) = tokio::join!(child.wait(), pump);
+        let status = status.map_err(Error::file("wait for", &self.exe))?;
+        let path = folder.path.join("exit.json");
+        let text = std::fs::read(&path).map_err(|source| {
+            tracing::warn!(%status, "the step's helper left no word");
+            Error::File { operation: "read", path: path.clone(), source }
+        })?;
+        serde_json::from_slice(&text).map_err(|e| Error::File { operation: "read", path, source: e.into() })
+    }
+}
+
+async fn pump(stream: u32, mut from: impl AsyncRead + Unpin, output: &dyn Output) {
+    let mut buffer = vec![0; CHUNK];
+    while let Ok(n) = from.read(&mut buffer).await {
+        if n == 0 {
+            return;
+        }
+        output.take(stream, &buffer[..n]).await;
+    }
+}
+
+/// A step's folder, removed with the step.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "remove a step's folder");
+        }
+    }
+}

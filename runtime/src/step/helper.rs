@@ -1,0 +1,116 @@
+//! Helper: the process between daemon and container, re-executed from the daemon's binary.
+//!
+//! It is small and has one thread until the container runs, because the container is made by forking it. It never
+//! returns to its caller.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read},
+    os::fd::AsFd,
+    path::Path,
+    process::ExitCode,
+};
+
+use libcontainer::{
+    container::{Container, builder::ContainerBuilder},
+    syscall::syscall::SyscallType,
+};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+use super::{StepExit, StepSpec};
+use crate::spec;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs the step that standard input describes; `folder` takes what it leaves behind.
+pub fn helper_main(folder: &Path) -> ExitCode {
+    let exit = run(folder).unwrap_or_else(|error| StepExit {
+        code: 125,
+        failure: Some(chain(error.as_ref())),
+        ..StepExit::default()
+    });
+    let (part, whole) = (folder.join("exit.part"), folder.join("exit.json"));
+    let text = serde_json::to_vec(&exit).expect("strings and numbers have a JSON form");
+    match fs::write(&part, text).and_then(|()| fs::rename(&part, &whole)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn run(folder: &Path) -> Result<StepExit, Failure> {
+    let mut input = BufReader::new(std::io::stdin());
+    let mut line = String::new();
+    input.read_line(&mut line)?;
+    let step: StepSpec = serde_json::from_str(&line)?;
+    let id = folder.file_name().and_then(|name| name.to_str()).ok_or("the step's folder has no name")?.to_owned();
+    let cgroup = format!("/buildd/step-{id}");
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let config = spec::of_step(&step, &cgroup, files)?;
+    config.save(folder.join("config.json"))?;
+    let mut container = ContainerBuilder::new(id, SyscallType::default())
+        .with_root_path(folder.join("state"))?
+        .with_stdin(File::open("/dev/null")?)
+        .with_stdout(std::io::stdout().as_fd().try_clone_to_owned()?)
+        .with_stderr(std::io::stderr().as_fd().try_clone_to_owned()?)
+        .validate_id()?
+        .as_init(folder)
+        .with_systemd(false)
+        .with_detach(true)
+        .build()?;
+    let outcome = started(&mut container, input, &cgroup);
+    container.delete(true)?;
+    outcome
+}
+
+fn started(container: &mut Container, mut input: impl Read + Send + 'static, cgroup: &str) -> Result<StepExit, Failure> {
+    let pid = container.pid().ok_or("the container has no process")?;
+    let first = Pid::from_raw(pid.as_raw());
+    container.start()?;
+    // Ours are duplicates: the pipes must end when the container's are closed.
+    std::thread::spawn(move || {
+        let mut rest = [0; 64];
+        while matches!(input.read(&mut rest), Ok(n) if n > 0) {}
+        let _ = kill(first, Signal::SIGKILL);
+    });
+    let mut exit = loop {
+        match waitpid(first, None) {
+            Ok(WaitStatus::Exited(_, code)) => break StepExit { code, ..StepExit::default() },
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                break StepExit { code: 128 + signal as i32, signal: Some(signal as i32), ..StepExit::default() };
+            }
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    exit.out_of_memory = oom_kills(cgroup) > 0;
+    Ok(exit)
+}
+
+/// How often memory ran out in a cgroup; read before it is deleted.
+fn oom_kills(cgroup: &str) -> u64 {
+    let paths = [
+        format!("/sys/fs/cgroup/memory{cgroup}/memory.oom_control"),
+        format!("/sys/fs/cgroup{cgroup}/memory.events"),
+    ];
+    let text = paths.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+}
