@@ -34,7 +34,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     let root = config.root.clone();
     let store = buildd_fs::blocking::run(move || Store::open(&root)).await?;
     let sessions: Arc<Sessions> = Arc::default();
-    let parts = worker::assemble(&config, Arc::clone(&store), Arc::clone(&sessions)).await?;
+    let parts = worker::assemble(&config, Arc::clone(&store), Arc::clone(&sessions))?;
     let uuid = parts.uuid.clone();
     let builds = Builds::new(BuildsOptions {
         sessions,
@@ -46,7 +46,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     });
     let mut routes = RoutesBuilder::default();
     buildkit::assemble(&mut routes, &builds);
-    Services::new(store, Arc::clone(&parts.tasks), uuid).assemble(&mut routes);
+    Services::new(store, uuid).assemble(&mut routes);
 
     let leave = CancellationToken::new();
     let activity = shutdown::Activity::default();
@@ -60,9 +60,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     }
     shutdown::on_signal(leave.clone()).context("wait for signals")?;
     if let Some(seconds) = flags.idle_timeout {
-        let tasks = parts.tasks;
-        let busy = move || tasks.any_running();
-        activity.clone().leave_when_idle(Duration::from_secs(seconds), leave.clone(), busy);
+        activity.clone().leave_when_idle(Duration::from_secs(seconds), leave.clone());
     }
     let server = Server::builder()
         .initial_stream_window_size(buildkit::STREAM_WINDOW)

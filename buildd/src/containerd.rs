@@ -22,21 +22,20 @@ use buildd_api::containerd::containerd::services as api;
 use buildd_runtime::{error::Error, store::Store};
 use tonic::{Request, Status, service::RoutesBuilder};
 
-use crate::{buildkit::MESSAGE_LIMIT, status::Answer, worker::Tasks};
+use crate::{buildkit::MESSAGE_LIMIT, status::Answer};
 
 /// What the services share.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
     store: Arc<Store>,
-    tasks: Arc<Tasks>,
     streams: Arc<streaming::Streams>,
     uuid: String,
 }
 
 impl Services {
-    /// The services over a store and its tasks; `uuid` names this daemon on both APIs.
-    pub(crate) fn new(store: Arc<Store>, tasks: Arc<Tasks>, uuid: String) -> Self {
-        Self { store, tasks, streams: Arc::default(), uuid }
+    /// The services over a store; `uuid` names this daemon on both APIs.
+    pub(crate) fn new(store: Arc<Store>, uuid: String) -> Self {
+        Self { store, streams: Arc::default(), uuid }
     }
 
     /// Adds every service.

@@ -71,18 +71,10 @@ impl Activity {
     }
 
     /// Cancels the token after this long without a call, unless `busy` says that something runs.
-    pub(crate) fn leave_when_idle(
-        self,
-        after: Duration,
-        leave: CancellationToken,
-        busy: impl Fn() -> bool + Send + 'static,
-    ) {
+    pub(crate) fn leave_when_idle(self, after: Duration, leave: CancellationToken) {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(LOOK).await;
-                if busy() {
-                    self.touch();
-                }
                 if self.idle().is_some_and(|idle| idle >= after) {
                     tracing::info!("idle for {} seconds: leaving", after.as_secs());
                     return leave.cancel();

@@ -1,61 +1,55 @@
 //! Worker: what does the work, put together from the configuration.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
-use buildd_oci::ErrorKind;
-use buildd_runtime::store::Store;
+use buildd_runtime::{
+    cache_store::SqliteCacheStore,
+    doctor,
+    step::{self, Executor},
+    store::Store,
+};
 use buildd_solver::{
-    cache::memory::MemoryStore,
-    graph::Vertex,
-    op::{Op, OpError, OpResolver},
+    op::OpResolver,
     scheduler::{Solver, SolverOptions},
 };
 
 use crate::{buildkit::session::Sessions, config::Config};
+
+pub(crate) use buildd_runtime::worker::Worker;
+
+/// Steps that run at once where the configuration names no number.
+const PARALLEL_STEPS: usize = 4;
 
 /// The parts that do the work.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) worker: Arc<Worker>,
     pub(crate) solver: Arc<Solver>,
-    pub(crate) tasks: Arc<Tasks>,
     pub(crate) uuid: String,
 }
 
-#[derive(Debug)]
-pub(crate) struct Worker;
-
-#[derive(Debug, Default)]
-pub(crate) struct Tasks;
-
-impl Tasks {
-    pub(crate) fn any_running(&self) -> bool {
-        false
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("this operation is not supported yet")]
-struct Missing;
-
-impl OpResolver for Worker {
-    fn resolve(&self, _: &Vertex) -> Result<Arc<dyn Op>, OpError> {
-        Err(OpError::new(ErrorKind::Unimplemented, Missing))
-    }
-}
-
 /// Puts the parts together.
-pub(crate) async fn assemble(config: &Config, _store: Arc<Store>, _sessions: Arc<Sessions>) -> Result<Parts> {
-    let worker = Arc::new(Worker);
+pub(crate) fn assemble(config: &Config, store: Arc<Store>, sessions: Arc<Sessions>) -> Result<Parts> {
+    let exe = std::env::current_exe().context("find our own binary")?;
+    let worker = Worker::new(buildd_runtime::worker::WorkerOptions {
+        store: Arc::clone(&store),
+        executor: Arc::new(Executor::new(&config.state, &exe).context("prepare the steps' folder")?),
+        sessions,
+        namespace: config.worker.namespace.clone(),
+    });
     let resolver: Arc<dyn OpResolver> = Arc::clone(&worker) as _;
     let solver = Solver::new(SolverOptions {
-        store: Arc::new(MemoryStore::default()),
+        store: Arc::new(SqliteCacheStore::new(store)),
         resolver,
-        max_parallelism: config.worker.oci.max_parallelism.unwrap_or(4),
+        max_parallelism: config.worker.oci.max_parallelism.unwrap_or(PARALLEL_STEPS),
     });
-    let uuid = identity(&config.root)?;
-    Ok(Parts { worker, solver, tasks: Arc::default(), uuid })
+    Ok(Parts { worker, solver, uuid: identity(&config.root)? })
 }
 
 /// The name of this root, made once: both APIs tell it, so that clients see that they talk to one daemon.
@@ -73,10 +67,27 @@ fn identity(root: &Path) -> Result<String> {
 
 /// Runs a hidden subcommand, if this process was started for one.
 pub(crate) fn helper() -> Option<ExitCode> {
-    None
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != step::HELPER {
+        return None;
+    }
+    Some(step::helper_main(Path::new(&args.next()?)))
 }
 
 /// Says what the machine offers.
 pub(crate) fn doctor() -> Result<()> {
-    Ok(())
+    let mut out = io::stdout();
+    let mut lacks = 0;
+    for finding in doctor::examine() {
+        let mark = if finding.remedy.is_none() { "ok  " } else { "LACK" };
+        writeln!(out, "{mark}  {:<10} {}", finding.subject, finding.fact).context("print")?;
+        if let Some(remedy) = finding.remedy {
+            lacks += 1;
+            writeln!(out, "      {:<10} -> {remedy}", "").context("print")?;
+        }
+    }
+    match lacks {
+        0 => Ok(()),
+        lacks => anyhow::bail!("{lacks} of the things above must be mended"),
+    }
 }

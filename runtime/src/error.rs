@@ -149,6 +149,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A file is larger than the reader allows.
+    #[error("{path:?} is larger than {limit} bytes")]
+    TooLarge {
+        /// Which.
+        path: String,
+        /// How large it may be.
+        limit: usize,
+    },
     /// A COPY names something that is not there.
     #[error("{path:?}: not found")]
     MissingSource {
@@ -175,6 +183,7 @@ impl Error {
             Self::Invalid { .. } | Self::LayerEntry { .. } | Self::ReadLayer { .. } => {
                 ErrorKind::InvalidArgument
             }
+            Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::IngestBusy { .. } => ErrorKind::Unavailable,
             Self::IngestOffset { .. } => ErrorKind::OutOfRange,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::FailedPrecondition,

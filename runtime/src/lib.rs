@@ -9,6 +9,7 @@ pub mod checksum;
 pub mod container;
 pub mod content;
 pub mod db;
+pub mod doctor;
 pub mod error;
 pub mod export;
 pub mod image;

@@ -24,6 +24,7 @@ use crate::{
     error::{Error, Result},
     ops,
     session::Sessions,
+    snapshot::View,
     snapshot_ref::SnapshotRef,
     source,
     step::Executor,
@@ -120,10 +121,15 @@ impl Worker {
         Err(Error::Invalid { what: "image", name: name.to_owned(), reason: "indexes nested too deeply".to_owned() })
     }
 
+    /// Mounts a result read-only.
+    pub fn view(&self, result: Option<&OpResult>) -> Result<View> {
+        let snapshot = result.map(SnapshotRef::of).transpose()?.and_then(|r| r.id());
+        self.store.snapshots.view(snapshot)
+    }
+
     /// Reads a file of a result, at most `limit` bytes; only regular files are read.
     pub fn read_file(&self, result: Option<&OpResult>, path: &str, limit: usize) -> Result<Vec<u8>> {
-        let snapshot = result.map(SnapshotRef::of).transpose()?.and_then(|r| r.id());
-        let view = self.store.snapshots.view(snapshot)?;
+        let view = self.view(result)?;
         let fail = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => Error::NotFound { what: "file", name: path.to_owned() },
             _ => Error::File { operation: "read", path: path.into(), source },
@@ -141,7 +147,7 @@ impl Worker {
         let mut bytes = Vec::new();
         file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
         if bytes.len() > limit {
-            return Err(refuse(format!("it is larger than {limit} bytes")));
+            return Err(Error::TooLarge { path: path.to_owned(), limit });
         }
         Ok(bytes)
     }

@@ -55,7 +55,6 @@ const LLB: &[&str] = &[
     "file.copy.includeexcludepatterns",
     "file.copy.alwaysreplaceexistingdestpaths",
     "mergeop",
-    "diffop",
     "constraints",
     "platform",
     "meta.ignorecache",

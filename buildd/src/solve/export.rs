@@ -1,12 +1,16 @@
 //! Exports: what becomes of the trees that a build made.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use buildd_api::buildkit::moby::buildkit::v1::{Exporter, SolveRequest};
-use buildd_frontend::FrontendResult;
+use buildd_frontend::{FrontendResult, request::IMAGE_CONFIG_KEY};
+use buildd_runtime::export::{self, ExportRequest, ExportTree};
 use tonic::Status;
 
-use super::{Build, Built};
+use super::{Build, Built, failure};
+
+/// Build argument and attribute that bounds all times.
+const EPOCH: &str = "build-arg:SOURCE_DATE_EPOCH";
 
 /// Runs every exporter that the client asked for, in order; the answers together.
 pub(super) async fn export(
@@ -22,10 +26,42 @@ pub(super) async fn export(
             attrs: request.exporter_attrs_deprecated.clone(),
         });
     }
+    let epoch = match request.frontend_attrs.get(EPOCH) {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| {
+            Status::invalid_argument(format!("SOURCE_DATE_EPOCH {text:?} is not a number of seconds"))
+        })?),
+    };
     let mut answer = HashMap::new();
-    for exporter in exporters {
-        let _ = (build, result, &built, &mut answer);
-        return Err(Status::unimplemented(format!("exporter {:?}: no worker yet", exporter.r#type)));
+    for (number, exporter) in exporters.into_iter().enumerate() {
+        let wanted = ExportRequest {
+            kind: exporter.r#type.clone(),
+            attributes: exporter.attrs.into_iter().collect::<BTreeMap<_, _>>(),
+            trees: built.iter().map(|built| tree(built, result)).collect(),
+            exporter: number,
+            epoch,
+        };
+        let session = build.worker.sessions.any(std::slice::from_ref(&build.session)).await.ok();
+        let work = async {
+            export::export(&build.worker, session, wanted).await.map_err(|error| failure::of_op(&error))
+        };
+        let name = match exporter.r#type.as_str() {
+            "image" => "exporting to image".to_owned(),
+            "local" | "tar" => format!("exporting to client {}", exporter.r#type),
+            kind => format!("exporting to {kind} image format"),
+        };
+        answer.extend(build.stage(&name, work).await?);
     }
     Ok(answer)
+}
+
+fn tree((platform, result): &Built, frontend: &FrontendResult) -> ExportTree {
+    let own = format!("{IMAGE_CONFIG_KEY}/{platform}");
+    let config = frontend.metadata.get(&own).or_else(|| frontend.metadata.get(IMAGE_CONFIG_KEY));
+    let several = frontend.refs.len() > 1;
+    ExportTree {
+        platform: if several { platform.clone() } else { String::new() },
+        result: result.clone(),
+        config: config.cloned(),
+    }
 }

@@ -25,6 +25,11 @@ pub(crate) fn of_solver(error: &SolveError, definition: &pb::Definition) -> Stat
     }
 }
 
+/// The error of an export.
+pub(crate) fn of_op(error: &OpError) -> Status {
+    status::detailed(error.kind, &status::text(error, error.hint.clone()), &[])
+}
+
 fn of_vertex(vertex: &str, error: &OpError, definition: &pb::Definition) -> Status {
     let mut details: Vec<Detail> = locations(definition, vertex).into_iter().map(Detail::Source).collect();
     details.push(Detail::Vertex(vertex.to_owned()));

@@ -2,23 +2,36 @@
 //!
 //! Paths resolve inside the tree, links included; sizes are bounded.
 
-use buildd_api::buildkit::fsutil::types::Stat;
+use std::{io, path::Path, sync::Arc};
+
+use buildd_api::{buildkit::fsutil::types::Stat, file_sync::stat::from_metadata};
+use buildd_fs::{
+    path::{Follow, resolve},
+    pattern::Patterns,
+};
 use buildd_solver::result::OpResult;
 use tonic::Status;
 
-use crate::worker::Worker;
+use crate::{status, worker::Worker};
 
 /// Bytes of a file that one message can carry.
 const MAX_FILE: usize = 16 * 1000 * 1000;
 
-/// A whole file.
-pub(crate) async fn read(_: &Worker, _: Option<&OpResult>, _: &str, _: usize) -> Result<Vec<u8>, Status> {
-    Err(Status::unimplemented("no worker yet"))
+/// A whole file; one that is larger than `limit` bytes is refused.
+pub(crate) async fn read(
+    worker: &Arc<Worker>,
+    tree: Option<&OpResult>,
+    path: &str,
+    limit: usize,
+) -> Result<Vec<u8>, Status> {
+    let (worker, tree, path) = (Arc::clone(worker), tree.cloned(), path.to_owned());
+    let read = buildd_fs::blocking::run(move || worker.read_file(tree.as_ref(), &path, limit)).await;
+    read.map_err(|error| status::of(&error))
 }
 
 /// A file, or the part of it that starts at an offset.
 pub(crate) async fn read_range(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     tree: Option<&OpResult>,
     path: &str,
     range: Option<(i64, i64)>,
@@ -34,12 +47,57 @@ pub(crate) async fn read_range(
     Ok(data)
 }
 
-/// The entries of a folder.
-pub(crate) async fn list(_: &Worker, _: Option<&OpResult>, _: &str, _: &str) -> Result<Vec<Stat>, Status> {
-    Err(Status::unimplemented("no worker yet"))
+/// The entries of a folder whose names match a pattern; all, if it is empty.
+pub(crate) async fn list(
+    worker: &Arc<Worker>,
+    tree: Option<&OpResult>,
+    path: &str,
+    pattern: &str,
+) -> Result<Vec<Stat>, Status> {
+    let names = Patterns::from_list(&[pattern]).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let list = move |folder: &Path| -> io::Result<Vec<Stat>> {
+        let mut stats = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if names.is_empty() || names.matches(&name) {
+                stats.push(stat_of(&entry.path(), &name)?);
+            }
+        }
+        stats.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(stats)
+    };
+    look(worker, tree, path, Follow::All, list).await
 }
 
-/// One entry.
-pub(crate) async fn stat(_: &Worker, _: Option<&OpResult>, _: &str) -> Result<Stat, Status> {
-    Err(Status::unimplemented("no worker yet"))
+/// One entry; a link is not followed.
+pub(crate) async fn stat(worker: &Arc<Worker>, tree: Option<&OpResult>, path: &str) -> Result<Stat, Status> {
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+    look(worker, tree, path, Follow::Parents, move |full| stat_of(full, &name)).await
+}
+
+fn stat_of(full: &Path, name: &str) -> io::Result<Stat> {
+    let meta = full.symlink_metadata()?;
+    let link = if meta.is_symlink() { Some(std::fs::read_link(full)?.to_string_lossy().into_owned()) } else { None };
+    Ok(from_metadata(name, &meta, link.as_deref()))
+}
+
+/// Looks at a path of a mounted tree, resolved inside it.
+async fn look<T: Send + 'static>(
+    worker: &Arc<Worker>,
+    tree: Option<&OpResult>,
+    path: &str,
+    follow: Follow,
+    look: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    let (worker, tree, path) = (Arc::clone(worker), tree.cloned(), path.to_owned());
+    let work = move || {
+        let view = worker.view(tree.as_ref()).map_err(|error| status::of(&error))?;
+        let found = resolve(&view.path(), Path::new(&path), follow).and_then(|found| look(&view.path().join(found)));
+        found.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Status::not_found(format!("{path}: not found")),
+            _ => Status::unknown(format!("{path}: {error}")),
+        })
+    };
+    buildd_fs::blocking::run(work).await
 }
