@@ -14,11 +14,7 @@ use buildd_solver::{
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    db::to_nanos,
-    error::Result,
-    snapshot::SnapshotId,
-    snapshot_ref::SnapshotRef,
-    store::Store,
+    db::to_nanos, error::Result, snapshot::SnapshotId, snapshot_ref::SnapshotRef, store::Store,
     worker::op_error,
 };
 
@@ -69,16 +65,23 @@ impl CacheStore for SqliteCacheStore {
         self.on(move |store| {
             let snapshot: Option<i64> = store.db.write("use a result", |tx| {
                 let found = tx
-                    .query_row("SELECT snapshot FROM results WHERE id = ?", [id.0], |row| row.get::<_, Option<i64>>(0))
+                    .query_row("SELECT snapshot FROM results WHERE id = ?", [id.0], |row| {
+                        row.get::<_, Option<i64>>(0)
+                    })
                     .optional()?
                     .flatten();
-                tx.execute("UPDATE results SET used = ? WHERE id = ?", params![to_nanos(SystemTime::now()), id.0])?;
+                tx.execute(
+                    "UPDATE results SET used = ? WHERE id = ?",
+                    params![to_nanos(SystemTime::now()), id.0],
+                )?;
                 Ok(found)
             })?;
             match snapshot {
                 None => Ok(None),
                 Some(EMPTY) => Ok(Some(SnapshotRef::result(None))),
-                Some(number) => Ok(store.snapshots.by_number(number)?.map(|id| SnapshotRef::result(Some(id)))),
+                Some(number) => {
+                    Ok(store.snapshots.by_number(number)?.map(|id| SnapshotRef::result(Some(id))))
+                }
             }
         })
         .await
@@ -126,9 +129,11 @@ impl CacheStore for SqliteCacheStore {
         let selector = selector.to_owned();
         self.on(move |store| {
             let text = store.db.read("find a content digest", |c| {
-                c.query_row("SELECT digest FROM contents WHERE result = ? AND selector = ?", params![id.0, selector], |row| {
-                    row.get(0)
-                })
+                c.query_row(
+                    "SELECT digest FROM contents WHERE result = ? AND selector = ?",
+                    params![id.0, selector],
+                    |row| row.get(0),
+                )
                 .optional()
             })?;
             optional_digest(text)
@@ -136,11 +141,19 @@ impl CacheStore for SqliteCacheStore {
         .await
     }
 
-    async fn set_content(&self, id: ResultId, selector: &str, digest: &Digest) -> std::result::Result<(), OpError> {
+    async fn set_content(
+        &self,
+        id: ResultId,
+        selector: &str,
+        digest: &Digest,
+    ) -> std::result::Result<(), OpError> {
         let (selector, digest) = (selector.to_owned(), digest.to_string());
         self.on(move |store| {
             store.db.write("save a content digest", |tx| {
-                tx.execute("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", params![id.0, selector, digest])
+                tx.execute(
+                    "INSERT OR REPLACE INTO contents VALUES (?, ?, ?)",
+                    params![id.0, selector, digest],
+                )
             })?;
             Ok(())
         })
@@ -161,9 +174,9 @@ impl CacheStore for SqliteCacheStore {
     async fn set_alias(&self, key: &Digest, canonical: &Digest) -> std::result::Result<(), OpError> {
         let (key, canonical) = (key.to_string(), canonical.to_string());
         self.on(move |store| {
-            store
-                .db
-                .write("save an alias", |tx| tx.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", [key, canonical]))?;
+            store.db.write("save an alias", |tx| {
+                tx.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", [key, canonical])
+            })?;
             Ok(())
         })
         .await

@@ -93,7 +93,10 @@ pub fn find(root: &Path, selection: &Selection) -> Result<Vec<PathBuf>> {
         next.sort();
         found = next;
     }
-    found.into_iter().map(|path| resolve(root, &path, follow).map_err(Error::file("resolve", &path))).collect()
+    found
+        .into_iter()
+        .map(|path| resolve(root, &path, follow).map_err(Error::file("resolve", &path)))
+        .collect()
 }
 
 /// Patterns of an op; a broken one is the client's mistake.
@@ -105,9 +108,16 @@ pub fn patterns(list: &[String]) -> Result<Patterns> {
     })
 }
 
-fn below(root: &Path, path: &Path, include: &Patterns, exclude: &Patterns, digester: &mut Digester) -> Result<()> {
+fn below(
+    root: &Path,
+    path: &Path,
+    include: &Patterns,
+    exclude: &Patterns,
+    digester: &mut Digester,
+) -> Result<()> {
     let full = root.join(path);
-    let list = || -> io::Result<Vec<_>> { fs::read_dir(&full)?.map(|entry| Ok(entry?.file_name())).collect() };
+    let list =
+        || -> io::Result<Vec<_>> { fs::read_dir(&full)?.map(|entry| Ok(entry?.file_name())).collect() };
     let mut names = list().map_err(Error::file("list", &full))?;
     names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
     for name in names {

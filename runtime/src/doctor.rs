@@ -44,7 +44,9 @@ fn filesystem(name: &'static str) -> Finding {
     let list = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     match (list.lines().any(|line| line.split_whitespace().last() == Some(name)), name) {
         (true, _) => finding(name, "the kernel knows it", None),
-        (false, "overlay") => finding(name, "the kernel does not know it", Some("load the module: modprobe overlay")),
+        (false, "overlay") => {
+            finding(name, "the kernel does not know it", Some("load the module: modprobe overlay"))
+        }
         (false, _) => finding(name, "the kernel does not know it; layers are folders", None),
     }
 }

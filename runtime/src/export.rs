@@ -99,7 +99,10 @@ pub async fn export(
             let tree = single(&request)?;
             let view = worker.store.snapshots.view(tree).map_err(op_error)?;
             let session = session.ok_or_else(no_client)?;
-            session.send_tree(request.exporter, view.path()).await.map_err(|error| OpError::new(error.kind, error))?;
+            session
+                .send_tree(request.exporter, view.path())
+                .await
+                .map_err(|error| OpError::new(error.kind, error))?;
             Ok(BTreeMap::new())
         }
     }
@@ -153,7 +156,8 @@ async fn stream(
     write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
 ) -> Result<(), OpError> {
     let session = session.ok_or_else(no_client)?;
-    let pipe = std::io::pipe().map_err(|source| op_error(Error::File { operation: "open", path: "pipe".into(), source }));
+    let pipe = std::io::pipe()
+        .map_err(|source| op_error(Error::File { operation: "open", path: "pipe".into(), source }));
     let (reader, writer) = pipe?;
     let writing = buildd_fs::blocking::run(move || {
         let mut writer = std::io::BufWriter::with_capacity(256 << 10, writer);

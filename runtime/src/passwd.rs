@@ -2,12 +2,7 @@
 //!
 //! A number needs no file. A group that is not given is the user's own, or the user's number for `--chown`.
 
-use std::{
-    fs::File,
-    io::Read,
-    os::fd::AsFd,
-    path::Path,
-};
+use std::{fs::File, io::Read, os::fd::AsFd, path::Path};
 
 use buildd_fs::path::{open_in_root, open_root};
 use rustix::fs::{Mode, OFlags};
@@ -27,7 +22,9 @@ pub(crate) fn step_user(root: &Path, text: &str) -> Result<StepUser> {
     }
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
     let passwd = records(root, "etc/passwd")?;
-    let entry = passwd.iter().find(|r| r.first().is_some_and(|name| name == user) || number(r, 2) == user.parse().ok());
+    let entry = passwd
+        .iter()
+        .find(|r| r.first().is_some_and(|name| name == user) || number(r, 2) == user.parse().ok());
     let uid = match (user.parse::<u32>(), entry) {
         (_, Some(entry)) => number(entry, 2).ok_or_else(|| broken("etc/passwd", user))?,
         (Ok(uid), None) => uid,
@@ -40,7 +37,9 @@ pub(crate) fn step_user(root: &Path, text: &str) -> Result<StepUser> {
     };
     let name = entry.and_then(|entry| entry.first());
     let member = |record: &&Vec<String>| {
-        name.is_some_and(|name| record.get(3).is_some_and(|list| list.split(',').any(|member| member == name)))
+        name.is_some_and(|name| {
+            record.get(3).is_some_and(|list| list.split(',').any(|member| member == name))
+        })
     };
     let groups = groups.iter().filter(member).filter_map(|record| number(record, 2)).collect();
     Ok(StepUser { uid, gid, groups })
@@ -77,7 +76,11 @@ fn number(record: &[String], field: usize) -> Option<u32> {
 }
 
 fn broken(file: &str, name: &str) -> Error {
-    Error::Invalid { what: "user", name: name.to_owned(), reason: format!("its line in /{file} has no number") }
+    Error::Invalid {
+        what: "user",
+        name: name.to_owned(),
+        reason: format!("its line in /{file} has no number"),
+    }
 }
 
 /// The lines of a colon-separated file; none if there is no such file.
@@ -85,10 +88,13 @@ fn records(root: &Path, file: &str) -> Result<Vec<Vec<String>>> {
     let fail = |source| Error::File { operation: "read", path: Path::new("/").join(file), source };
     let root = open_root(root).map_err(fail)?;
     // Not blocking: a pipe in the place of the file must not hang us.
-    let opened = open_in_root(root.as_fd(), Path::new(file), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
+    let opened =
+        open_in_root(root.as_fd(), Path::new(file), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
     let opened = match opened {
         Ok(fd) => File::from(fd),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
             return Ok(Vec::new());
         }
         Err(error) => return Err(fail(error)),

@@ -100,7 +100,8 @@ impl TreeSink {
         if !self.open.contains_key(path) {
             let root = open_root(&self.root).map_err(fail)?;
             let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW;
-            let fd = open_in_root(std::os::fd::AsFd::as_fd(&root), path, flags, Mode::empty()).map_err(fail)?;
+            let fd =
+                open_in_root(std::os::fd::AsFd::as_fd(&root), path, flags, Mode::empty()).map_err(fail)?;
             self.open.insert(path.to_owned(), File::from(fd));
         }
         self.open.get_mut(path).expect("just opened").write_all(data).map_err(fail)
@@ -117,8 +118,13 @@ impl TreeSink {
         for (path, mtime) in &self.times {
             let fail = |source| Error::Apply { entry: path.display().to_string(), source };
             let root = open_root(&self.root).map_err(fail)?;
-            let fd = open_in_root(std::os::fd::AsFd::as_fd(&root), path, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())
-                .map_err(fail)?;
+            let fd = open_in_root(
+                std::os::fd::AsFd::as_fd(&root),
+                path,
+                OFlags::RDONLY | OFlags::NOFOLLOW,
+                Mode::empty(),
+            )
+            .map_err(fail)?;
             let time = rustix::fs::Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) };
             rustix::fs::futimens(&fd, &rustix::fs::Timestamps { last_access: time, last_modification: time })
                 .map_err(|error| fail(error.into()))?;

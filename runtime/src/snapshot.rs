@@ -254,14 +254,17 @@ impl Snapshots {
     /// The snapshot of a row's number, if it is still there.
     pub fn by_number(&self, number: i64) -> Result<Option<SnapshotId>> {
         self.db.read("find a snapshot", |c| {
-            c.query_row("SELECT id FROM snapshots WHERE id = ?", [number], |row| row.get(0).map(SnapshotId)).optional()
+            c.query_row("SELECT id FROM snapshots WHERE id = ?", [number], |row| row.get(0).map(SnapshotId))
+                .optional()
         })
     }
 
     /// When a snapshot was made.
     pub fn created(&self, id: SnapshotId) -> Result<SystemTime> {
         self.db.read("read a snapshot", |c| {
-            c.query_row("SELECT created FROM snapshots WHERE id = ?", [id.0], |row| row.get(0).map(from_nanos))
+            c.query_row("SELECT created FROM snapshots WHERE id = ?", [id.0], |row| {
+                row.get(0).map(from_nanos)
+            })
         })
     }
 

@@ -22,7 +22,8 @@ pub(crate) fn resolve(
     let attrs: HashMap<String, String> = op.attrs.clone().into_iter().collect();
     if let Some(name) = op.identifier.strip_prefix("docker-image://") {
         let reference = Reference::parse(name).map_err(|error| op_error(error.into()))?.with_default_tag();
-        let platform = platform.map_or_else(Platform::host, |p| Platform::new(&p.os, &p.architecture, &p.variant));
+        let platform =
+            platform.map_or_else(Platform::host, |p| Platform::new(&p.os, &p.architecture, &p.variant));
         return Ok(Arc::new(image::ImageSource::new(worker, reference.to_string(), platform)));
     }
     if let Some(name) = op.identifier.strip_prefix("local://") {

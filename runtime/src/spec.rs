@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxMemoryBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder, Mount, MountBuilder,
+    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 
 use crate::step::{Network, Security, StepMountKind, StepSpec};
@@ -60,14 +61,16 @@ pub(crate) fn of_step(step: &StepSpec, cgroup: &str, files: u64) -> Result<Spec,
     capabilities = capabilities.bounding(set.clone()).permitted(set.clone()).effective(set.clone());
     capabilities = match insecure {
         true => capabilities.inheritable(set.clone()).ambient(set),
-        false => capabilities.inheritable(std::collections::HashSet::new()).ambient(std::collections::HashSet::new()),
+        false => capabilities
+            .inheritable(std::collections::HashSet::new())
+            .ambient(std::collections::HashSet::new()),
     };
     let user = UserBuilder::default()
         .uid(step.user.uid)
         .gid(step.user.gid)
         .additional_gids(step.user.groups.clone())
         .build()?;
-    let process = ProcessBuilder::default()
+    let mut process = ProcessBuilder::default()
         .terminal(false)
         .user(user)
         .args(step.args.clone())
@@ -75,8 +78,9 @@ pub(crate) fn of_step(step: &StepSpec, cgroup: &str, files: u64) -> Result<Spec,
         .cwd(PathBuf::from(&step.cwd))
         .capabilities(capabilities.build()?)
         .rlimits(rlimits(step, files)?)
-        .no_new_privileges(false)
         .build()?;
+    // Absent, not false: libcontainer then loads the filter while it still has the capability to do so.
+    process.set_no_new_privileges(None);
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(step)?)
         .cgroups_path(PathBuf::from(cgroup))
@@ -107,11 +111,45 @@ pub(crate) fn of_step(step: &StepSpec, cgroup: &str, files: u64) -> Result<Spec,
 fn all_capabilities() -> std::collections::HashSet<Capability> {
     use Capability as C;
     [
-        C::AuditControl, C::AuditRead, C::AuditWrite, C::BlockSuspend, C::Bpf, C::CheckpointRestore, C::Chown,
-        C::DacOverride, C::DacReadSearch, C::Fowner, C::Fsetid, C::IpcLock, C::IpcOwner, C::Kill, C::Lease,
-        C::LinuxImmutable, C::MacAdmin, C::MacOverride, C::Mknod, C::NetAdmin, C::NetBindService, C::NetBroadcast,
-        C::NetRaw, C::Perfmon, C::Setgid, C::Setfcap, C::Setpcap, C::Setuid, C::SysAdmin, C::SysBoot, C::SysChroot,
-        C::SysModule, C::SysNice, C::SysPacct, C::SysPtrace, C::SysRawio, C::SysTime, C::SysTtyConfig, C::Syslog,
+        C::AuditControl,
+        C::AuditRead,
+        C::AuditWrite,
+        C::BlockSuspend,
+        C::Bpf,
+        C::CheckpointRestore,
+        C::Chown,
+        C::DacOverride,
+        C::DacReadSearch,
+        C::Fowner,
+        C::Fsetid,
+        C::IpcLock,
+        C::IpcOwner,
+        C::Kill,
+        C::Lease,
+        C::LinuxImmutable,
+        C::MacAdmin,
+        C::MacOverride,
+        C::Mknod,
+        C::NetAdmin,
+        C::NetBindService,
+        C::NetBroadcast,
+        C::NetRaw,
+        C::Perfmon,
+        C::Setgid,
+        C::Setfcap,
+        C::Setpcap,
+        C::Setuid,
+        C::SysAdmin,
+        C::SysBoot,
+        C::SysChroot,
+        C::SysModule,
+        C::SysNice,
+        C::SysPacct,
+        C::SysPtrace,
+        C::SysRawio,
+        C::SysTime,
+        C::SysTtyConfig,
+        C::Syslog,
         C::WakeAlarm,
     ]
     .into_iter()
@@ -119,8 +157,12 @@ fn all_capabilities() -> std::collections::HashSet<Capability> {
 }
 
 fn namespaces(step: &StepSpec) -> Result<Vec<LinuxNamespace>, OciSpecError> {
-    let mut kinds =
-        vec![LinuxNamespaceType::Pid, LinuxNamespaceType::Ipc, LinuxNamespaceType::Uts, LinuxNamespaceType::Mount];
+    let mut kinds = vec![
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Mount,
+    ];
     if step.network == Network::None {
         kinds.push(LinuxNamespaceType::Network);
     }
@@ -171,7 +213,12 @@ fn mounts(step: &StepSpec) -> Result<Vec<Mount>, OciSpecError> {
     let mut mounts = vec![
         mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"])?,
         mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
-        mount("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])?,
+        mount(
+            "devpts",
+            "devpts",
+            "/dev/pts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        )?,
         mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])?,
         mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"])?,
         sysfs,

@@ -53,9 +53,11 @@ impl Store {
     pub fn open(root: &Path) -> Result<Arc<Self>> {
         fs::create_dir_all(root).map_err(Error::file("create folder", root))?;
         // What images hold (setuid programs among it) must not be reachable for others on this machine.
-        fs::set_permissions(root, Permissions::from_mode(0o711)).map_err(Error::file("set the mode of", root))?;
+        fs::set_permissions(root, Permissions::from_mode(0o711))
+            .map_err(Error::file("set the mode of", root))?;
         let path = root.join("lock");
-        let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("open", &path))?;
+        let lock =
+            OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("open", &path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::RootInUse { root: root.to_owned() }),
@@ -67,7 +69,8 @@ impl Store {
         for private in ["layers", "snapshots", "cache-mounts", "content"] {
             let path = root.join(private);
             fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
-            fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(Error::file("set the mode of", &path))?;
+            fs::set_permissions(&path, Permissions::from_mode(0o700))
+                .map_err(Error::file("set the mode of", &path))?;
         }
         Ok(Arc::new(Self {
             content: Arc::new(Content::open(root.join("content"), db.clone())?),

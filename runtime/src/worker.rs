@@ -12,7 +12,15 @@ use std::{
 
 use buildd_api::buildkit::pb;
 use buildd_fs::path::{open_in_root, open_root};
-use buildd_oci::{ErrorKind, blob::read_document, descriptor::Descriptor, digest::Digest, manifest::{Index, Manifest}, media_type, platform::Platform};
+use buildd_oci::{
+    ErrorKind,
+    blob::read_document,
+    descriptor::Descriptor,
+    digest::Digest,
+    manifest::{Index, Manifest},
+    media_type,
+    platform::Platform,
+};
 use buildd_solver::{
     graph::Vertex,
     op::{Op, OpError, OpResolver},
@@ -92,7 +100,11 @@ impl Worker {
     /// Finds an image by its canonical name in our own store.
     pub fn find_image(&self, name: &str, platform: &Platform) -> Result<FoundImage> {
         let (bare, pin) = name.split_once('@').map_or((name, None), |(bare, pin)| (bare, Some(pin)));
-        let image = self.store.images.get(&self.namespace, name).or_else(|_| self.store.images.get(&self.namespace, bare))?;
+        let image = self
+            .store
+            .images
+            .get(&self.namespace, name)
+            .or_else(|_| self.store.images.get(&self.namespace, bare))?;
         if pin.is_some_and(|pin| pin != image.target.digest.to_string()) {
             return Err(Error::NotFound { what: "image", name: name.to_owned() });
         }
@@ -113,12 +125,15 @@ impl Worker {
                 });
             }
             let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| platform.matches(p));
-            descriptor = Index::parse(&bytes)?.manifests.iter().find(fits).cloned().ok_or_else(|| Error::NotFound {
-                what: "image",
-                name: format!("{name} for platform {platform}"),
+            descriptor = Index::parse(&bytes)?.manifests.iter().find(fits).cloned().ok_or_else(|| {
+                Error::NotFound { what: "image", name: format!("{name} for platform {platform}") }
             })?;
         }
-        Err(Error::Invalid { what: "image", name: name.to_owned(), reason: "indexes nested too deeply".to_owned() })
+        Err(Error::Invalid {
+            what: "image",
+            name: name.to_owned(),
+            reason: "indexes nested too deeply".to_owned(),
+        })
     }
 
     /// Mounts a result read-only.
@@ -137,7 +152,8 @@ impl Worker {
         let root = open_root(&view.path()).map_err(fail)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let file = File::from(
-            open_in_root(std::os::fd::AsFd::as_fd(&root), Path::new(path), flags, Mode::empty()).map_err(fail)?,
+            open_in_root(std::os::fd::AsFd::as_fd(&root), Path::new(path), flags, Mode::empty())
+                .map_err(fail)?,
         );
         let meta = file.metadata().map_err(fail)?;
         let refuse = |reason: String| Error::Invalid { what: "file", name: path.to_owned(), reason };
@@ -154,7 +170,12 @@ impl Worker {
 
     /// The lock of a cache mount.
     pub(crate) fn cache_lock(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
-        self.cache_locks.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default().clone()
+        self.cache_locks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(id.to_owned())
+            .or_default()
+            .clone()
     }
 }
 

@@ -54,7 +54,8 @@ pub(crate) async fn list(
     path: &str,
     pattern: &str,
 ) -> Result<Vec<Stat>, Status> {
-    let names = Patterns::from_list(&[pattern]).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let names =
+        Patterns::from_list(&[pattern]).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let list = move |folder: &Path| -> io::Result<Vec<Stat>> {
         let mut stats = Vec::new();
         for entry in std::fs::read_dir(folder)? {
@@ -78,7 +79,8 @@ pub(crate) async fn stat(worker: &Arc<Worker>, tree: Option<&OpResult>, path: &s
 
 fn stat_of(full: &Path, name: &str) -> io::Result<Stat> {
     let meta = full.symlink_metadata()?;
-    let link = if meta.is_symlink() { Some(std::fs::read_link(full)?.to_string_lossy().into_owned()) } else { None };
+    let link =
+        if meta.is_symlink() { Some(std::fs::read_link(full)?.to_string_lossy().into_owned()) } else { None };
     Ok(from_metadata(name, &meta, link.as_deref()))
 }
 
@@ -93,7 +95,8 @@ async fn look<T: Send + 'static>(
     let (worker, tree, path) = (Arc::clone(worker), tree.cloned(), path.to_owned());
     let work = move || {
         let view = worker.view(tree.as_ref()).map_err(|error| status::of(&error))?;
-        let found = resolve(&view.path(), Path::new(&path), follow).and_then(|found| look(&view.path().join(found)));
+        let found =
+            resolve(&view.path(), Path::new(&path), follow).and_then(|found| look(&view.path().join(found)));
         found.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Status::not_found(format!("{path}: not found")),
             _ => Status::unknown(format!("{path}: {error}")),

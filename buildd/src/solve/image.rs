@@ -13,7 +13,8 @@ pub(crate) async fn resolve(
     reference: &str,
     platform: &Platform,
 ) -> Result<(String, Vec<u8>), Status> {
-    let name = Reference::parse(reference).map_err(|error| status::of(&error))?.with_default_tag().to_string();
+    let name =
+        Reference::parse(reference).map_err(|error| status::of(&error))?.with_default_tag().to_string();
     let (worker, platform, wanted) = (build.worker.clone(), platform.clone(), name.clone());
     let found = buildd_fs::blocking::run(move || worker.find_image(&wanted, &platform)).await;
     match found {

@@ -24,7 +24,9 @@ fn what_changes_a_digest_and_what_does_not() {
         ("bytes", |r| fs::write(r.join("d/file"), "ONE").expect("it")),
         ("name", |r| fs::rename(r.join("d/file"), r.join("d/renamed")).expect("it")),
         ("mode", |r| fs::set_permissions(r.join("d/file"), fs::Permissions::from_mode(0o600)).expect("it")),
-        ("folder mode", |r| fs::set_permissions(r.join("d/e"), fs::Permissions::from_mode(0o700)).expect("it")),
+        ("folder mode", |r| {
+            fs::set_permissions(r.join("d/e"), fs::Permissions::from_mode(0o700)).expect("it")
+        }),
         ("owner", |r| chown(r.join("d/file"), Some(5), None).expect("it")),
         ("group", |r| chown(r.join("d/file"), None, Some(5)).expect("it")),
         ("link target", |r| {
@@ -38,7 +40,8 @@ fn what_changes_a_digest_and_what_does_not() {
             fs::write(r.join("d/link"), "file").expect("it");
         }),
         ("xattr", |r| {
-            rustix::fs::lsetxattr(r.join("d/file"), "user.a", b"b", rustix::fs::XattrFlags::empty()).expect("it");
+            rustix::fs::lsetxattr(r.join("d/file"), "user.a", b"b", rustix::fs::XattrFlags::empty())
+                .expect("it");
         }),
     ];
     for (name, change) in changes {
@@ -79,8 +82,10 @@ fn only_what_is_selected_counts() {
         include: Vec::new(),
         exclude: exclude.iter().map(|e| (*e).to_owned()).collect(),
     };
-    let digest = |selection: &Selection| selected(dir.path(), std::slice::from_ref(selection)).expect("a digest");
-    let (file, glob, excluding) = (select("/d/file", false, &[]), select("d/f*", true, &[]), select("d", false, &["e"]));
+    let digest =
+        |selection: &Selection| selected(dir.path(), std::slice::from_ref(selection)).expect("a digest");
+    let (file, glob, excluding) =
+        (select("/d/file", false, &[]), select("d/f*", true, &[]), select("d", false, &["e"]));
     let before = (digest(&file), digest(&glob), digest(&excluding));
     fs::write(dir.path().join("d/e/other"), "changed").expect("a file");
     assert_eq!((digest(&file), digest(&glob), digest(&excluding)), before);

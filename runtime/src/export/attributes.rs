@@ -8,8 +8,19 @@ use super::{ExportRequest, canonical};
 use crate::error::{Error, Result};
 
 /// Words of the exporters that make images.
-const IMAGE: &[&str] =
-    &["name", "compression", "compression-level", "force-compression", "oci-mediatypes", "source-date-epoch", "push", "unpack", "store", "tar", "name-canonical"];
+const IMAGE: &[&str] = &[
+    "name",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "oci-mediatypes",
+    "source-date-epoch",
+    "push",
+    "unpack",
+    "store",
+    "tar",
+    "name-canonical",
+];
 /// Words of the exporters that send trees.
 const TREE: &[&str] = &["source-date-epoch"];
 
@@ -55,24 +66,35 @@ impl Attributes {
                 attributes.set(key, value)?;
             } else {
                 let nearest = known.iter().max_by_key(|word| common(word, key)).copied().unwrap_or_default();
-                return Err(invalid("exporter attribute", key, &format!("unknown; did you mean {nearest:?}?")));
+                return Err(invalid(
+                    "exporter attribute",
+                    key,
+                    &format!("unknown; did you mean {nearest:?}?"),
+                ));
             }
         }
         if let Some(level) = attributes.level
             && !attributes.compression.levels().contains(&level)
         {
             let levels = attributes.compression.levels();
-            let reason = format!("{} has levels {} to {}", attributes.compression.as_str(), levels.start(), levels.end());
+            let reason = format!(
+                "{} has levels {} to {}",
+                attributes.compression.as_str(),
+                levels.start(),
+                levels.end()
+            );
             return Err(invalid("compression-level", &level.to_string(), &reason));
         }
         Ok(attributes)
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        let number = || value.parse::<i64>().map_err(|_| invalid(key_name(key), value, "it is not a whole number"));
+        let number =
+            || value.parse::<i64>().map_err(|_| invalid(key_name(key), value, "it is not a whole number"));
         match key {
             "name" => {
-                self.names = value.split(',').filter(|n| !n.is_empty()).map(canonical).collect::<Result<_>>()?;
+                self.names =
+                    value.split(',').filter(|n| !n.is_empty()).map(canonical).collect::<Result<_>>()?;
             }
             "compression" => {
                 self.compression = value
@@ -80,15 +102,20 @@ impl Attributes {
                     .map_err(|()| invalid("compression", value, "uncompressed, gzip and zstd are known"))?;
             }
             "compression-level" => {
-                self.level = Some(number()?.try_into().map_err(|_| invalid("compression-level", value, "too large"))?);
+                self.level =
+                    Some(number()?.try_into().map_err(|_| invalid("compression-level", value, "too large"))?);
             }
             "source-date-epoch" => self.epoch = Some(number()?),
             "oci-mediatypes" => {
                 self.family = if truth(key, value)? { Family::Oci } else { Family::Docker };
             }
-            "push" if truth(key, value)? => return Err(invalid("push", value, "pushing comes with distribution")),
+            "push" if truth(key, value)? => {
+                return Err(invalid("push", value, "pushing comes with distribution"));
+            }
             "tar" if !truth(key, value)? => return Err(invalid("tar", value, "only tar archives are sent")),
-            "store" if !truth(key, value)? => return Err(invalid("store", value, "an image is always stored")),
+            "store" if !truth(key, value)? => {
+                return Err(invalid("store", value, "an image is always stored"));
+            }
             // Layers are stored as they are mounted: there is nothing to unpack, and names are canonical.
             _ => drop(truth(key, value)?),
         }
@@ -104,7 +131,11 @@ fn truth(key: &str, value: &str) -> Result<bool> {
     match value {
         "" | "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(Error::Invalid { what: "exporter attribute", name: key.to_owned(), reason: "it is true or false".to_owned() }),
+        _ => Err(Error::Invalid {
+            what: "exporter attribute",
+            name: key.to_owned(),
+            reason: "it is true or false".to_owned(),
+        }),
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! `created` is the time of the newest layer, so that a build that was cached throughout is the same image.
 
-use std::{collections::BTreeMap, time::{Duration, SystemTime, UNIX_EPOCH}};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use buildd_oci::{
     config::{History, ImageConfig, chain_ids},
@@ -40,7 +43,11 @@ pub(super) fn make(worker: &Worker, request: &ExportRequest, attributes: &Attrib
         return Ok(Made { target: descriptor.clone(), config: Some(*config) });
     }
     if made.is_empty() {
-        return Err(Error::Invalid { what: "image", name: request.kind.clone(), reason: "it has no platform".to_owned() });
+        return Err(Error::Invalid {
+            what: "image",
+            name: request.kind.clone(),
+            reason: "it has no platform".to_owned(),
+        });
     }
     if request.kind == "docker" {
         let reason = "docker exporter does not currently support exporting manifest lists".to_owned();
@@ -53,7 +60,10 @@ pub(super) fn make(worker: &Worker, request: &ExportRequest, attributes: &Attrib
 
 /// Labels by which a document keeps what it points at.
 fn children<'a>(descriptors: impl Iterator<Item = &'a Descriptor>) -> Labels {
-    descriptors.enumerate().map(|(n, d)| (format!("containerd.io/gc.ref.content.{n}"), d.digest.to_string())).collect()
+    descriptors
+        .enumerate()
+        .map(|(n, d)| (format!("containerd.io/gc.ref.content.{n}"), d.digest.to_string()))
+        .collect()
 }
 
 fn put(worker: &Worker, media_type: &str, bytes: &[u8], labels: Labels) -> Result<Descriptor> {
@@ -84,7 +94,8 @@ fn one(worker: &Worker, tree: &ExportTree, attributes: &Attributes) -> Result<(D
     let platform = config.platform();
     let stored = put(worker, types.0, &config.to_bytes(), Labels::new())?;
     let digest = stored.digest;
-    let mut manifest = Manifest::new(types.1, stored, packed.into_iter().map(|layer| layer.descriptor).collect());
+    let mut manifest =
+        Manifest::new(types.1, stored, packed.into_iter().map(|layer| layer.descriptor).collect());
     manifest.annotations = attributes.annotations.clone().into_iter().collect::<BTreeMap<_, _>>();
     let labels = children(manifest.layers.iter().chain([&manifest.config]));
     let mut target = put(worker, types.1, &manifest.to_bytes(), labels)?;
@@ -114,7 +125,11 @@ fn finish(config: &mut ImageConfig, diff_ids: Vec<Digest>, created: SystemTime) 
     }
     for _ in 0..left {
         let created = Some(created.clone());
-        config.history.push(History { created, comment: "buildkit.exporter.image.v0".to_owned(), ..History::default() });
+        config.history.push(History {
+            created,
+            comment: "buildkit.exporter.image.v0".to_owned(),
+            ..History::default()
+        });
     }
     config.rootfs.diff_ids = diff_ids;
 }

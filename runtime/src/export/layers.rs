@@ -49,7 +49,11 @@ fn pack_one(worker: &Worker, layer: &Layer, attributes: &Attributes) -> Result<P
         let made_so = info.labels.get(FORM).is_none_or(|made| *made == form);
         if let Some(diff_id) = layer.diff_id.filter(|_| same && made_so) {
             let mut head = Vec::new();
-            content.open_blob(&info.digest)?.take(4).read_to_end(&mut head).map_err(|source| Error::ReadLayer { source })?;
+            content
+                .open_blob(&info.digest)?
+                .take(4)
+                .read_to_end(&mut head)
+                .map_err(|source| Error::ReadLayer { source })?;
             let media_type = media_type::layer(Compression::detect(&head), attributes.family);
             return Ok(Packed { descriptor: Descriptor::new(media_type, info.digest, info.size), diff_id });
         }

@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(super) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let days = since.as_secs() / 86_400;
-    let (hour, minute, second) = (since.as_secs() / 3600 % 24, since.as_secs() / 60 % 60, since.as_secs() % 60);
+    let (hour, minute, second) =
+        (since.as_secs() / 3600 % 24, since.as_secs() / 60 % 60, since.as_secs() % 60);
     let (year, month, day) = civil(days);
     let fraction = match since.subsec_nanos() {
         0 => String::new(),

@@ -58,11 +58,18 @@ pub(crate) fn resolve(worker: Arc<Worker>, op: &pb::ExecOp, vertex: &Vertex) -> 
     if op.mounts.first().is_none_or(|mount| mount.dest != "/") {
         return Err(invalid("its first mount must be the root"));
     }
-    if op.mounts.iter().any(|mount| mount.input >= 0 && usize::try_from(mount.input).is_ok_and(|i| i >= vertex.inputs.len())) {
+    if op
+        .mounts
+        .iter()
+        .any(|mount| mount.input >= 0 && usize::try_from(mount.input).is_ok_and(|i| i >= vertex.inputs.len()))
+    {
         return Err(invalid("a mount names an input that it has not"));
     }
     if op.mounts.iter().any(|mount| mount.mount_type() == pb::MountType::Ssh) {
-        return Err(OpError::new(ErrorKind::Unimplemented, Unsupported { what: "RUN --mount=type=ssh".to_owned() }));
+        return Err(OpError::new(
+            ErrorKind::Unimplemented,
+            Unsupported { what: "RUN --mount=type=ssh".to_owned() },
+        ));
     }
     if !op.cdi_devices.is_empty() {
         return Err(OpError::new(ErrorKind::Unimplemented, Unsupported { what: "RUN --device".to_owned() }));
@@ -146,9 +153,18 @@ impl Op for ExecOp {
         })
     }
 
-    async fn content_digest(&self, _: &OpContext, input: usize, result: &OpResult) -> Result<Digest, OpError> {
+    async fn content_digest(
+        &self,
+        _: &OpContext,
+        input: usize,
+        result: &OpResult,
+    ) -> Result<Digest, OpError> {
         let InputKey::Content { selector } = self.input_key(input) else {
-            return Err(op_error(Error::Invalid { what: "input", name: input.to_string(), reason: "not by content".into() }));
+            return Err(op_error(Error::Invalid {
+                what: "input",
+                name: input.to_string(),
+                reason: "not by content".into(),
+            }));
         };
         digest_of(&self.worker, result, selector).await
     }
@@ -170,16 +186,19 @@ impl Op for ExecOp {
 }
 
 /// Digest of what a selector (JSON of `Selection`s) finds in a result.
-pub(super) async fn digest_of(worker: &Arc<Worker>, result: &OpResult, selector: String) -> Result<Digest, OpError> {
+pub(super) async fn digest_of(
+    worker: &Arc<Worker>,
+    result: &OpResult,
+    selector: String,
+) -> Result<Digest, OpError> {
     let (worker, result) = (worker.clone(), result.clone());
-    let work = move || {
-        let selections: Vec<Selection> = serde_json::from_str(&selector).map_err(|error| Error::Invalid {
-            what: "selector",
-            name: selector.clone(),
-            reason: error.to_string(),
-        })?;
-        let view = worker.store.snapshots.view(SnapshotRef::of(&result)?.id())?;
-        checksum::selected(&view.path(), &selections)
-    };
+    let work =
+        move || {
+            let selections: Vec<Selection> = serde_json::from_str(&selector).map_err(|error| {
+                Error::Invalid { what: "selector", name: selector.clone(), reason: error.to_string() }
+            })?;
+            let view = worker.store.snapshots.view(SnapshotRef::of(&result)?.id())?;
+            checksum::selected(&view.path(), &selections)
+        };
     buildd_fs::blocking::run(work).await.map_err(op_error)
 }

@@ -51,7 +51,8 @@ pub(crate) fn resolve(worker: Arc<Worker>, op: &pb::FileOp, vertex: &Vertex) -> 
         return Err(invalid(format!("it has {} actions", op.actions.len())));
     }
     for (number, action) in op.actions.iter().enumerate() {
-        let known = |index: i64| index < 0 || usize::try_from(index).is_ok_and(|index| index < inputs + number);
+        let known =
+            |index: i64| index < 0 || usize::try_from(index).is_ok_and(|index| index < inputs + number);
         if !known(action.input) || !known(action.secondary_input) {
             return Err(invalid(format!("action {number} names an input that does not exist")));
         }
@@ -83,9 +84,9 @@ impl FileOp {
     fn input_key(&self, input: usize) -> InputKey {
         match self.selections(input) {
             None => InputKey::Definition,
-            Some(selections) => {
-                InputKey::Content { selector: serde_json::to_string(&selections).expect("strings have a JSON form") }
-            }
+            Some(selections) => InputKey::Content {
+                selector: serde_json::to_string(&selections).expect("strings have a JSON form"),
+            },
         }
     }
 
@@ -117,18 +118,28 @@ impl Op for FileOp {
         })
     }
 
-    async fn content_digest(&self, _: &OpContext, input: usize, result: &OpResult) -> Result<Digest, OpError> {
+    async fn content_digest(
+        &self,
+        _: &OpContext,
+        input: usize,
+        result: &OpResult,
+    ) -> Result<Digest, OpError> {
         match self.input_key(input) {
             InputKey::Content { selector } => digest_of(&self.worker, result, selector).await,
-            InputKey::Definition => {
-                Err(op_error(Error::Invalid { what: "input", name: input.to_string(), reason: "not by content".into() }))
-            }
+            InputKey::Definition => Err(op_error(Error::Invalid {
+                what: "input",
+                name: input.to_string(),
+                reason: "not by content".into(),
+            })),
         }
     }
 
     async fn exec(&self, _: &OpContext, inputs: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
-        let inputs: Vec<Option<SnapshotId>> =
-            inputs.iter().map(|input| Ok(SnapshotRef::of(input)?.id())).collect::<Result<_>>().map_err(op_error)?;
+        let inputs: Vec<Option<SnapshotId>> = inputs
+            .iter()
+            .map(|input| Ok(SnapshotRef::of(input)?.id()))
+            .collect::<Result<_>>()
+            .map_err(op_error)?;
         let mut run = Run { worker: self.worker.clone(), inputs, made: BTreeMap::new() };
         let op = self.op.clone();
         let work = move || -> Result<Vec<OpResult>> {
@@ -168,7 +179,9 @@ impl Run {
             Err(_) => None,
         };
         let users = |index: i64| match usize::try_from(index) {
-            Ok(index) if index < self.inputs.len() => self.worker.store.snapshots.view(self.inputs[index]).map(Some),
+            Ok(index) if index < self.inputs.len() => {
+                self.worker.store.snapshots.view(self.inputs[index]).map(Some)
+            }
             _ => Ok(None),
         };
         act::apply(action, &active.path(), source.as_ref().map(View::path).as_deref(), &users)?;

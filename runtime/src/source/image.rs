@@ -6,7 +6,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use buildd_oci::{blob::Provider, compress, config::{ImageConfig, chain_ids}, digest::Digest, platform::Platform};
+use buildd_oci::{
+    blob::Provider,
+    compress,
+    config::{ImageConfig, chain_ids},
+    digest::Digest,
+    platform::Platform,
+};
 use buildd_solver::{
     op::{CacheMap, Op, OpContext, OpError},
     result::OpResult,
@@ -36,7 +42,10 @@ impl ImageSource {
         let (worker, name, platform) = (self.worker.clone(), self.name.clone(), self.platform.clone());
         let found = buildd_fs::blocking::run(move || worker.find_image(&name, &platform)).await;
         found.map_err(|error| {
-            let hint = format!("no registry is asked yet: import it with `buildctl image import`, or build it as {}", self.name);
+            let hint = format!(
+                "no registry is asked yet: import it with `buildctl image import`, or build it as {}",
+                self.name
+            );
             match &error {
                 Error::NotFound { what: "image", .. } => op_error(error).with_hint(Some(hint)),
                 _ => op_error(error),
@@ -51,7 +60,8 @@ impl Op for ImageSource {
         let found = self.find().await?;
         let config = ImageConfig::parse(&found.config).map_err(|error| op_error(error.into()))?;
         let digest = Digest::of(format!("image {} {}", found.manifest_digest, self.platform).as_bytes());
-        let chain = chain_ids(&config.rootfs.diff_ids).last().map(|id| Digest::of(format!("chain {id}").as_bytes()));
+        let chain =
+            chain_ids(&config.rootfs.diff_ids).last().map(|id| Digest::of(format!("chain {id}").as_bytes()));
         Ok(CacheMap { digest, aliases: chain.into_iter().collect(), inputs: Vec::new() })
     }
 

@@ -31,7 +31,11 @@ pub(super) struct LocalSource {
 }
 
 impl LocalSource {
-    pub(super) fn new(worker: Arc<Worker>, name: &str, attrs: &HashMap<String, String>) -> Result<Self, OpError> {
+    pub(super) fn new(
+        worker: Arc<Worker>,
+        name: &str,
+        attrs: &HashMap<String, String>,
+    ) -> Result<Self, OpError> {
         let list = |key: &str| match attrs.get(key) {
             None => Ok(Vec::new()),
             Some(text) => serde_json::from_str(text).map_err(|error| {
@@ -71,7 +75,11 @@ impl LocalSource {
 impl Op for LocalSource {
     async fn cache_map(&self, cx: &OpContext) -> Result<CacheMap, OpError> {
         let (_, digest) = self.synced.get_or_try_init(|| self.sync(cx)).await?;
-        Ok(CacheMap { digest: Digest::of(format!("local {digest}").as_bytes()), aliases: Vec::new(), inputs: Vec::new() })
+        Ok(CacheMap {
+            digest: Digest::of(format!("local {digest}").as_bytes()),
+            aliases: Vec::new(),
+            inputs: Vec::new(),
+        })
     }
 
     async fn content_digest(&self, cx: &OpContext, _: usize, _: &OpResult) -> Result<Digest, OpError> {
@@ -83,7 +91,11 @@ impl Op for LocalSource {
             Some((id, _)) => Ok(vec![SnapshotRef::result(Some(*id))]),
             None => Err(OpError::new(
                 ErrorKind::Internal,
-                Error::Precondition { what: "source", name: self.request.name.clone(), reason: "was never synced".into() },
+                Error::Precondition {
+                    what: "source",
+                    name: self.request.name.clone(),
+                    reason: "was never synced".into(),
+                },
             )),
         }
     }

@@ -8,8 +8,8 @@
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompBuilder, LinuxSeccompOperator,
-    LinuxSyscall, LinuxSyscallBuilder,
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompBuilder,
+    LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
 };
 
 /// Calls without conditions.
@@ -63,7 +63,8 @@ const EPERM: u32 = 1;
 /// The filter of a sandboxed step.
 pub(crate) fn profile() -> Result<LinuxSeccomp, OciSpecError> {
     let names: Vec<String> = ALLOWED.split_whitespace().map(str::to_owned).collect();
-    let mut rules = vec![LinuxSyscallBuilder::default().names(names).action(LinuxSeccompAction::ScmpActAllow).build()?];
+    let mut rules =
+        vec![LinuxSyscallBuilder::default().names(names).action(LinuxSeccompAction::ScmpActAllow).build()?];
     for family in FAMILIES {
         rules.push(when("socket", family, None)?);
     }

@@ -61,7 +61,8 @@ fn run(folder: &Path) -> Result<StepExit, Failure> {
     let mut line = String::new();
     input.read_line(&mut line)?;
     let step: StepSpec = serde_json::from_str(&line)?;
-    let id = folder.file_name().and_then(|name| name.to_str()).ok_or("the step's folder has no name")?.to_owned();
+    let id =
+        folder.file_name().and_then(|name| name.to_str()).ok_or("the step's folder has no name")?.to_owned();
     let cgroup = format!("/buildd/step-{id}");
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let config = spec::of_step(&step, &cgroup, files)?;
@@ -81,7 +82,11 @@ fn run(folder: &Path) -> Result<StepExit, Failure> {
     outcome
 }
 
-fn started(container: &mut Container, mut input: impl Read + Send + 'static, cgroup: &str) -> Result<StepExit, Failure> {
+fn started(
+    container: &mut Container,
+    mut input: impl Read + Send + 'static,
+    cgroup: &str,
+) -> Result<StepExit, Failure> {
     let pid = container.pid().ok_or("the container has no process")?;
     let first = Pid::from_raw(pid.as_raw());
     container.start()?;
@@ -95,7 +100,11 @@ fn started(container: &mut Container, mut input: impl Read + Send + 'static, cgr
         match waitpid(first, None) {
             Ok(WaitStatus::Exited(_, code)) => break StepExit { code, ..StepExit::default() },
             Ok(WaitStatus::Signaled(_, signal, _)) => {
-                break StepExit { code: 128 + signal as i32, signal: Some(signal as i32), ..StepExit::default() };
+                break StepExit {
+                    code: 128 + signal as i32,
+                    signal: Some(signal as i32),
+                    ..StepExit::default()
+                };
             }
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),

@@ -77,7 +77,11 @@ impl Gathered {
 }
 
 /// Prepares every mount of the op.
-pub(super) async fn gather(op: &ExecOp, cx: &OpContext, inputs: &[OpResult]) -> std::result::Result<Gathered, OpError> {
+pub(super) async fn gather(
+    op: &ExecOp,
+    cx: &OpContext,
+    inputs: &[OpResult],
+) -> std::result::Result<Gathered, OpError> {
     let mut gathered = Gathered {
         mounts: Vec::new(),
         writable: Vec::new(),
@@ -89,7 +93,9 @@ pub(super) async fn gather(op: &ExecOp, cx: &OpContext, inputs: &[OpResult]) -> 
     for mount in &op.op.mounts {
         let input = usize::try_from(mount.input).ok().and_then(|index| inputs.get(index)).cloned();
         match mount.mount_type() {
-            pb::MountType::Bind => gathered = bind(&op.worker, mount.clone(), input, gathered).await.map_err(op_error)?,
+            pb::MountType::Bind => {
+                gathered = bind(&op.worker, mount.clone(), input, gathered).await.map_err(op_error)?
+            }
             pb::MountType::Cache => cache(&op.worker, cx, mount, input, &mut gathered).await?,
             pb::MountType::Tmpfs => tmpfs(mount, &mut gathered),
             pb::MountType::Secret => secret(op, cx, mount, &mut gathered).await?,
@@ -105,7 +111,12 @@ pub(super) async fn gather(op: &ExecOp, cx: &OpContext, inputs: &[OpResult]) -> 
     Ok(gathered)
 }
 
-async fn bind(worker: &Arc<Worker>, mount: pb::Mount, input: Option<OpResult>, mut gathered: Gathered) -> Result<Gathered> {
+async fn bind(
+    worker: &Arc<Worker>,
+    mount: pb::Mount,
+    input: Option<OpResult>,
+    mut gathered: Gathered,
+) -> Result<Gathered> {
     let snapshots = worker.store.snapshots.clone();
     let work = move || {
         let is_root = mount.dest == "/";
@@ -126,7 +137,11 @@ async fn bind(worker: &Arc<Worker>, mount: pb::Mount, input: Option<OpResult>, m
             gathered.root = path;
             return Ok(gathered);
         }
-        let kind = StepMountKind::Bind { source: selected(&path, &mount.selector)?, writable: !readonly, nodev: true };
+        let kind = StepMountKind::Bind {
+            source: selected(&path, &mount.selector)?,
+            writable: !readonly,
+            nodev: true,
+        };
         gathered.mounts.push(StepMount { target: mount.dest.into(), kind });
         Ok(gathered)
     };
@@ -182,7 +197,8 @@ async fn cache(
                 let first = selected(&view.path(), &selector)?;
                 super::super::file::copy_tree(&first, &part)?;
                 let meta = fs::metadata(&first).map_err(Error::file("read", &first))?;
-                fs::set_permissions(&part, meta.permissions()).map_err(Error::file("set the mode of", &part))?;
+                fs::set_permissions(&part, meta.permissions())
+                    .map_err(Error::file("set the mode of", &part))?;
                 std::os::unix::fs::chown(&part, Some(meta.uid()), Some(meta.gid()))
                     .map_err(Error::file("set the owner of", &part))?;
             }
@@ -200,12 +216,18 @@ async fn cache(
 }
 
 fn tmpfs(mount: &pb::Mount, gathered: &mut Gathered) {
-    let size = mount.tmpfs_opt.as_ref().and_then(|options| u64::try_from(options.size).ok()).filter(|size| *size > 0);
+    let size = mount
+        .tmpfs_opt
+        .as_ref()
+        .and_then(|options| u64::try_from(options.size).ok())
+        .filter(|size| *size > 0);
     if mount.dest == "/dev/shm" {
         gathered.shm_size = size;
         return;
     }
-    gathered.mounts.push(StepMount { target: PathBuf::from(&mount.dest), kind: StepMountKind::Tmpfs { size } });
+    gathered
+        .mounts
+        .push(StepMount { target: PathBuf::from(&mount.dest), kind: StepMountKind::Tmpfs { size } });
 }
 
 async fn secret(
@@ -244,7 +266,8 @@ fn secrets_folder(root: &Path, gathered: &mut Gathered) -> Result<PathBuf> {
     owned_folder(&path, 0o700, 0, 0)?;
     gathered.held.folders.push(path.clone());
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let fail = |error: rustix::io::Errno| Error::Mount { what: "tmpfs", target: path.clone(), source: error.into() };
+    let fail =
+        |error: rustix::io::Errno| Error::Mount { what: "tmpfs", target: path.clone(), source: error.into() };
     mount("tmpfs", &path, "tmpfs", flags, Some(c"size=16m,mode=0700,noswap"))
         .or_else(|_| mount("tmpfs", &path, "tmpfs", flags, Some(c"size=16m,mode=0700")))
         .map_err(fail)?;
@@ -253,7 +276,12 @@ fn secrets_folder(root: &Path, gathered: &mut Gathered) -> Result<PathBuf> {
 }
 
 /// A secret of the client; a missing one is an error unless it is optional.
-async fn fetch(op: &ExecOp, cx: &OpContext, id: &str, optional: bool) -> std::result::Result<Option<Vec<u8>>, OpError> {
+async fn fetch(
+    op: &ExecOp,
+    cx: &OpContext,
+    id: &str,
+    optional: bool,
+) -> std::result::Result<Option<Vec<u8>>, OpError> {
     let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
     let session = op.worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
     match session.secret(id).await.map_err(fail)? {

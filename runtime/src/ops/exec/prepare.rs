@@ -51,7 +51,11 @@ pub(super) struct Writable {
 }
 
 /// Gathers what the step needs.
-pub(super) async fn prepare(op: &ExecOp, cx: &OpContext, inputs: &[OpResult]) -> std::result::Result<Prepared, OpError> {
+pub(super) async fn prepare(
+    op: &ExecOp,
+    cx: &OpContext,
+    inputs: &[OpResult],
+) -> std::result::Result<Prepared, OpError> {
     let mut gathered = mounts::gather(op, cx, inputs).await?;
     let (exec, meta, worker) = (op.op.clone(), op.meta.clone(), op.worker.clone());
     let secrets = std::mem::take(&mut gathered.env);
@@ -142,7 +146,9 @@ fn proxies(meta: &pb::Meta) -> Vec<String> {
 fn memory_limit() -> Result<i64> {
     let path = "/proc/meminfo";
     let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let total = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let bytes = total.unwrap_or(u64::MAX >> 20).saturating_mul(1024) / 100 * MEMORY_PERCENT;
     Ok(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
@@ -153,7 +159,8 @@ fn network_files(tmp: &Path, meta: &pb::Meta, held: &mut mounts::Held) -> Result
     fs::create_dir(&folder).map_err(Error::file("create folder", &folder))?;
     held.folders.push(folder.clone());
     let resolv = fs::read("/etc/resolv.conf").unwrap_or_default();
-    let mut hosts = String::from("127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut hosts =
+        String::from("127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for host in &meta.extra_hosts {
         hosts.push_str(&format!("{}\t{}\n", host.ip, host.host));
     }

@@ -50,7 +50,12 @@ pub(super) fn owner_inputs(action: &pb::FileAction) -> Vec<i64> {
 }
 
 /// Makes the change in `root`; `source` is what a copy reads.
-pub(super) fn apply(action: &pb::FileAction, root: &Path, source: Option<&Path>, users: &Users<'_>) -> Result<()> {
+pub(super) fn apply(
+    action: &pb::FileAction,
+    root: &Path,
+    source: Option<&Path>,
+    users: &Users<'_>,
+) -> Result<()> {
     match &action.action {
         Some(Action::Copy(a)) => {
             let source = source.ok_or_else(|| Error::Invalid {
@@ -67,7 +72,11 @@ pub(super) fn apply(action: &pb::FileAction, root: &Path, source: Option<&Path>,
             make(root, &a.path, made, owner(a.owner.as_ref(), users)?, &mut a.data.as_slice())
         }
         Some(Action::Symlink(a)) => {
-            let made = Made { kind: EntryKind::Symlink(PathBuf::from(&a.oldpath)), mode: 0o777, timestamp: a.timestamp };
+            let made = Made {
+                kind: EntryKind::Symlink(PathBuf::from(&a.oldpath)),
+                mode: 0o777,
+                timestamp: a.timestamp,
+            };
             make(root, &a.newpath, made, owner(a.owner.as_ref(), users)?, &mut io::empty())
         }
         Some(Action::Rm(a)) => remove(a, root),
@@ -77,7 +86,10 @@ pub(super) fn apply(action: &pb::FileAction, root: &Path, source: Option<&Path>,
 
 fn owner(opt: Option<&pb::ChownOpt>, users: &Users<'_>) -> Result<Option<Owner>> {
     let Some(opt) = opt else { return Ok(None) };
-    let number = |user: &Option<pb::UserOpt>, lookup: fn(&Path, &str) -> Result<u32>| match user.as_ref().and_then(|u| u.user.as_ref()) {
+    let number = |user: &Option<pb::UserOpt>, lookup: fn(&Path, &str) -> Result<u32>| match user
+        .as_ref()
+        .and_then(|u| u.user.as_ref())
+    {
         None => Ok(None),
         Some(User::ById(id)) => Ok(Some(*id)),
         Some(User::ByName(named)) => match users(named.input)? {
@@ -132,7 +144,8 @@ fn make(root: &Path, path: &str, made: Made, owner: Option<Owner>, data: &mut dy
 }
 
 fn make_folder(action: &pb::FileActionMkDir, root: &Path, owner: Option<Owner>) -> Result<()> {
-    let path = resolve(root, Path::new(&action.path), Follow::All).map_err(Error::file("resolve", &action.path))?;
+    let path =
+        resolve(root, Path::new(&action.path), Follow::All).map_err(Error::file("resolve", &action.path))?;
     let full = root.join(&path);
     match full.symlink_metadata() {
         Ok(meta) if meta.is_dir() && action.make_parents => return Ok(()),
@@ -142,12 +155,14 @@ fn make_folder(action: &pb::FileActionMkDir, root: &Path, owner: Option<Owner>) 
     if action.make_parents {
         copy::make_parents(root, &path, owner, time(action.timestamp))?;
     }
-    let made = Made { kind: EntryKind::Directory, mode: permissions(action.mode), timestamp: action.timestamp };
+    let made =
+        Made { kind: EntryKind::Directory, mode: permissions(action.mode), timestamp: action.timestamp };
     make(root, &path.to_string_lossy(), made, owner, &mut io::empty())
 }
 
 fn remove(action: &pb::FileActionRm, root: &Path) -> Result<()> {
-    let selection = Selection { path: action.path.clone(), wildcard: action.allow_wildcard, ..Selection::default() };
+    let selection =
+        Selection { path: action.path.clone(), wildcard: action.allow_wildcard, ..Selection::default() };
     let found = find(root, &selection)?;
     if found.is_empty() && !action.allow_not_found && !action.allow_wildcard {
         return Err(Error::NotFound { what: "path", name: action.path.clone() });

@@ -49,7 +49,12 @@ pub(in crate::ops) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Copies what the action selects.
-pub(super) fn copy(action: &pb::FileActionCopy, source: &Path, root: &Path, owner: Option<Owner>) -> Result<()> {
+pub(super) fn copy(
+    action: &pb::FileActionCopy,
+    source: &Path,
+    root: &Path,
+    owner: Option<Owner>,
+) -> Result<()> {
     let selection = selection(action);
     let found = find(source, &selection)?;
     let wildcard = action.allow_wildcard && action.src.contains(['*', '?', '[']);
@@ -138,14 +143,19 @@ impl Job {
         let fail = || Error::file("resolve", &action.dest);
         let target = resolve(root, Path::new(&action.dest), Follow::All).map_err(fail())?;
         let present = root.join(&target).symlink_metadata().ok();
-        let folder = action.dest.ends_with('/') || action.dest.ends_with("/.") || present.is_some_and(|m| m.is_dir());
+        let folder =
+            action.dest.ends_with('/') || action.dest.ends_with("/.") || present.is_some_and(|m| m.is_dir());
         let now = self.time.unwrap_or_default();
-        if action.attempt_unpack_docker_compatibility && meta.is_file() && self.unpack(&full, root, &target)? {
+        if action.attempt_unpack_docker_compatibility
+            && meta.is_file()
+            && self.unpack(&full, root, &target)?
+        {
             return Ok(());
         }
         let base = Path::new(&action.src).file_name().map(PathBuf::from);
         let name = path.file_name().map(PathBuf::from).or(base).unwrap_or_default();
-        let into = if meta.is_dir() && action.dir_copy_contents || !folder { target } else { target.join(name) };
+        let into =
+            if meta.is_dir() && action.dir_copy_contents || !folder { target } else { target.join(name) };
         if action.create_dest_path {
             make_parents(root, &into, self.owner, now)?;
         }
@@ -161,7 +171,8 @@ impl Job {
     /// Copies what lies in a folder, `below` being its path within what is copied.
     fn content(&mut self, from: &Path, below: &Path, to: &Path) -> Result<()> {
         let folder = from.join(below);
-        let list = || -> io::Result<Vec<_>> { fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name())).collect() };
+        let list =
+            || -> io::Result<Vec<_>> { fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name())).collect() };
         let mut names = list().map_err(Error::file("list", &folder))?;
         names.sort_unstable();
         for name in names {
@@ -169,7 +180,8 @@ impl Job {
             let text = path.to_string_lossy().into_owned();
             let full = from.join(&path);
             let is_folder = full.symlink_metadata().is_ok_and(|meta| meta.is_dir());
-            let wanted = (self.include.is_empty() || self.include.matches(&text)) && !self.exclude.matches(&text);
+            let wanted =
+                (self.include.is_empty() || self.include.matches(&text)) && !self.exclude.matches(&text);
             if wanted {
                 self.entry(&full, &path, to.join(&path))?;
             }
