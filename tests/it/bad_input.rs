@@ -122,14 +122,3 @@ fn corrupt_archives_are_refused_whole() {
     }
     import_base(&daemon);
 }
-
-#[test]
-fn exit_codes_of_run() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let code = |args: &[&str]| daemon.buildctl(&[&["run", "--rm", "alpine"], args].concat()).code;
-    assert_eq!(code(&["sh", "-c", "exit 7"]), Some(7));
-    assert_eq!(code(&["/no/such/program"]), Some(127));
-    assert_eq!(code(&["/etc/passwd"]), Some(126));
-    assert_eq!(daemon.buildctl(&["run", "--rm", "no-such-image", "true"]).code, Some(125));
-}

@@ -1,30 +1,40 @@
-//! The main job: Dockerfiles built by our daemon, containers run from the images.
+//! The main job: Dockerfiles built by our daemon, looked at through exports to the client.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use buildd_tests::{
     daemon::{Daemon, run},
     fixture::{context, import_base, repository, text},
 };
+use tempfile::TempDir;
 
 const SEED: &str = "FROM alpine\nRUN echo \"built with BuildKit!\" >  file\nCMD [\"/bin/sh\"]\n";
 
+/// Builds with more flags and gives the tree.
+fn tree(daemon: &Daemon, flags: &[&str], path: &str) -> TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let output = format!("type=local,dest={}", text(dir.path()));
+    daemon.buildctl(&[&["build", "-o", &output], flags, &[path]].concat()).ok();
+    dir
+}
+
+fn read(tree: &TempDir, path: &str) -> String {
+    fs::read_to_string(tree.path().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
 #[test]
-fn the_seed_builds_and_runs() {
+fn the_seed_builds() {
     let daemon = Daemon::start();
     import_base(&daemon);
     let dir = context(&[("Dockerfile", SEED)]);
     daemon.buildctl(&["build", "-t", "alpine:v1", text(dir.path())]).ok();
-    let listed = daemon.buildctl(&["run", "--rm", "alpine:v1", "ls", "/"]).ok().stdout;
-    for name in ["bin", "etc", "file", "proc"] {
-        assert!(listed.lines().any(|line| line == name), "{name} is not in:\n{listed}");
-    }
-    assert_eq!(
-        daemon.buildctl(&["run", "--rm", "alpine:v1", "cat", "/file"]).ok().stdout,
-        "built with BuildKit!\n"
-    );
     let images = daemon.buildctl(&["image", "ls", "-q"]).ok().stdout;
     assert!(images.lines().any(|line| line == "docker.io/library/alpine:v1"), "{images}");
+    let built = tree(&daemon, &[], text(dir.path()));
+    assert_eq!(read(&built, "file"), "built with BuildKit!\n");
+    for stub in ["etc/resolv.conf", "etc/hosts"] {
+        assert!(!built.path().join(stub).exists(), "the mount point {stub} is in the image");
+    }
 }
 
 #[test]
@@ -38,23 +48,36 @@ fn a_second_build_is_cached_and_has_the_same_digest() {
     let first = build();
     assert!(first.starts_with("sha256:"), "{first}");
     assert_eq!(build(), first, "an unchanged build must be the same image");
-    std::fs::write(dir.path().join("a.txt"), "two").expect("edit the context");
+    fs::write(dir.path().join("a.txt"), "two").expect("edit the context");
     assert_ne!(build(), first, "an edited file must reach the image");
     let plain = daemon.buildctl(&["build", "--progress", "plain", "-t", "cached", path]).ok();
     assert!(plain.stderr.contains("CACHED"), "{}", plain.stderr);
 }
 
 #[test]
+fn an_image_just_built_is_a_base() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let one = context(&[("Dockerfile", "FROM alpine\nRUN echo one > /one\n")]);
+    daemon.buildctl(&["build", "-t", "base:1", text(one.path())]).ok();
+    let two = context(&[("Dockerfile", "FROM base:1\nRUN cat /one > /two\n")]);
+    assert_eq!(read(&tree(&daemon, &[], text(two.path())), "two"), "one\n");
+}
+
+#[test]
 fn stages_arguments_and_chown() {
     let daemon = Daemon::start();
     import_base(&daemon);
-    let dockerfile = "ARG BASE=alpine\nFROM $BASE AS one\nARG WHO=nobody\nWORKDIR /w\nCOPY --chown=www-data:users --chmod=640 in.txt /w/\n\
+    let dockerfile = "ARG BASE=alpine\nFROM $BASE AS one\nARG WHO=nobody\nWORKDIR /w\n\
+                      COPY --chown=www-data:users --chmod=640 in.txt /w/\n\
                       RUN echo \"$WHO\" > who && ls -ln in.txt | tr -s ' ' | cut -d' ' -f1,3,4 > mode\n\
                       FROM unused AS never\nRUN false\n\
-                      FROM alpine\nENV GREETING=hi\nCOPY --from=one /w /w\nCMD [\"sh\", \"-c\", \"cat /w/who /w/mode; echo $GREETING\"]\n";
+                      FROM alpine\nENV GREETING=hi\nCOPY --from=one /w /w\nRUN echo $GREETING > /w/greeting\n";
     let dir = context(&[("Dockerfile", dockerfile), ("in.txt", "x")]);
-    daemon.buildctl(&["build", "-t", "staged", "--build-arg", "WHO=me", text(dir.path())]).ok();
-    assert_eq!(daemon.buildctl(&["run", "--rm", "staged"]).ok().stdout, "me\n-rw-r----- 82 100\nhi\n");
+    let built = tree(&daemon, &["--build-arg", "WHO=me"], text(dir.path()));
+    assert_eq!(read(&built, "w/who"), "me\n");
+    assert_eq!(read(&built, "w/mode"), "-rw-r----- 82 100\n");
+    assert_eq!(read(&built, "w/greeting"), "hi\n");
 }
 
 #[test]
@@ -62,18 +85,46 @@ fn ignored_files_stay_at_home() {
     let daemon = Daemon::start();
     import_base(&daemon);
     let dir = context(&[
-        ("Dockerfile", "FROM alpine\nCOPY . /src\n"),
+        ("Dockerfile", "FROM scratch\nCOPY . /src/\n"),
         (".dockerignore", "*.log\n!keep.log\ntarget\n"),
         ("a.txt", "a"),
         ("b.log", "b"),
         ("keep.log", "k"),
         ("target/big", "t"),
     ]);
-    daemon.buildctl(&["build", "-t", "ignored", text(dir.path())]).ok();
-    let files = daemon.buildctl(&["run", "--rm", "ignored", "find", "/src", "-type", "f"]).ok().stdout;
-    let mut files: Vec<&str> = files.lines().collect();
+    let built = tree(&daemon, &[], text(dir.path()));
+    let found = run(Command::new("find").arg("-type").arg("f").current_dir(built.path())).ok().stdout;
+    let mut files: Vec<&str> = found.lines().collect();
     files.sort_unstable();
-    assert_eq!(files, ["/src/.dockerignore", "/src/Dockerfile", "/src/a.txt", "/src/keep.log"]);
+    assert_eq!(files, ["./src/.dockerignore", "./src/Dockerfile", "./src/a.txt", "./src/keep.log"]);
+}
+
+#[test]
+fn a_step_is_sandboxed() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let dockerfile = "FROM alpine\nRUN grep -E '^(Seccomp|CapBnd|CapEff|CapAmb):' /proc/self/status > /status && \
+                      ls /proc/self/fd | sort -n | head -3 | tr '\\n' ' ' > /fds && \
+                      ls /proc/self/fd | wc -l > /count && \
+                      { echo 1 > /proc/sys/kernel/domainname && echo writable || echo refused; } > /sys-test 2>/dev/null; \
+                      hostname > /name\n";
+    let dir = context(&[("Dockerfile", dockerfile)]);
+    let built = tree(&daemon, &[], text(dir.path()));
+    let status = read(&built, "status");
+    let field = |name: &str| {
+        let line =
+            status.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {status}"));
+        line.split_whitespace().nth(1).expect("a value").to_owned()
+    };
+    assert_eq!(field("Seccomp:"), "2");
+    // The fourteen of docker without NET_RAW and AUDIT_WRITE.
+    assert_eq!(field("CapBnd:"), "00000000880405fb");
+    assert_eq!(field("CapEff:"), field("CapBnd:"));
+    assert_eq!(field("CapAmb:"), "0000000000000000");
+    assert_eq!(read(&built, "fds"), "0 1 2 ");
+    assert_eq!(read(&built, "count").trim(), "4", "0, 1, 2 and the folder that is listed");
+    assert_eq!(read(&built, "sys-test"), "refused\n");
+    assert_eq!(read(&built, "name"), "buildkitsandbox\n");
 }
 
 #[test]
@@ -82,18 +133,15 @@ fn the_examples_build() {
     import_base(&daemon);
     let examples = repository().join("examples");
     let path = |name: &str| examples.join(name).to_str().expect("UTF-8").to_owned();
-    daemon.buildctl(&["build", "-t", "multi", &path("multi-stage")]).ok();
-    assert_eq!(daemon.buildctl(&["run", "--rm", "multi"]).ok().stdout, "hello\nfrom the build context\n");
-
-    daemon.buildctl(&["build", "-t", "mount", &path("cache-mount")]).ok();
-    assert_eq!(daemon.buildctl(&["run", "--rm", "mount"]).ok().stdout, "1\n");
+    let multi = tree(&daemon, &[], &path("multi-stage"));
+    assert_eq!(read(&multi, "out.txt"), "hello\nfrom the build context\n");
+    assert_eq!(read(&tree(&daemon, &[], &path("cache-mount")), "builds"), "1\n");
 
     let secret = context(&[("token.txt", "planted-marker-7361")]);
     let flag = format!("id=token,src={}", secret.path().join("token.txt").display());
-    daemon.buildctl(&["build", "-t", "secret", "--secret", &flag, &path("secrets")]).ok();
-    let digest = daemon.buildctl(&["run", "--rm", "secret"]).ok().stdout;
+    let built = tree(&daemon, &["--secret", &flag], &path("secrets"));
     let hash = run(Command::new("sh").arg("-c").arg("printf planted-marker-7361 | sha256sum")).ok().stdout;
-    assert_eq!(digest, hash, "the step read the secret");
+    assert_eq!(read(&built, "token.sha256"), hash, "the step read the secret");
     let found = run(Command::new("grep")
         .args(["-rl", "planted-marker-7361"])
         .arg(daemon.path("root"))

@@ -57,35 +57,8 @@ fn a_killed_daemon_loses_nothing_acknowledged() {
     let first = daemon.buildctl(&["build", "-q", "-t", "kept", text(dir.path())]).ok().stdout;
     daemon.stop(Signal::KILL);
     daemon.spawn(&[]);
-    assert_eq!(daemon.buildctl(&["run", "--rm", "kept", "cat", "/kept"]).ok().stdout, "kept\n");
     let again = daemon.buildctl(&["build", "-q", "-t", "kept", text(dir.path())]).ok().stdout;
     assert_eq!(again, first, "the cache survived");
-}
-
-#[test]
-fn a_container_outlives_the_daemon() {
-    let mut daemon = Daemon::start();
-    import_base(&daemon);
-    let mut client = daemon
-        .command("buildctl")
-        .args(["run", "--rm", "alpine", "sh", "-c", "sleep 3; echo survived > /tmp/x; sleep 7319"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("start buildctl");
-    let alive =
-        || run(std::process::Command::new("pgrep").args(["-xf", "sleep 7319"])).stdout.lines().count() > 0;
-    eventually("the container", || {
-        run(std::process::Command::new("pgrep").args(["-xf", "sleep 3"])).stdout.lines().count() > 0
-            || alive()
-    });
-    daemon.stop(Signal::KILL);
-    daemon.spawn(&[]);
-    eventually("the container's next program", alive);
-    run(std::process::Command::new("pkill").args(["-KILL", "-xf", "sleep 7319"])).ok();
-    let _ = client.kill();
-    client.wait().expect("buildctl ends");
 }
 
 #[test]

@@ -111,7 +111,6 @@ impl Images for Services {
                 }
             }
             store.images.delete(&ns, &request.name)?;
-            if request.sync {}
             Ok(())
         })
         .await?;

@@ -62,7 +62,6 @@ impl Leases for Services {
         let request = request.into_inner();
         self.with_store(move |store| {
             store.leases.delete(&ns, &request.id)?;
-            if request.sync {}
             Ok(())
         })
         .await?;
