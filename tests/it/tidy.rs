@@ -206,7 +206,7 @@ fn unsafe_stays_behind_its_fence_and_nothing_is_left_undone() {
         concat!("unimplemented", "!("),
         concat!("TO", "DO"),
         concat!("FIX", "ME"),
-        "#[ignore",
+        concat!("#[ig", "nore"),
     ];
     let mut found = Vec::new();
     for source in sources() {
@@ -215,7 +215,7 @@ fn unsafe_stays_behind_its_fence_and_nothing_is_left_undone() {
             let code = line.split("//").next().unwrap_or_default();
             let dangerous =
                 code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl");
-            if dangerous && !fenced {
+            if dangerous && !fenced && !source.is_test() {
                 found.push(format!("{}:{}: unsafe outside sys/", source.name, number + 1));
             }
             if let Some(word) = undone.iter().find(|word| line.contains(*word)) {

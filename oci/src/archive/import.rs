@@ -14,6 +14,7 @@ use super::{IMAGE_NAME, LAYOUT_FILE, REF_NAME};
 use crate::{
     blob::MAX_DOCUMENT,
     compress::{self, Compression},
+    config::ImageConfig,
     descriptor::Descriptor,
     digest::Digest,
     error::Error,
@@ -24,6 +25,8 @@ use crate::{
 
 /// Most entries of one archive: more is an attack on memory.
 const MAX_ENTRIES: usize = 1_000_000;
+/// Largest image config that docker writes by far.
+const MAX_CONFIG: u64 = 1 << 20;
 
 /// Where an import's files go.
 pub trait ImportSink {
@@ -64,6 +67,8 @@ struct Files {
     stored: HashMap<String, Stored>,
     links: HashMap<String, String>,
     documents: BTreeMap<String, Vec<u8>>,
+    /// Small JSON files by digest: the configs of docker images are among them.
+    configs: HashMap<Digest, Vec<u8>>,
 }
 
 /// Reads an archive, compressed or not, to its end.
@@ -110,7 +115,16 @@ fn read_files(reader: impl Read, sink: &mut dyn ImportSink) -> Result<Files, Err
                 files.documents.insert(name, bytes);
             } else {
                 let size = entry.size();
-                let (stored, taken) = store(&mut entry, sink)?;
+                let (stored, taken) = if size <= MAX_CONFIG {
+                    let bytes = read_bounded(&mut entry, &name)?;
+                    let stored = store(&mut bytes.as_slice(), sink)?;
+                    if bytes.first() == Some(&b'{') {
+                        files.configs.insert(stored.0.digest, bytes);
+                    }
+                    stored
+                } else {
+                    store(&mut entry, sink)?
+                };
                 if taken != size {
                     return Err(invalid(format!(
                         "{name} has {taken} of its {size} bytes: the archive is cut off"
@@ -230,9 +244,23 @@ fn docker_images(files: &Files, manifest: &[u8], sink: &mut dyn ImportSink) -> R
     let mut images = Vec::new();
     for image in listed {
         let config = files.find(&image.config)?;
+        let diff_ids = match files.configs.get(&config.digest) {
+            Some(bytes) => ImageConfig::parse(bytes)?.rootfs.diff_ids,
+            None => return Err(invalid(format!("{} is not an image config", image.config))),
+        };
+        if diff_ids.len() != image.layers.len() {
+            return Err(invalid(format!("{} layers but {} diff_ids", image.layers.len(), diff_ids.len())));
+        }
         let mut layers = Vec::new();
-        for layer in &image.layers {
+        for (layer, diff_id) in image.layers.iter().zip(diff_ids) {
             let stored = files.find(layer)?;
+            if stored.compression == Compression::Uncompressed && stored.digest != diff_id {
+                return Err(Error::DigestMismatch {
+                    expected: diff_id,
+                    actual: Box::new(stored.digest),
+                    size: stored.size,
+                });
+            }
             let media_type = media_type::layer(stored.compression, Family::Docker);
             layers.push(Descriptor::new(media_type, stored.digest, stored.size));
         }

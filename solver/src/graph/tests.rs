@@ -30,12 +30,15 @@ fn a_definition_names_its_last_input() {
     assert!(Graph::load(&definition(Vec::new())).expect("scratch").is_none());
 }
 
+/// Ops, and what the error must be.
+type Case = (Vec<Vec<u8>>, fn(&GraphError) -> bool);
+
 #[test]
 fn broken_definitions_are_named() {
     let base = source("docker-image://x");
     let file = || Some(pb::op::Op::File(pb::FileOp::default()));
     let orphan = over(&[(b"absent", 0)], file());
-    let cases: Vec<(Vec<Vec<u8>>, fn(&GraphError) -> bool)> = vec![
+    let cases: Vec<Case> = vec![
         (vec![base.clone()], |e| matches!(e, GraphError::Terminal)),
         (vec![base.clone(), over(&[(&base, 0), (&base, 0)], None)], |e| matches!(e, GraphError::Terminal)),
         (vec![base.clone(), over(&[(&base, -1)], None)], |e| matches!(e, GraphError::Input { .. })),

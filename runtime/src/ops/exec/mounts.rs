@@ -185,34 +185,36 @@ async fn cache(
     let (worker, selector, readonly) = (worker.clone(), mount.selector.clone(), mount.readonly);
     let target = PathBuf::from(&mount.dest);
     let source = path.clone();
-    let work = move || -> Result<()> {
-        if path.exists() {
-            return Ok(());
-        }
-        let part = path.with_extension(format!("{:032x}", rand::random::<u128>()));
-        owned_folder(&part, 0o755, 0, 0)?;
-        if let Some(input) = &input {
-            let view = tree(&worker.store.snapshots, Some(input), true)?;
-            if let Ok(view) = view {
-                let first = selected(&view.path(), &selector)?;
-                super::super::file::copy_tree(&first, &part)?;
-                let meta = fs::metadata(&first).map_err(Error::file("read", &first))?;
-                fs::set_permissions(&part, meta.permissions())
-                    .map_err(Error::file("set the mode of", &part))?;
-                std::os::unix::fs::chown(&part, Some(meta.uid()), Some(meta.gid()))
-                    .map_err(Error::file("set the owner of", &part))?;
-            }
-        }
-        match fs::rename(&part, &path) {
-            // Another step made it at the same time.
-            Err(_) if path.exists() => fs::remove_dir_all(&part).map_err(Error::file("remove", &part)),
-            other => other.map_err(Error::file("publish", &path)),
-        }
-    };
+    let work = move || make_cache(&worker, &path, input.as_ref(), &selector);
     buildd_fs::blocking::run(work).await.map_err(op_error)?;
     let kind = StepMountKind::Bind { source, writable: !readonly, nodev: true };
     gathered.mounts.push(StepMount { target, kind });
     Ok(())
+}
+
+/// Makes a cache folder, with what its mount says it begins with; one that is there is left alone.
+fn make_cache(worker: &Worker, path: &Path, input: Option<&OpResult>, selector: &str) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let part = path.with_extension(format!("{:032x}", rand::random::<u128>()));
+    owned_folder(&part, 0o755, 0, 0)?;
+    if let Some(input) = input {
+        let view = tree(&worker.store.snapshots, Some(input), true)?;
+        if let Ok(view) = view {
+            let first = selected(&view.path(), selector)?;
+            super::super::file::copy_tree(&first, &part)?;
+            let meta = fs::metadata(&first).map_err(Error::file("read", &first))?;
+            fs::set_permissions(&part, meta.permissions()).map_err(Error::file("set the mode of", &part))?;
+            std::os::unix::fs::chown(&part, Some(meta.uid()), Some(meta.gid()))
+                .map_err(Error::file("set the owner of", &part))?;
+        }
+    }
+    match fs::rename(&part, path) {
+        // Another step made it at the same time.
+        Err(_) if path.exists() => fs::remove_dir_all(&part).map_err(Error::file("remove", &part)),
+        other => other.map_err(Error::file("publish", path)),
+    }
 }
 
 fn tmpfs(mount: &pb::Mount, gathered: &mut Gathered) {
