@@ -118,11 +118,14 @@ fn tar_of(entries: &[(&str, &[u8], Option<&str>)]) -> Vec<u8> {
 fn docker_archives_become_manifests() {
     let manifest =
         br#"[{"Config":"c.json","RepoTags":["two:v2","two"],"Layers":["a/layer.tar","b/layer.tar"]}]"#;
+    let mut config = ImageConfig::default();
+    config.rootfs.diff_ids = vec![Digest::of(b"one"), Digest::of(b"two")];
+    let config = config.to_bytes();
     let entries: [(&str, &[u8], Option<&str>); 4] = [
         ("manifest.json", manifest, None),
         ("b/layer.tar", b"", Some("../a/layer.tar")),
         ("a/layer.tar", b"\x1f\x8bzipped", None),
-        ("c.json", b"{}", None),
+        ("c.json", &config, None),
     ];
     let store = Memory::default();
     let images = import(tar_of(&entries).as_slice(), &mut &store).expect("an import");
@@ -138,6 +141,8 @@ fn docker_archives_become_manifests() {
         (vec![entries[0], entries[2], entries[3]], "a layer is absent"),
         (vec![entries[0], entries[1], entries[3]], "a link dangles"),
         (vec![entries[0], entries[1], ("a/layer.tar", b"", Some("../b/layer.tar")), entries[3]], "a loop"),
+        (vec![entries[0], entries[1], entries[2], ("c.json", b"{}", None)], "no diff_ids"),
+        (vec![entries[0], entries[1], ("a/layer.tar", b"plain", None), entries[3]], "another diff_id"),
         (vec![entries[3]], "no manifest"),
         (
             vec![("oci-layout", br#"{"imageLayoutVersion":"2.0.0"}"#, None), ("index.json", b"{}", None)],
