@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use buildd_runtime::{
     cache_store::SqliteCacheStore,
     doctor,
-    step::{self, Executor},
+    step::{self, Executor, Network},
     store::Store,
 };
 use buildd_solver::{
@@ -42,6 +42,10 @@ pub(crate) fn assemble(config: &Config, store: Arc<Store>, sessions: Arc<Session
         executor: Arc::new(Executor::new(&config.state, &exe).context("prepare the steps' folder")?),
         sessions,
         namespace: config.worker.namespace.clone(),
+        default_network: match config.worker.default_network.as_str() {
+            "none" => Network::None,
+            _ => Network::Host,
+        },
     });
     let resolver: Arc<dyn OpResolver> = Arc::clone(&worker) as _;
     let solver = Solver::new(SolverOptions {

@@ -35,7 +35,7 @@ use crate::{
     snapshot::View,
     snapshot_ref::SnapshotRef,
     source,
-    step::Executor,
+    step::{Executor, Network},
     store::Store,
 };
 
@@ -50,6 +50,8 @@ pub struct WorkerOptions {
     pub sessions: Arc<dyn Sessions>,
     /// Where images are looked for and exported to.
     pub namespace: String,
+    /// The network of steps that name none.
+    pub default_network: Network,
 }
 
 /// The worker.
@@ -63,6 +65,8 @@ pub struct Worker {
     pub sessions: Arc<dyn Sessions>,
     /// Where images are looked for and exported to.
     pub namespace: String,
+    /// The network of steps that name none.
+    pub default_network: Network,
     /// One lock for each cache mount in use.
     pub(crate) cache_locks: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Itself, for the ops it makes.
@@ -92,6 +96,7 @@ impl Worker {
             executor: options.executor,
             sessions: options.sessions,
             namespace: options.namespace,
+            default_network: options.default_network,
             cache_locks: Mutex::default(),
             me: me.clone(),
         })

@@ -128,6 +128,16 @@ fn a_step_is_sandboxed() {
 }
 
 #[test]
+fn a_careful_daemon_gives_steps_no_network() {
+    let config = context(&[("buildd.toml", "[worker]\ndefault-network = \"none\"\n")]);
+    let file = config.path().join("buildd.toml");
+    let daemon = Daemon::start_with(&["--config", text(&file)]);
+    import_base(&daemon);
+    let dir = context(&[("Dockerfile", "FROM alpine\nRUN ls /sys/class/net > /net\n")]);
+    assert_eq!(read(&tree(&daemon, &[], text(dir.path())), "net"), "lo\n");
+}
+
+#[test]
 fn the_examples_build() {
     let daemon = Daemon::start();
     import_base(&daemon);

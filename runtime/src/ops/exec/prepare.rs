@@ -80,7 +80,8 @@ pub(super) async fn prepare(
             mounts,
             network: match exec.network() {
                 pb::NetMode::None => Network::None,
-                pb::NetMode::Unset | pb::NetMode::Host => Network::Host,
+                pb::NetMode::Host => Network::Host,
+                pb::NetMode::Unset => worker.default_network,
             },
             security: match exec.security() {
                 pb::SecurityMode::Insecure => Security::Insecure,
