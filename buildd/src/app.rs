@@ -46,7 +46,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     });
     let mut routes = RoutesBuilder::default();
     buildkit::assemble(&mut routes, &builds);
-    Services::new(store, uuid).assemble(&mut routes);
+    Services::new(store, Arc::clone(&parts.tasks), uuid).assemble(&mut routes);
 
     let leave = CancellationToken::new();
     let activity = shutdown::Activity::default();
@@ -60,7 +60,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     }
     shutdown::on_signal(leave.clone()).context("wait for signals")?;
     if let Some(seconds) = flags.idle_timeout {
-        activity.clone().leave_when_idle(Duration::from_secs(seconds), leave.clone());
+        activity.clone().leave_when_idle(Duration::from_secs(seconds), leave.clone(), parts.tasks);
     }
     let server = Server::builder()
         .initial_stream_window_size(buildkit::STREAM_WINDOW)

@@ -13,13 +13,14 @@ mod images;
 mod introspection;
 mod leases;
 mod streaming;
+mod tasks;
 mod transfer;
 mod version;
 
 use std::sync::Arc;
 
 use buildd_api::containerd::containerd::services as api;
-use buildd_runtime::{error::Error, store::Store};
+use buildd_runtime::{error::Error, store::Store, task};
 use tonic::{Request, Status, service::RoutesBuilder};
 
 use crate::{buildkit::MESSAGE_LIMIT, status::Answer};
@@ -28,14 +29,15 @@ use crate::{buildkit::MESSAGE_LIMIT, status::Answer};
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
     store: Arc<Store>,
+    tasks: Arc<task::Tasks>,
     streams: Arc<streaming::Streams>,
     uuid: String,
 }
 
 impl Services {
     /// The services over a store; `uuid` names this daemon on both APIs.
-    pub(crate) fn new(store: Arc<Store>, uuid: String) -> Self {
-        Self { store, streams: Arc::default(), uuid }
+    pub(crate) fn new(store: Arc<Store>, tasks: Arc<task::Tasks>, uuid: String) -> Self {
+        Self { store, tasks, streams: Arc::default(), uuid }
     }
 
     /// Adds every service.
@@ -56,6 +58,7 @@ impl Services {
             api::introspection::v1::introspection_server::IntrospectionServer,
             api::leases::v1::leases_server::LeasesServer,
             api::streaming::v1::streaming_server::StreamingServer,
+            api::tasks::v1::tasks_server::TasksServer,
             api::transfer::v1::transfer_server::TransferServer,
             api::version::v1::version_server::VersionServer,
         );

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use buildd_runtime::task::Tasks;
 use futures::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -70,11 +71,14 @@ impl Activity {
         Some(self.0.began.elapsed().saturating_sub(last))
     }
 
-    /// Cancels the token after this long without a call, unless `busy` says that something runs.
-    pub(crate) fn leave_when_idle(self, after: Duration, leave: CancellationToken) {
+    /// Cancels the token after this long without a call and without a task.
+    pub(crate) fn leave_when_idle(self, after: Duration, leave: CancellationToken, tasks: Arc<Tasks>) {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(LOOK).await;
+                if !tasks.all().is_ok_and(|all| all.is_empty()) {
+                    self.touch();
+                }
                 if self.idle().is_some_and(|idle| idle >= after) {
                     tracing::info!("idle for {} seconds: leaving", after.as_secs());
                     return leave.cancel();

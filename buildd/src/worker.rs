@@ -13,6 +13,7 @@ use buildd_runtime::{
     doctor,
     step::{self, Executor, Network},
     store::Store,
+    task::{self, Tasks},
 };
 use buildd_solver::{
     op::OpResolver,
@@ -31,6 +32,7 @@ const PARALLEL_STEPS: usize = 4;
 pub(crate) struct Parts {
     pub(crate) worker: Arc<Worker>,
     pub(crate) solver: Arc<Solver>,
+    pub(crate) tasks: Arc<Tasks>,
     pub(crate) uuid: String,
 }
 
@@ -53,7 +55,8 @@ pub(crate) fn assemble(config: &Config, store: Arc<Store>, sessions: Arc<Session
         resolver,
         max_parallelism: config.worker.oci.max_parallelism.unwrap_or(PARALLEL_STEPS),
     });
-    Ok(Parts { worker, solver, uuid: identity(&config.root)? })
+    let tasks = Arc::new(Tasks::new(&config.state, &exe).context("look for tasks")?);
+    Ok(Parts { worker, solver, tasks, uuid: identity(&config.root)? })
 }
 
 /// The name of this root, made once: both APIs tell it, so that clients see that they talk to one daemon.
@@ -72,10 +75,13 @@ fn identity(root: &Path) -> Result<String> {
 /// Runs a hidden subcommand, if this process was started for one.
 pub(crate) fn helper() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    if args.next()? != step::HELPER {
-        return None;
-    }
-    Some(step::helper_main(Path::new(&args.next()?)))
+    let main = match args.next()?.to_str()? {
+        step::HELPER => step::helper_main,
+        task::SHIM => task::shim_main,
+        task::EXEC => task::exec_main,
+        _ => return None,
+    };
+    Some(main(Path::new(&args.next()?)))
 }
 
 /// Says what the machine offers.

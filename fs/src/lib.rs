@@ -1,9 +1,10 @@
-//! Files without a daemon: what may block, paths inside a root, ignore patterns, ordered walks.
+//! Files without a daemon: what may block, paths inside a root, ignore patterns, ordered walks, mounts.
 //!
 //! Small on purpose: every other crate stands on it.
 #![forbid(unsafe_code)]
 
 pub mod blocking;
+pub mod mounts;
 pub mod path;
 pub mod pattern;
 pub mod walk;

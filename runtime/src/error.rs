@@ -116,6 +116,18 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A task could not be handled; its shim says why.
+    #[error("{operation} task {name:?}: {reason}")]
+    Task {
+        /// "create", "kill", …
+        operation: &'static str,
+        /// Its container.
+        name: String,
+        /// The class of the failure.
+        kind: ErrorKind,
+        /// What the shim said.
+        reason: String,
+    },
     /// A layer's tar is broken or hostile.
     #[error("apply layer entry {entry:?}: {reason}")]
     LayerEntry {
@@ -188,6 +200,7 @@ impl Error {
             Self::IngestOffset { .. } => ErrorKind::OutOfRange,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::FailedPrecondition,
             Self::Image(error) => error.kind(),
+            Self::Task { kind, .. } => *kind,
             Self::File { source, .. }
             | Self::Mount { source, .. }
             | Self::Apply { source, .. }

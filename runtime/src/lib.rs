@@ -18,6 +18,7 @@ pub mod lease;
 pub mod mount;
 mod ops;
 mod passwd;
+mod program;
 pub mod session;
 pub mod snapshot;
 pub mod snapshot_ref;
@@ -25,6 +26,8 @@ mod source;
 mod spec;
 pub mod step;
 pub mod store;
+mod sys;
+pub mod task;
 pub mod worker;
 
 pub use error::Error;

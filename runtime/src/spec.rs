@@ -14,7 +14,7 @@ use oci_spec::runtime::{
 
 use crate::step::{Network, Security, StepMountKind, StepSpec};
 
-mod seccomp;
+pub(crate) mod seccomp;
 
 /// What a root process in a step may do: the usual fourteen without raw sockets and audit records.
 const CAPABILITIES: [Capability; 12] = [

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 
 mod helper;
 
+pub(crate) use helper::chain;
 pub use helper::helper_main;
 
 /// The hidden subcommand that a binary must hand to `helper_main` before it starts threads.

@@ -24,7 +24,7 @@ use nix::{
 };
 
 use super::{StepExit, StepSpec};
-use crate::spec;
+use crate::{program::Program, spec};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -43,7 +43,8 @@ pub fn helper_main(folder: &Path) -> ExitCode {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -69,6 +70,7 @@ fn run(folder: &Path) -> Result<StepExit, Failure> {
     config.save(folder.join("config.json"))?;
     let mut container = ContainerBuilder::new(id, SyscallType::default())
         .with_root_path(folder.join("state"))?
+        .with_executor(Program)
         .with_stdin(File::open("/dev/null")?)
         .with_stdout(std::io::stdout().as_fd().try_clone_to_owned()?)
         .with_stderr(std::io::stderr().as_fd().try_clone_to_owned()?)

@@ -1,0 +1,77 @@
+//! Console: takes over the terminal that was made inside a container.
+//!
+//! A terminal must come from the container's own devpts, or its name means nothing there. So who sets the container up makes it and hands its
+//! master over a socket.
+//!
+//! # Sources
+//! runc `docs/terminals.md`: one message, one descriptor.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+
+const SOCKET: &str = "console.sock";
+
+/// A socket that waits for a terminal.
+pub(super) struct Console {
+    listener: UnixListener,
+    _folder: std::fs::File,
+    path: PathBuf,
+}
+
+impl Console {
+    /// Listens in a task's folder.
+    pub(super) fn listen(folder: &Path) -> io::Result<Self> {
+        let held = std::fs::File::open(folder)?;
+        // However deep the folder is, this path fits a socket's address.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(SOCKET);
+        let listener = UnixListener::bind(&path)?;
+        Ok(Self { listener, _folder: held, path })
+    }
+
+    /// The socket's path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The master that was sent.
+    pub(super) fn receive(&self) -> io::Result<OwnedFd> {
+        let (stream, _) = self.listener.accept()?;
+        receive(&stream)
+    }
+}
+
+/// One descriptor from a socket.
+pub(super) fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 4096];
+    recvmsg(stream, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let mut rights = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+        _ => None,
+    });
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, "no terminal came over the socket");
+    rights.next().and_then(|mut rights| rights.next()).ok_or_else(missing)
+}
+
+/// Sends one descriptor.
+pub(super) fn send(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(stream, &[IoSlice::new(b"t")], &mut ancillary, SendFlags::empty())?;
+    Ok(())
+}
