@@ -12,6 +12,7 @@ mod filter;
 mod images;
 mod introspection;
 mod leases;
+mod snapshots;
 mod streaming;
 mod tasks;
 mod transfer;
@@ -57,6 +58,7 @@ impl Services {
             api::images::v1::images_server::ImagesServer,
             api::introspection::v1::introspection_server::IntrospectionServer,
             api::leases::v1::leases_server::LeasesServer,
+            api::snapshots::v1::snapshots_server::SnapshotsServer,
             api::streaming::v1::streaming_server::StreamingServer,
             api::tasks::v1::tasks_server::TasksServer,
             api::transfer::v1::transfer_server::TransferServer,

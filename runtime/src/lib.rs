@@ -16,6 +16,7 @@ pub mod image;
 pub mod layer;
 pub mod lease;
 pub mod mount;
+pub mod named_snapshot;
 mod ops;
 mod passwd;
 mod program;
@@ -28,6 +29,7 @@ pub mod step;
 pub mod store;
 mod sys;
 pub mod task;
+pub mod unpack;
 pub mod worker;
 
 pub use error::Error;

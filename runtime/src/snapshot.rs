@@ -238,6 +238,20 @@ impl Snapshots {
             .collect()
     }
 
+    /// A snapshot and those below it, lowest first: one for each of its layers.
+    pub fn ancestors(&self, id: SnapshotId) -> Result<Vec<SnapshotId>> {
+        self.db.read("read a snapshot", |c| {
+            let mut rows = c.prepare(
+                "WITH RECURSIVE up(id, parent, depth) AS (
+                    SELECT id, parent, 0 FROM snapshots WHERE id = ?
+                    UNION ALL SELECT s.id, s.parent, depth + 1 FROM snapshots s JOIN up ON s.id = up.parent)
+                 SELECT id FROM up ORDER BY depth DESC",
+            )?;
+            let ids = rows.query_map([id.0], |row| row.get(0).map(SnapshotId))?;
+            ids.collect()
+        })
+    }
+
     /// The folder of a layer.
     pub fn layer_path(&self, layer: LayerId) -> PathBuf {
         self.folder(layer)

@@ -6,7 +6,7 @@
 //! ```text
 //! <root>/lock        flock of the owner          <root>/buildd.db    metadata
 //! <root>/content/    blobs and ingests           <root>/layers/, snapshots/, trash/, tmp/
-//! <root>/cache-mounts/
+//! <root>/cache-mounts/                           <root>/named/       uppers of clients' snapshots
 //! ```
 
 use std::{
@@ -25,6 +25,7 @@ use crate::{
     error::{Error, Result},
     image::Images,
     lease::Leases,
+    named_snapshot::NamedSnapshots,
     snapshot::Snapshots,
 };
 
@@ -43,6 +44,8 @@ pub struct Store {
     pub containers: Containers,
     /// Layers and mounts.
     pub snapshots: Arc<Snapshots>,
+    /// Their names, as containerd's clients see them.
+    pub named_snapshots: NamedSnapshots,
     root: PathBuf,
     /// Held as long as the store is open.
     _lock: File,
@@ -66,18 +69,20 @@ impl Store {
         let db = Arc::new(Db::open(&root.join("buildd.db"))?);
         let mounts = root.join("cache-mounts");
         fs::create_dir_all(&mounts).map_err(Error::file("create folder", &mounts))?;
-        for private in ["layers", "snapshots", "cache-mounts", "content"] {
+        for private in ["layers", "snapshots", "named", "cache-mounts", "content"] {
             let path = root.join(private);
             fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
             fs::set_permissions(&path, Permissions::from_mode(0o700))
                 .map_err(Error::file("set the mode of", &path))?;
         }
+        let snapshots = Snapshots::open(root, db.clone())?;
         Ok(Arc::new(Self {
             content: Arc::new(Content::open(root.join("content"), db.clone())?),
             images: Images::new(db.clone()),
             leases: Leases::new(db.clone()),
             containers: Containers::new(db.clone()),
-            snapshots: Snapshots::open(root, db.clone())?,
+            named_snapshots: NamedSnapshots::open(root, db.clone(), snapshots.clone())?,
+            snapshots,
             db,
             root: root.to_owned(),
             _lock: lock,

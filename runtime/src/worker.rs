@@ -12,15 +12,7 @@ use std::{
 
 use buildd_api::buildkit::pb;
 use buildd_fs::path::{open_in_root, open_root};
-use buildd_oci::{
-    ErrorKind,
-    blob::read_document,
-    descriptor::Descriptor,
-    digest::Digest,
-    manifest::{Index, Manifest},
-    media_type,
-    platform::Platform,
-};
+use buildd_oci::{ErrorKind, platform::Platform};
 use buildd_solver::{
     graph::Vertex,
     op::{Op, OpError, OpResolver},
@@ -37,6 +29,7 @@ use crate::{
     source,
     step::{Executor, Network},
     store::Store,
+    unpack::{self, FoundImage},
 };
 
 /// What a worker is made of.
@@ -73,21 +66,6 @@ pub struct Worker {
     me: std::sync::Weak<Worker>,
 }
 
-/// An image found in the store.
-#[derive(Clone, Debug)]
-pub struct FoundImage {
-    /// Its canonical name.
-    pub name: String,
-    /// What the name points at: index or manifest.
-    pub target: Digest,
-    /// The manifest for the platform.
-    pub manifest: Manifest,
-    /// The manifest's digest.
-    pub manifest_digest: Digest,
-    /// The bytes of its config.
-    pub config: Vec<u8>,
-}
-
 impl Worker {
     /// Joins the parts.
     pub fn new(options: WorkerOptions) -> Arc<Self> {
@@ -104,41 +82,7 @@ impl Worker {
 
     /// Finds an image by its canonical name in our own store.
     pub fn find_image(&self, name: &str, platform: &Platform) -> Result<FoundImage> {
-        let (bare, pin) = name.split_once('@').map_or((name, None), |(bare, pin)| (bare, Some(pin)));
-        let image = self
-            .store
-            .images
-            .get(&self.namespace, name)
-            .or_else(|_| self.store.images.get(&self.namespace, bare))?;
-        if pin.is_some_and(|pin| pin != image.target.digest.to_string()) {
-            return Err(Error::NotFound { what: "image", name: name.to_owned() });
-        }
-        let content = self.store.content.in_namespace(&self.namespace);
-        let mut descriptor: Descriptor = image.target.clone();
-        // An index may point at another one; more levels are nobody's intention.
-        for _ in 0..4 {
-            let bytes = read_document(&content, &descriptor)?;
-            if !media_type::is_index(&descriptor.media_type) {
-                let manifest = Manifest::parse(&bytes)?;
-                let config = read_document(&content, &manifest.config)?;
-                return Ok(FoundImage {
-                    name: image.name,
-                    target: image.target.digest,
-                    manifest,
-                    manifest_digest: descriptor.digest,
-                    config,
-                });
-            }
-            let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| platform.matches(p));
-            descriptor = Index::parse(&bytes)?.manifests.iter().find(fits).cloned().ok_or_else(|| {
-                Error::NotFound { what: "image", name: format!("{name} for platform {platform}") }
-            })?;
-        }
-        Err(Error::Invalid {
-            what: "image",
-            name: name.to_owned(),
-            reason: "indexes nested too deeply".to_owned(),
-        })
+        unpack::find(&self.store, &self.namespace, name, platform)
     }
 
     /// Mounts a result read-only.

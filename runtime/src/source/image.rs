@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use buildd_oci::{
-    blob::Provider,
-    compress,
     config::{ImageConfig, chain_ids},
     digest::Digest,
     platform::Platform,
@@ -19,10 +17,10 @@ use buildd_solver::{
 };
 
 use crate::{
-    error::{Error, Result},
-    snapshot::SnapshotId,
+    error::Error,
     snapshot_ref::SnapshotRef,
-    worker::{FoundImage, Worker, op_error},
+    unpack::{FoundImage, unpack},
+    worker::{Worker, op_error},
 };
 
 /// An image as a source.
@@ -72,35 +70,13 @@ impl Op for ImageSource {
     async fn exec(&self, _: &OpContext, _: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         let found = self.find().await?;
         let worker = self.worker.clone();
-        let id = buildd_fs::blocking::run(move || unpack(&worker, &found)).await.map_err(op_error)?;
+        let id = buildd_fs::blocking::run(move || unpack(&worker.store, &worker.namespace, &found))
+            .await
+            .map_err(op_error)?;
         Ok(vec![SnapshotRef::result(id)])
     }
 
     fn is_heavy(&self) -> bool {
         false
     }
-}
-
-/// The snapshot of an image's layers; those that are there already are not unpacked again.
-pub(crate) fn unpack(worker: &Worker, found: &FoundImage) -> Result<Option<SnapshotId>> {
-    let config = ImageConfig::parse(&found.config)?;
-    let diff_ids = &config.rootfs.diff_ids;
-    if diff_ids.len() != found.manifest.layers.len() {
-        let reason = format!("{} layers but {} diff_ids", found.manifest.layers.len(), diff_ids.len());
-        return Err(Error::Invalid { what: "image", name: found.name.clone(), reason });
-    }
-    let chain = chain_ids(diff_ids);
-    let mut below = None;
-    for ((layer, diff_id), chain_id) in found.manifest.layers.iter().zip(diff_ids).zip(&chain) {
-        if let Some(known) = worker.store.snapshots.by_chain_id(chain_id)? {
-            below = Some(known);
-            continue;
-        }
-        let blob = worker.store.content.in_namespace(&worker.namespace).open(layer)?;
-        let mut stream = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
-        let (id, _) = worker.store.snapshots.apply(below, &mut stream, Some(*diff_id))?;
-        worker.store.snapshots.set_chain_id(id, chain_id)?;
-        below = Some(id);
-    }
-    Ok(below)
 }

@@ -4,12 +4,21 @@
 
 use std::{collections::BTreeMap, io::Read, time::SystemTime};
 
-use buildd_api::containerd::containerd::types::transfer::{ImageImportStream, ImageReference, ImageStore};
+use buildd_api::containerd::containerd::types::transfer::{
+    ImageImportStream, ImageReference, ImageStore, UnpackConfiguration,
+};
 use buildd_oci::{
+    ErrorKind,
     archive::{self, ImportSink, Imported},
     digest::Digest,
+    platform::Platform,
 };
-use buildd_runtime::{Error, store::Store};
+use buildd_runtime::{
+    Error,
+    named_snapshot::{SNAPSHOTTERS, Scope},
+    store::Store,
+    unpack,
+};
 use tonic::Status;
 
 use super::{
@@ -64,6 +73,7 @@ fn save(
         }
         for name in names {
             store.images.put(ns, &name, &image.target, labels)?;
+            unpack_for(store, ns, &name, &to.unpacks)?;
             saved.push(name);
         }
     }
@@ -75,6 +85,29 @@ fn save(
             reason: "it names no image; give it a name".to_owned(),
         }),
     }
+}
+
+/// Unpacks an image for each platform and snapshotter that was asked for; platforms that it has not are passed over.
+fn unpack_for(store: &Store, ns: &str, name: &str, wanted: &[UnpackConfiguration]) -> Result<(), Error> {
+    for unpacking in wanted {
+        let snapshotter = match unpacking.snapshotter.as_str() {
+            "" => SNAPSHOTTERS[0],
+            named => named,
+        };
+        let scope = Scope::new(ns, snapshotter)?;
+        let platform = unpacking
+            .platform
+            .as_ref()
+            .map_or_else(Platform::host, |wire| Platform::new(&wire.os, &wire.architecture, &wire.variant));
+        let found = match unpack::find(store, ns, name, &platform) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            found => found?,
+        };
+        if let Some(top) = unpack::unpack(store, ns, &found)? {
+            store.named_snapshots.adopt(&scope, top)?;
+        }
+    }
+    Ok(())
 }
 
 /// Compat: a whole name stands for itself; a bare tag, or nothing, is put after each prefix that the client gave.

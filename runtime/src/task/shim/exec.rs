@@ -95,11 +95,7 @@ pub(super) fn spawn(first: Pid, container: &Init, pending: &Pending) -> Result<S
     Ok(Spawned { pid, helper, kept, console })
 }
 
-fn greet(
-    ours: &UnixStream,
-    entering: &Entering,
-    terminal: bool,
-) -> Result<(Pid, Option<OwnedFd>), Refusal> {
+fn greet(ours: &UnixStream, entering: &Entering, terminal: bool) -> Result<(Pid, Option<OwnedFd>), Refusal> {
     say(ours, entering)?;
     let mut words = Words(ours);
     let refused = |reason| Refusal::new(Class::Unknown, reason);

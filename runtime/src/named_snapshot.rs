@@ -1,0 +1,475 @@
+//! Named snapshots: containerd's view of the snapshots, by namespace, snapshotter and name.
+//!
+//! The Snapshots service translates to this. A row names a stack of layers; several rows may name the same one, because the build cache, an
+//! import and a client share what is equal. Names that are chain ids of layers we hold need no row: they are found, and get their row when
+//! somebody looks.
+//!
+//! # Invariants
+//! `commit` answers after the layer and the row are durable. Mounts are plain folders, mounted by the client: `overlay` or `bind`. A name
+//! with children is not removed. A view is never committed.
+//!
+//! # On disk
+//! `<root>/named/<n>/{fs,work}`: the upper of an active one; of a view, empty.
+//!
+//! # Sources
+//! containerd `core/snapshots/snapshotter.go`, `plugins/snapshots/overlay`; spec containerd-api 1.3 and 2.1.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use buildd_oci::{config::chain_ids, digest::Digest};
+use rusqlite::{OptionalExtension, params};
+
+use crate::{
+    content::Labels,
+    db::{Db, from_nanos, labels_of, labels_text, to_nanos},
+    error::{Error, Result},
+    snapshot::{SnapshotId, Snapshots},
+    task::RootMount,
+};
+
+/// The snapshotters that clients may name. Both are this store.
+pub const SNAPSHOTTERS: [&str; 2] = ["overlayfs", "native"];
+/// Bytes of a name: it goes into rows and messages, not into paths.
+const MAX_NAME: usize = 4096;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A tree that is written to.
+    Active,
+    /// A tree that is only read.
+    View,
+    /// A tree that never changes.
+    Committed,
+}
+
+impl Kind {
+    /// The word for it, in rows and filters.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::View => "view",
+            Self::Committed => "committed",
+        }
+    }
+
+    fn of(word: &str) -> Self {
+        match word {
+            "active" => Self::Active,
+            "view" => Self::View,
+            _ => Self::Committed,
+        }
+    }
+}
+
+/// A named snapshot.
+#[derive(Clone, Debug)]
+pub struct NamedSnapshot {
+    /// Its name; of an active one and a view, its key.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The committed one it stands on, or nothing.
+    pub parent: String,
+    /// Notes.
+    pub labels: Labels,
+    /// When it was made.
+    pub created: SystemTime,
+    /// When it changed last.
+    pub updated: SystemTime,
+    stack: Option<i64>,
+    upper: Option<i64>,
+}
+
+/// Where a name is looked for.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Namespace.
+    pub ns: String,
+    /// Snapshotter, one of `SNAPSHOTTERS`.
+    pub snapshotter: String,
+}
+
+impl Scope {
+    /// A scope; a snapshotter that we do not have is refused.
+    pub fn new(ns: &str, snapshotter: &str) -> Result<Self> {
+        match SNAPSHOTTERS.contains(&snapshotter) {
+            true => Ok(Self { ns: ns.to_owned(), snapshotter: snapshotter.to_owned() }),
+            false => Err(Error::Invalid {
+                what: "snapshotter",
+                name: snapshotter.to_owned(),
+                reason: format!("there are {}", SNAPSHOTTERS.join(" and ")),
+            }),
+        }
+    }
+}
+
+/// The named snapshots of one root.
+#[derive(Debug)]
+pub struct NamedSnapshots {
+    db: Arc<Db>,
+    snapshots: Arc<Snapshots>,
+    folder: PathBuf,
+}
+
+const COLUMNS: &str = "name, kind, parent, labels, created, updated, snapshot, upper";
+
+impl NamedSnapshots {
+    /// The names in this database; folders that no row names are removed.
+    pub fn open(root: &Path, db: Arc<Db>, snapshots: Arc<Snapshots>) -> Result<Self> {
+        let folder = root.join("named");
+        fs::create_dir_all(&folder).map_err(Error::file("create folder", &folder))?;
+        let named = Self { db, snapshots, folder };
+        let known: Vec<i64> = named.db.read("list named snapshots", |c| {
+            let mut rows = c.prepare("SELECT upper FROM named_snapshots WHERE upper IS NOT NULL")?;
+            let uppers = rows.query_map([], |row| row.get(0))?;
+            uppers.collect()
+        })?;
+        let folder = &named.folder;
+        for entry in fs::read_dir(folder).map_err(Error::file("list", folder))?.flatten() {
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if !number.is_some_and(|number: i64| known.contains(&number)) {
+                let path = entry.path();
+                fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
+            }
+        }
+        Ok(named)
+    }
+
+    /// One of them.
+    pub fn stat(&self, scope: &Scope, name: &str) -> Result<NamedSnapshot> {
+        if let Some(found) = self.row(scope, name)? {
+            return Ok(found);
+        }
+        let adopted = match name.parse::<Digest>() {
+            Ok(chain_id) => self.snapshots.by_chain_id(&chain_id)?,
+            Err(_) => None,
+        };
+        let missing = || Error::NotFound { what: "snapshot", name: name.to_owned() };
+        self.adopt(scope, adopted.ok_or_else(missing)?)?;
+        self.row(scope, name)?.ok_or_else(missing)
+    }
+
+    fn row(&self, scope: &Scope, name: &str) -> Result<Option<NamedSnapshot>> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM named_snapshots WHERE ns = ? AND snapshotter = ? AND name = ?");
+        self.db.read("find a named snapshot", |c| {
+            c.query_row(&sql, [&scope.ns, &scope.snapshotter, name], read_row).optional()
+        })
+    }
+
+    /// All of them.
+    pub fn list(&self, scope: &Scope) -> Result<Vec<NamedSnapshot>> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM named_snapshots WHERE ns = ? AND snapshotter = ? ORDER BY name");
+        self.db.read("list named snapshots", |c| {
+            let mut rows = c.prepare(&sql)?;
+            let found = rows.query_map([&scope.ns, &scope.snapshotter], read_row)?;
+            found.collect()
+        })
+    }
+
+    /// Gives a stack and all below it their chain ids as names, durably.
+    pub fn adopt(&self, scope: &Scope, top: SnapshotId) -> Result<()> {
+        self.snapshots.make_durable(top)?;
+        let stacks = self.snapshots.ancestors(top)?;
+        let diff_ids: Option<Vec<Digest>> =
+            self.snapshots.layers(top)?.into_iter().map(|layer| layer.diff_id).collect();
+        let Some(diff_ids) = diff_ids else {
+            return Err(Error::NotFound { what: "chain id of snapshot", name: top.number().to_string() });
+        };
+        let chain = chain_ids(&diff_ids);
+        let now = to_nanos(SystemTime::now());
+        self.db.write_durable("name snapshots", |tx| {
+            let mut parent = String::new();
+            for (stack, chain_id) in stacks.iter().zip(&chain) {
+                let name = chain_id.to_string();
+                tx.execute(
+                    "INSERT OR IGNORE INTO named_snapshots VALUES (?, ?, ?, 'committed', ?, ?, NULL, '{}', ?, ?)",
+                    params![scope.ns, scope.snapshotter, name, parent, stack.number(), now, now],
+                )?;
+                parent = name;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes a tree to write to, above a committed one or above nothing.
+    pub fn prepare(&self, scope: &Scope, key: &str, parent: &str, labels: &Labels) -> Result<Vec<RootMount>> {
+        self.make(scope, key, parent, labels, Kind::Active)
+    }
+
+    /// Makes a tree to read.
+    pub fn view(&self, scope: &Scope, key: &str, parent: &str, labels: &Labels) -> Result<Vec<RootMount>> {
+        self.make(scope, key, parent, labels, Kind::View)
+    }
+
+    fn make(
+        &self,
+        scope: &Scope,
+        key: &str,
+        parent: &str,
+        labels: &Labels,
+        kind: Kind,
+    ) -> Result<Vec<RootMount>> {
+        check_name(key)?;
+        let below = match parent {
+            "" => None,
+            parent => Some(self.stat(scope, parent)?),
+        };
+        if let Some(below) = below.as_ref().filter(|below| below.kind != Kind::Committed) {
+            return Err(Error::Invalid {
+                what: "parent snapshot",
+                name: parent.to_owned(),
+                reason: format!("it is {}, not committed", below.kind.word()),
+            });
+        }
+        let stack = below.and_then(|below| below.stack);
+        let now = to_nanos(SystemTime::now());
+        let made = self.db.write("prepare a snapshot", |tx| {
+            let upper: i64 =
+                tx.query_row("SELECT coalesce(max(upper), 0) + 1 FROM named_snapshots", [], |row| {
+                    row.get(0)
+                })?;
+            let labels = labels_text(labels);
+            let row = params![
+                scope.ns,
+                scope.snapshotter,
+                key,
+                kind.word(),
+                parent,
+                stack,
+                upper,
+                labels,
+                now,
+                now
+            ];
+            let new = tx.execute(
+                "INSERT OR IGNORE INTO named_snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )?;
+            Ok((new == 1).then_some(upper))
+        })?;
+        let Some(upper) = made else {
+            return Err(Error::AlreadyExists { what: "snapshot", name: key.to_owned() });
+        };
+        if let Err(error) = self.make_upper(upper, stack) {
+            self.forget(scope, key)?;
+            return Err(error);
+        }
+        self.mounts(scope, key)
+    }
+
+    /// The folders of an upper; its root looks like the root below it.
+    fn make_upper(&self, upper: i64, stack: Option<i64>) -> Result<()> {
+        let dir = self.folder.join(upper.to_string());
+        if dir.exists() {
+            // Left by a row that a power cut took.
+            fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))?;
+        }
+        for path in [dir.join("fs"), dir.join("work")] {
+            fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
+        }
+        let fs_dir = dir.join("fs");
+        let set = |mode: u32, uid: u32, gid: u32| -> std::io::Result<()> {
+            std::os::unix::fs::chown(&fs_dir, Some(uid), Some(gid))?;
+            fs::set_permissions(&fs_dir, std::os::unix::fs::PermissionsExt::from_mode(mode))
+        };
+        let like = match self.lowers(stack)?.first() {
+            None => set(0o755, 0, 0),
+            Some(lower) => fs::metadata(lower).and_then(|m| set(m.mode() & 0o7777, m.uid(), m.gid())),
+        };
+        like.map_err(Error::file("prepare", &fs_dir))
+    }
+
+    /// The folders of a stack, the nearest first.
+    fn lowers(&self, stack: Option<i64>) -> Result<Vec<PathBuf>> {
+        let Some(stack) = stack else { return Ok(Vec::new()) };
+        let missing = || Error::NotFound { what: "snapshot", name: stack.to_string() };
+        let id = self.snapshots.by_number(stack)?.ok_or_else(missing)?;
+        let layers = self.snapshots.layers(id)?;
+        Ok(layers.iter().rev().map(|layer| self.snapshots.layer_path(layer.id)).collect())
+    }
+
+    /// How to mount an active one or a view.
+    pub fn mounts(&self, scope: &Scope, key: &str) -> Result<Vec<RootMount>> {
+        let found = self.stat(scope, key)?;
+        let Some(upper) = found.upper else {
+            return Err(Error::Precondition {
+                what: "snapshot",
+                name: key.to_owned(),
+                reason: "is committed: make a view of it".to_owned(),
+            });
+        };
+        let dir = self.folder.join(upper.to_string());
+        let lowers = self.lowers(found.stack)?;
+        let text = |path: &Path| path.display().to_string();
+        let bind = |source: &Path, access: &str| RootMount {
+            kind: "bind".to_owned(),
+            source: text(source),
+            options: vec![access.to_owned(), "rbind".to_owned()],
+        };
+        let mount = match (found.kind, lowers.as_slice()) {
+            (Kind::Active, []) => bind(&dir.join("fs"), "rw"),
+            (_, []) => bind(&dir.join("fs"), "ro"),
+            (Kind::View, [only]) => bind(only, "ro"),
+            (kind, lowers) => {
+                let mut options: Vec<String> =
+                    ["index=off", "redirect_dir=off", "metacopy=off"].map(str::to_owned).to_vec();
+                if kind == Kind::Active {
+                    options.push(format!("workdir={}", text(&dir.join("work"))));
+                    options.push(format!("upperdir={}", text(&dir.join("fs"))));
+                }
+                let lowers: Vec<String> = lowers.iter().map(|lower| text(lower)).collect();
+                options.push(format!("lowerdir={}", lowers.join(":")));
+                RootMount { kind: "overlay".to_owned(), source: "overlay".to_owned(), options }
+            }
+        };
+        Ok(vec![mount])
+    }
+
+    /// Makes an active one a committed one, durably. The client has it unmounted.
+    pub fn commit(&self, scope: &Scope, name: &str, key: &str, labels: &Labels) -> Result<()> {
+        check_name(name)?;
+        let found = self.stat(scope, key)?;
+        let (Kind::Active, Some(upper)) = (found.kind, found.upper) else {
+            return Err(Error::Precondition {
+                what: "snapshot",
+                name: key.to_owned(),
+                reason: format!("is {}, not active", found.kind.word()),
+            });
+        };
+        if self.row(scope, name)?.is_some() {
+            return Err(Error::AlreadyExists { what: "snapshot", name: name.to_owned() });
+        }
+        let parent = found.stack.map(|stack| self.snapshots.by_number(stack)).transpose()?.flatten();
+        let dir = self.folder.join(upper.to_string());
+        let stack = self.snapshots.commit_folder(parent, &dir.join("fs"), None)?;
+        self.snapshots.make_durable(stack)?;
+        let now = to_nanos(SystemTime::now());
+        self.db.write_durable("commit a named snapshot", |tx| {
+            tx.execute(
+                "UPDATE named_snapshots SET name = ?, kind = 'committed', snapshot = ?, upper = NULL, labels = ?, updated = ?
+                 WHERE ns = ? AND snapshotter = ? AND name = ?",
+                params![name, stack.number(), labels_text(labels), now, scope.ns, scope.snapshotter, key],
+            )
+        })?;
+        fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))
+    }
+
+    /// Removes a name; one that others stand on stays.
+    pub fn remove(&self, scope: &Scope, key: &str) -> Result<()> {
+        let found = self.row(scope, key)?;
+        let found = found.ok_or_else(|| Error::NotFound { what: "snapshot", name: key.to_owned() })?;
+        let child: Option<String> = self.db.read("look for children", |c| {
+            c.query_row(
+                "SELECT name FROM named_snapshots WHERE ns = ? AND snapshotter = ? AND parent = ? LIMIT 1",
+                [&scope.ns, &scope.snapshotter, key],
+                |row| row.get(0),
+            )
+            .optional()
+        })?;
+        if let Some(child) = child {
+            return Err(Error::Precondition {
+                what: "snapshot",
+                name: key.to_owned(),
+                reason: format!("is the parent of {child:?}: cannot remove snapshot with child"),
+            });
+        }
+        self.forget(scope, key)?;
+        let Some(upper) = found.upper else { return Ok(()) };
+        let dir = self.folder.join(upper.to_string());
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::file("remove", dir)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn forget(&self, scope: &Scope, name: &str) -> Result<()> {
+        self.db.write_durable("remove a named snapshot", |tx| {
+            tx.execute(
+                "DELETE FROM named_snapshots WHERE ns = ? AND snapshotter = ? AND name = ?",
+                [&scope.ns, &scope.snapshotter, name],
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Replaces a snapshot's labels.
+    pub fn set_labels(&self, scope: &Scope, name: &str, labels: &Labels) -> Result<NamedSnapshot> {
+        self.stat(scope, name)?;
+        self.db.write_durable("label a snapshot", |tx| {
+            tx.execute(
+                "UPDATE named_snapshots SET labels = ?, updated = ? WHERE ns = ? AND snapshotter = ? AND name = ?",
+                params![labels_text(labels), to_nanos(SystemTime::now()), scope.ns, scope.snapshotter, name],
+            )
+        })?;
+        self.stat(scope, name)
+    }
+
+    /// Bytes on disk and inodes of what a snapshot adds to its parent.
+    pub fn usage(&self, scope: &Scope, name: &str) -> Result<(u64, u64)> {
+        let found = self.stat(scope, name)?;
+        match found.upper {
+            Some(upper) => usage(&self.folder.join(upper.to_string()).join("fs")),
+            None => self.lowers(found.stack)?.first().map_or(Ok((0, 0)), |top| usage(top)),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    match name.is_empty() || name.len() > MAX_NAME {
+        true => Err(Error::Invalid {
+            what: "snapshot",
+            name: name.chars().take(64).collect(),
+            reason: format!("a name has 1 to {MAX_NAME} bytes"),
+        }),
+        false => Ok(()),
+    }
+}
+
+fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<NamedSnapshot> {
+    let (kind, labels): (String, String) = (row.get(1)?, row.get(3)?);
+    Ok(NamedSnapshot {
+        name: row.get(0)?,
+        kind: Kind::of(&kind),
+        parent: row.get(2)?,
+        labels: labels_of(&labels),
+        created: from_nanos(row.get(4)?),
+        updated: from_nanos(row.get(5)?),
+        stack: row.get(6)?,
+        upper: row.get(7)?,
+    })
+}
+
+/// Blocks and inodes of a folder; a file with several names counts once.
+fn usage(folder: &Path) -> Result<(u64, u64)> {
+    let (mut size, mut seen) = (0, std::collections::HashSet::new());
+    let mut todo = vec![folder.to_owned()];
+    while let Some(path) = todo.pop() {
+        let entry = match fs::symlink_metadata(&path) {
+            // Somebody writes there while we look.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            entry => entry.map_err(Error::file("look at", &path))?,
+        };
+        if seen.insert((entry.dev(), entry.ino())) {
+            size += entry.blocks() * 512;
+        }
+        if entry.is_dir() {
+            let entries = fs::read_dir(&path).map_err(Error::file("list", &path))?;
+            todo.extend(entries.flatten().map(|entry| entry.path()));
+        }
+    }
+    Ok((size, seen.len() as u64))
+}
+
+#[cfg(test)]
+mod tests;
