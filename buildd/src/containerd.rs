@@ -12,6 +12,7 @@ mod filter;
 mod images;
 mod introspection;
 mod leases;
+mod namespaces;
 mod snapshots;
 mod streaming;
 mod tasks;
@@ -21,7 +22,7 @@ mod version;
 use std::sync::Arc;
 
 use buildd_api::containerd::containerd::services as api;
-use buildd_runtime::{error::Error, store::Store, task};
+use buildd_runtime::{error::Error, namespace, store::Store, task};
 use tonic::{Request, Status, service::RoutesBuilder};
 
 use crate::{buildkit::MESSAGE_LIMIT, status::Answer};
@@ -58,6 +59,7 @@ impl Services {
             api::images::v1::images_server::ImagesServer,
             api::introspection::v1::introspection_server::IntrospectionServer,
             api::leases::v1::leases_server::LeasesServer,
+            api::namespaces::v1::namespaces_server::NamespacesServer,
             api::snapshots::v1::snapshots_server::SnapshotsServer,
             api::streaming::v1::streaming_server::StreamingServer,
             api::tasks::v1::tasks_server::TasksServer,
@@ -81,7 +83,7 @@ fn namespace<T>(request: &Request<T>) -> Result<String, Status> {
     let value = request.metadata().get("containerd-namespace").and_then(|value| value.to_str().ok());
     let name = value.filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| Status::failed_precondition("namespace is required"))?;
-
+    namespace::check(name).or_status()?;
     Ok(name.to_owned())
 }
 

@@ -17,6 +17,7 @@ pub mod layer;
 pub mod lease;
 pub mod mount;
 pub mod named_snapshot;
+pub mod namespace;
 mod ops;
 mod passwd;
 mod program;

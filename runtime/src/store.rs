@@ -26,6 +26,7 @@ use crate::{
     image::Images,
     lease::Leases,
     named_snapshot::NamedSnapshots,
+    namespace::Namespaces,
     snapshot::Snapshots,
 };
 
@@ -40,6 +41,8 @@ pub struct Store {
     pub images: Images,
     /// Leases.
     pub leases: Leases,
+    /// Namespaces and their labels.
+    pub namespaces: Namespaces,
     /// Container records.
     pub containers: Containers,
     /// Layers and mounts.
@@ -80,6 +83,7 @@ impl Store {
             content: Arc::new(Content::open(root.join("content"), db.clone())?),
             images: Images::new(db.clone()),
             leases: Leases::new(db.clone()),
+            namespaces: Namespaces::new(db.clone()),
             containers: Containers::new(db.clone()),
             named_snapshots: NamedSnapshots::open(root, db.clone(), snapshots.clone())?,
             snapshots,

@@ -1,14 +1,20 @@
 //! Filters: containerd's little language for lists, `name==x,labels."a.b"~=^c`.
 //!
-//! A comma is "and", several filters are "or". `field` alone asks for presence. `~=` is a regular expression in containerd; here it is
-//! refused, because no client that we know sends it.
+//! A comma is "and", several filters are "or". `field` alone asks for presence, `~=` for a match of a regular expression. Blanks between
+//! the words mean nothing.
+//!
+//! # Sources
+//! containerd `pkg/filters`.
 
 use std::collections::BTreeMap;
 
+use regex::{Regex, RegexBuilder};
 use tonic::Status;
 
 /// Filters of one request: stops a list without end.
 const MAX_FILTERS: usize = 1024;
+/// Bytes of a compiled regular expression: stops one that counts to millions.
+const MAX_REGEX: usize = 1 << 20;
 
 /// What a filter can ask about a thing.
 pub(super) trait Fields {
@@ -18,18 +24,18 @@ pub(super) trait Fields {
     fn labels(&self) -> &BTreeMap<String, String>;
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Condition {
     path: Vec<String>,
-    operator: Operator,
-    value: String,
+    test: Test,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Operator {
+#[derive(Debug)]
+enum Test {
     Present,
-    Equal,
-    NotEqual,
+    Equal(String),
+    NotEqual(String),
+    Matches(Regex),
 }
 
 /// Parsed filters.
@@ -58,10 +64,11 @@ impl Condition {
             Some((first, rest)) if first == "labels" => thing.labels().get(&rest.join(".")).cloned(),
             _ => thing.field(&self.path.join(".")),
         };
-        match self.operator {
-            Operator::Present => found.is_some(),
-            Operator::Equal => found.is_some_and(|found| found == self.value),
-            Operator::NotEqual => found.is_none_or(|found| found != self.value),
+        match &self.test {
+            Test::Present => found.is_some(),
+            Test::Equal(value) => found.is_some_and(|found| found == *value),
+            Test::NotEqual(value) => found.is_none_or(|found| found != *value),
+            Test::Matches(regex) => found.is_some_and(|found| regex.is_match(&found)),
         }
     }
 }
@@ -79,18 +86,22 @@ fn parse(text: &str) -> Result<Vec<Condition>, Status> {
                 None => break,
             }
         }
-        let (operator, after) = match rest.get(..2) {
-            Some("==") => (Operator::Equal, &rest[2..]),
-            Some("!=") => (Operator::NotEqual, &rest[2..]),
-            Some("~=") => return Err(refuse("regular expressions are not supported")),
-            _ => (Operator::Present, rest),
-        };
-        rest = after;
+        let operator = rest.get(..2).filter(|two| ["==", "!=", "~="].contains(two)).unwrap_or_default();
+        rest = &rest[operator.len()..];
         let value = match operator {
-            Operator::Present => String::new(),
+            "" => String::new(),
             _ => word(&mut rest, ",").unwrap_or_default(),
         };
-        conditions.push(Condition { path, operator, value });
+        let test = match operator {
+            "" => Test::Present,
+            "==" => Test::Equal(value),
+            "!=" => Test::NotEqual(value),
+            _ => {
+                let regex = RegexBuilder::new(&value).size_limit(MAX_REGEX).build();
+                Test::Matches(regex.map_err(|error| refuse(&error.to_string()))?)
+            }
+        };
+        conditions.push(Condition { path, test });
         match rest.strip_prefix(',') {
             Some(after) => rest = after,
             None if rest.is_empty() => return Ok(conditions),
@@ -101,14 +112,15 @@ fn parse(text: &str) -> Result<Vec<Condition>, Status> {
 
 /// A quoted or a plain word; None if it is empty.
 fn word(rest: &mut &str, ends: &str) -> Option<String> {
+    *rest = rest.trim_start();
     if let Some(quoted) = rest.strip_prefix('"') {
         let end = quoted.find('"')?;
         let word = quoted[..end].to_owned();
-        *rest = &quoted[end + 1..];
+        *rest = quoted[end + 1..].trim_start();
         return Some(word);
     }
     let end = rest.find(|c| ends.contains(c)).unwrap_or(rest.len());
-    let word = rest[..end].to_owned();
+    let word = rest[..end].trim_end().to_owned();
     *rest = &rest[end..];
     (!word.is_empty()).then_some(word)
 }

@@ -10,6 +10,7 @@ use buildd_api::containerd::containerd::{
     types::Platform,
 };
 use buildd_oci::platform;
+use buildd_runtime::named_snapshot::SNAPSHOTTERS;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -40,7 +41,7 @@ fn plugins() -> impl Iterator<Item = Plugin> {
         variant: host.variant,
         ..Platform::default()
     };
-    let snapshotters = ["overlayfs"].iter().map(|id| ("io.containerd.snapshotter.v1", *id));
+    let snapshotters = SNAPSHOTTERS.iter().map(|id| ("io.containerd.snapshotter.v1", *id));
     let others = [
         ("io.containerd.content.v1", "content"),
         ("io.containerd.metadata.v1", "bolt"),

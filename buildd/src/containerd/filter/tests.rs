@@ -29,7 +29,11 @@ fn table() {
         (&["labels.none"], Some(false)),
         (&["==x"], None),
         (&["name==\"open"], None),
-        (&["name~=x"], None),
+        (&["name~=^a/.:c$"], Some(true)),
+        (&["name~=x"], Some(false)),
+        (&["name~=["], None),
+        (&["name~=a{1000}{1000}{1000}"], None),
+        (&["name == a/b:c , labels.\"x.y\" == 1"], Some(true)),
     ];
     for (filters, expected) in cases {
         let texts: Vec<String> = filters.iter().map(|text| (*text).to_owned()).collect();
