@@ -37,8 +37,7 @@ impl Executor for Program {
         let program = find(process).map_err(ExecutorError::Other)?;
         // The container must not go on without the process that reaps and reports it.
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-        let variables = std::env::vars().map(|(name, value)| format!("{name}={value}"));
-        let error = execute(&program, process, variables.collect());
+        let error = execute(&program, process, None);
         // The container has started already: its own output is the only place left to say it.
         let _ = writeln!(std::io::stderr(), "exec {}: {}", program.display(), reason(error));
         std::process::exit(NOT_EXECUTABLE);
@@ -49,16 +48,20 @@ fn missing() -> &'static str {
     "the container has no process"
 }
 
-/// Executes a program with a process's arguments; returns only if that failed.
-pub(crate) fn execute(program: &Path, process: &Process, environment: Vec<String>) -> Errno {
+/// Executes a program with a process's arguments, in this environment or in our own; returns only if that failed.
+pub(crate) fn execute(program: &Path, process: &Process, environment: Option<Vec<String>>) -> Errno {
     let text = |text: String| CString::new(text).map_err(|_| Errno::EINVAL);
     let executed = || -> Result<Infallible, Errno> {
         let path = CString::new(program.as_os_str().as_encoded_bytes()).map_err(|_| Errno::EINVAL)?;
         let args = process.args().clone().unwrap_or_default().into_iter().map(text);
         let args = args.collect::<Result<Vec<_>, _>>()?;
-        let environment = environment.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let environment = environment.map(|all| all.into_iter().map(text).collect::<Result<Vec<_>, _>>());
+        let environment = environment.transpose()?;
         crate::sys::default_signals();
-        unistd::execve(&path, &args, &environment)
+        match environment {
+            Some(environment) => unistd::execve(&path, &args, &environment),
+            None => unistd::execv(&path, &args),
+        }
     };
     let Err(error) = executed();
     error

@@ -5,6 +5,7 @@ mod build;
 mod clients;
 mod export;
 mod lifecycle;
+mod run;
 mod tidy;
 
 #[test]

@@ -68,6 +68,11 @@ pub fn shim_main(folder: &Path) -> ExitCode {
     }
 }
 
+/// A line in `shim.log`, which is standard error here.
+fn log(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 fn greet(reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
@@ -89,13 +94,13 @@ fn serve(shim: &Arc<Shim>, listener: &UnixListener) -> ExitCode {
     let reaping = Arc::clone(shim);
     std::thread::spawn(move || reaping.processes.reap());
     if let Err(Refusal { reason, .. }) = shim.processes.start_streams() {
-        eprintln!("copy the container's streams: {reason}");
+        log(&format!("copy the container's streams: {reason}"));
     }
     for stream in listener.incoming() {
         let (shim, Ok(stream)) = (Arc::clone(shim), stream) else { continue };
         std::thread::spawn(move || {
             if let Err(error) = shim.answer(&stream) {
-                eprintln!("answer the daemon: {error}");
+                log(&format!("answer the daemon: {error}"));
             }
         });
     }

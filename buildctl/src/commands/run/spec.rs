@@ -30,9 +30,10 @@ const CAPABILITIES: [&str; 12] = [
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 ];
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/interrupts",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",

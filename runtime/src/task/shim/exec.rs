@@ -143,7 +143,7 @@ pub fn exec_main(socket: &Path) -> ExitCode {
     let number = socket.to_str().and_then(|text| text.parse().ok());
     let socket = number.and_then(|number| crate::sys::take_descriptor(number).ok());
     let Some(socket) = socket.map(UnixStream::from) else {
-        eprintln!("this command is not for people");
+        super::log("this command is not for people");
         return ExitCode::FAILURE;
     };
     let run = || -> Result<u8, Refusal> {

@@ -281,7 +281,7 @@ impl Processes {
                     exit: Some(exit),
                 };
                 if let Err(error) = write_exit(&self.exit_file, &process) {
-                    eprintln!("write {}: {error}", self.exit_file.display());
+                    super::log(&format!("write {}: {error}", self.exit_file.display()));
                 }
             }
             entry.exit = Some(exit);

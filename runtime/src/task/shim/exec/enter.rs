@@ -122,7 +122,7 @@ fn become_process(
     if let Some(master) = master {
         console::send(socket, master.as_fd())?;
     }
-    Err(program::execute(&found, process, process.env().clone().unwrap_or_default()).into())
+    Err(program::execute(&found, process, Some(process.env().clone().unwrap_or_default())).into())
 }
 
 /// Makes a terminal of the container's our own; its master.
