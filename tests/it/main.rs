@@ -5,6 +5,7 @@ mod build;
 mod clients;
 mod export;
 mod lifecycle;
+mod real_input;
 mod run;
 mod tidy;
 
