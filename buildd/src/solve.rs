@@ -16,6 +16,7 @@ mod export;
 mod failure;
 pub(crate) mod files;
 pub(crate) mod image;
+mod missing;
 mod progress;
 pub(crate) mod usage;
 

@@ -5,6 +5,7 @@
 
 pub mod blocking;
 pub mod mounts;
+pub mod nearest;
 pub mod path;
 pub mod pattern;
 pub mod walk;

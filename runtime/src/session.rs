@@ -2,23 +2,17 @@
 //!
 //! The daemon implements it over the client's connection; tests over folders.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs::File,
-    io::{Read, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io::Read, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use buildd_fs::path::{open_in_root, open_root};
 use buildd_oci::ErrorKind;
-use rustix::fs::{Mode, OFlags};
 
-use crate::{
-    error::{Error, Result},
-    layer::{DirectoryWriter, Entry, EntryKind, Time, Whiteouts},
-};
+mod tree;
+
+pub use tree::{SyncedTree, TreeSink};
+
+/// Paths that are listed for a message: a nearest name among more is not worth the time.
+pub const MAX_LISTED: usize = 10_000;
 
 /// Something the client could not or would not do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -38,7 +32,7 @@ pub trait Sessions: Send + Sync + std::fmt::Debug {
 }
 
 /// Files that are wanted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SyncRequest {
     /// Name of the client's folder: `context`, `dockerfile`, …
     pub name: String,
@@ -53,8 +47,12 @@ pub struct SyncRequest {
 /// One client.
 #[async_trait]
 pub trait Session: Send + Sync {
+    /// Under which name the client's files may be kept for its next build; empty if it named none.
+    fn shared_key(&self) -> &str;
     /// Sends files into the sink and gives it back.
     async fn sync_files(&self, request: SyncRequest, sink: TreeSink) -> Result<TreeSink, SessionError>;
+    /// The paths that a sync would bring, for messages: at most `MAX_LISTED` of them, and no bytes.
+    async fn list_files(&self, request: SyncRequest) -> Result<Vec<String>, SessionError>;
     /// A secret; None if the client has none of that id.
     async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, SessionError>;
     /// Streams an archive to exporter number `exporter` of the request.
@@ -66,69 +64,4 @@ pub trait Session: Send + Sync {
     ) -> Result<(), SessionError>;
     /// Sends a tree to exporter number `exporter` of the request.
     async fn send_tree(&self, exporter: usize, root: PathBuf) -> Result<(), SessionError>;
-}
-
-/// Takes a client's files into a folder of ours, in the order of the protocol: entries first, then the bytes of files.
-#[derive(Debug)]
-pub struct TreeSink {
-    root: PathBuf,
-    writer: DirectoryWriter,
-    open: HashMap<PathBuf, File>,
-    times: Vec<(PathBuf, Time)>,
-}
-
-impl TreeSink {
-    /// Takes files into `root`, an empty folder.
-    pub fn new(root: &Path) -> Result<Self> {
-        let writer = DirectoryWriter::new(root, Whiteouts::Refuse)?;
-        Ok(Self { root: root.to_owned(), writer, open: HashMap::new(), times: Vec::new() })
-    }
-
-    /// Makes an entry; a file is empty until it is written to.
-    pub fn entry(&mut self, entry: &Entry) -> Result<()> {
-        let mut entry = entry.clone();
-        if let EntryKind::File { size } = &mut entry.kind {
-            *size = 0;
-            self.times.push((entry.path.clone(), entry.mtime));
-        }
-        self.writer.entry(&entry, &mut std::io::empty())
-    }
-
-    /// Appends to a file made before.
-    pub fn write(&mut self, path: &Path, data: &[u8]) -> Result<()> {
-        let fail = |source| Error::Apply { entry: path.display().to_string(), source };
-        if !self.open.contains_key(path) {
-            let root = open_root(&self.root).map_err(fail)?;
-            let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW;
-            let fd =
-                open_in_root(std::os::fd::AsFd::as_fd(&root), path, flags, Mode::empty()).map_err(fail)?;
-            self.open.insert(path.to_owned(), File::from(fd));
-        }
-        self.open.get_mut(path).expect("just opened").write_all(data).map_err(fail)
-    }
-
-    /// A file has all its bytes.
-    pub fn close(&mut self, path: &Path) {
-        self.open.remove(path);
-    }
-
-    /// All is there: sets the times.
-    pub fn finish(mut self) -> Result<()> {
-        self.open.clear();
-        for (path, mtime) in &self.times {
-            let fail = |source| Error::Apply { entry: path.display().to_string(), source };
-            let root = open_root(&self.root).map_err(fail)?;
-            let fd = open_in_root(
-                std::os::fd::AsFd::as_fd(&root),
-                path,
-                OFlags::RDONLY | OFlags::NOFOLLOW,
-                Mode::empty(),
-            )
-            .map_err(fail)?;
-            let time = rustix::fs::Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) };
-            rustix::fs::futimens(&fd, &rustix::fs::Timestamps { last_access: time, last_modification: time })
-                .map_err(|error| fail(error.into()))?;
-        }
-        self.writer.finish()
-    }
 }

@@ -157,6 +157,11 @@ impl Snapshots {
         Ok(path)
     }
 
+    /// Removes a fresh folder that will not become a layer.
+    pub fn abandon(&self, folder: &Path) -> Result<()> {
+        self.discard(folder)
+    }
+
     /// Makes `folder` (directory form, on this root) the layer above `parent`.
     pub fn commit_folder(
         &self,

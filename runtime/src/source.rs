@@ -13,6 +13,8 @@ use crate::worker::{Unsupported, Worker, op_error};
 mod image;
 mod local;
 
+pub(crate) use local::Contexts;
+
 /// The source behind an identifier.
 pub(crate) fn resolve(
     worker: Arc<Worker>,

@@ -62,6 +62,8 @@ pub struct Worker {
     pub default_network: Network,
     /// One lock for each cache mount in use.
     pub(crate) cache_locks: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Client trees of earlier builds.
+    pub(crate) contexts: source::Contexts,
     /// Itself, for the ops it makes.
     me: std::sync::Weak<Worker>,
 }
@@ -76,6 +78,7 @@ impl Worker {
             namespace: options.namespace,
             default_network: options.default_network,
             cache_locks: Mutex::default(),
+            contexts: source::Contexts::default(),
             me: me.clone(),
         })
     }

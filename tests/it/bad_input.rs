@@ -44,12 +44,17 @@ fn a_missing_source_is_named_with_its_place() {
     let daemon = Daemon::start();
     import_base(&daemon);
     build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY mian.c /\n"), ("main.c", "")])
-        .fails(1, &["mian.c", "not found", "Dockerfile:2"]);
+        .fails(1, &["mian.c", "not found", "Dockerfile:2", "did you mean \"main.c\"?"]);
+    build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY src/mian.c /\n"), ("src/main.c", "")])
+        .fails(1, &["did you mean \"main.c\"?"]);
     build(
         &daemon,
         &[("Dockerfile", "FROM alpine\nCOPY a.log /\n"), (".dockerignore", "b\n*.log\n"), ("a.log", "")],
     )
-    .fails(1, &["a.log", "not found", "Dockerfile:2"]);
+    .fails(
+        1,
+        &["a.log", "not found", "Dockerfile:2", "line 2 of .dockerignore keeps it out of the context: *.log"],
+    );
 }
 
 #[test]

@@ -45,6 +45,8 @@ const MAX_ID: usize = 256;
 pub(crate) struct ClientSession {
     /// Its id.
     pub(crate) id: String,
+    /// The name under which its files may be kept; empty if it gave none.
+    pub(crate) shared_key: String,
     /// Its methods, lower-cased.
     methods: BTreeSet<String>,
     /// The way to it.
@@ -89,7 +91,8 @@ impl Sessions {
         let methods = methods.filter_map(|value| value.to_str().ok()).map(str::to_lowercase).collect();
         let (channel, outgoing) = transport::channel(incoming);
         let gone = CancellationToken::new();
-        let session = ClientSession { id, methods, channel, gone };
+        let shared_key = header("x-docker-expose-session-sharedkey").chars().take(MAX_ID).collect();
+        let session = ClientSession { id, shared_key, methods, channel, gone };
         let end = self.register(Arc::new(session))?;
         Ok(EndWith { outgoing: Box::pin(outgoing), _end: end })
     }

@@ -20,7 +20,7 @@ use buildd_solver::{result::OpResult, scheduler::Job};
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use super::{entitlement::Granted, event::timestamp, failure, progress::Progress};
+use super::{entitlement::Granted, event::timestamp, failure, missing, progress::Progress};
 
 /// Results that one gateway build may hold: stops a client from filling memory.
 const MAX_REFS: usize = 10_000;
@@ -93,7 +93,13 @@ impl Build {
     /// Builds a definition; None is the empty tree.
     pub(crate) async fn solve(&self, definition: &pb::Definition) -> Result<Option<OpResult>, Status> {
         self.granted.check(definition)?;
-        self.job.build(definition).await.map_err(|error| failure::of_solver(&error, definition))
+        match self.job.build(definition).await {
+            Ok(result) => Ok(result),
+            Err(error) => {
+                let hint = missing::hint(&error, definition, &*self.worker.sessions, &self.session).await;
+                Err(failure::of_solver(&error, definition, hint))
+            }
+        }
     }
 
     /// Keeps a definition for later calls of a gateway client; its name.

@@ -15,10 +15,13 @@ pub(crate) fn of_frontend(error: &buildd_frontend::Error) -> Status {
     status::detailed(error.kind(), &status::text(error, error.hint()), &details)
 }
 
-/// The error of a definition, or of one of its vertexes.
-pub(crate) fn of_solver(error: &SolveError, definition: &pb::Definition) -> Status {
+/// The error of a definition, or of one of its vertexes; `hint` is a better remedy than its own.
+pub(crate) fn of_solver(error: &SolveError, definition: &pb::Definition, hint: Option<String>) -> Status {
     match error {
-        SolveError::Vertex { vertex, error, .. } => of_vertex(&vertex.to_string(), error, definition),
+        SolveError::Vertex { vertex, error, .. } => {
+            let hint = hint.or_else(|| error.hint.clone());
+            of_vertex(&vertex.to_string(), error, definition, hint)
+        }
         SolveError::Definition(_) | SolveError::Output { .. } => {
             Status::invalid_argument(status::text(error, None))
         }
@@ -30,10 +33,10 @@ pub(crate) fn of_op(error: &OpError) -> Status {
     status::detailed(error.kind, &status::text(error, error.hint.clone()), &[])
 }
 
-fn of_vertex(vertex: &str, error: &OpError, definition: &pb::Definition) -> Status {
+fn of_vertex(vertex: &str, error: &OpError, definition: &pb::Definition, hint: Option<String>) -> Status {
     let mut details: Vec<Detail> = locations(definition, vertex).into_iter().map(Detail::Source).collect();
     details.push(Detail::Vertex(vertex.to_owned()));
-    let text = status::text(error, error.hint.clone());
+    let text = status::text(error, hint);
     if let Some(code) = error.exit_code {
         details.push(Detail::Exit { code, error: text.clone() });
     }

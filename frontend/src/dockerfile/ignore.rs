@@ -4,6 +4,11 @@
 
 use buildd_fs::pattern::{self, Patterns};
 
+/// Describes a context's vertex: the name of its ignore file.
+pub const NAME_KEY: &str = "buildd.ignorefile";
+/// Describes a context's vertex: the text of its ignore file.
+pub const TEXT_KEY: &str = "buildd.ignorefile.text";
+
 /// The patterns of an ignore file, as they go into a local source.
 pub fn patterns(text: &str) -> Vec<String> {
     pattern::ignore_lines(text).into_iter().map(|(_, pattern)| pattern).collect()

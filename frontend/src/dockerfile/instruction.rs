@@ -8,18 +8,17 @@ mod healthcheck;
 mod key_values;
 mod mount;
 mod run;
-mod suggest;
 
 use crate::{
     dockerfile::lines::{Document, Heredoc, Statement},
     error::{Fault, Lines},
 };
 
+pub(crate) use buildd_fs::nearest::nearest;
 pub use copy::{CopySource, Transfer};
 pub use healthcheck::Healthcheck;
 pub use mount::{Mount, MountKind, Sharing};
 pub use run::{Run, Security};
-pub(crate) use suggest::nearest;
 
 use flags::Flags;
 

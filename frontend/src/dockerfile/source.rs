@@ -20,6 +20,8 @@ use crate::{
 
 /// Bytes a Dockerfile or an ignore file may have.
 const MAX_TEXT: usize = 4 << 20;
+/// Bytes of an ignore file that is told to the daemon once more; in longer ones no line is named.
+const MAX_DESCRIBED: usize = 64 << 10;
 const DEFAULT_FILENAME: &str = "Dockerfile";
 const UPLOAD_FILE: &str = "context";
 
@@ -42,11 +44,35 @@ pub struct Sources {
 pub enum Context {
     /// With the client.
     Local {
-        /// Patterns of what stays there.
-        exclude: Vec<String>,
+        /// What stays there.
+        ignore: Option<IgnoreFile>,
     },
     /// Already here.
     Here(State),
+}
+
+/// An ignore file.
+#[derive(Clone, Debug)]
+pub struct IgnoreFile {
+    name: String,
+    text: String,
+}
+
+impl IgnoreFile {
+    fn new(name: String, text: &[u8]) -> Self {
+        Self { name, text: String::from_utf8_lossy(text).into_owned() }
+    }
+
+    /// Goes with the context's vertex, so that the daemon can name the line that hides a missing file.
+    fn describe(&self) -> Vec<(String, String)> {
+        match self.text.len() <= MAX_DESCRIBED {
+            true => vec![
+                (ignore::NAME_KEY.to_owned(), self.name.clone()),
+                (ignore::TEXT_KEY.to_owned(), self.text.clone()),
+            ],
+            false => Vec::new(),
+        }
+    }
 }
 
 impl Sources {
@@ -78,15 +104,15 @@ impl Sources {
             }
             None => return Err(missing(&filename)),
         };
-        let exclude = match files.read(&ignore_name).await? {
-            Some(text) => ignore::patterns(&String::from_utf8_lossy(&text)),
+        let ignore = match files.read(&ignore_name).await? {
+            Some(text) => Some(IgnoreFile::new(ignore_name, &text)),
             None => ignore_file("context", &session, bridge).await?,
         };
         Ok(Self {
             text,
             filename,
             vertex: state.digest().unwrap_or_default().to_owned(),
-            context: Context::Local { exclude },
+            context: Context::Local { ignore },
             session,
         })
     }
@@ -95,22 +121,22 @@ impl Sources {
     pub fn context(&self, paths: &std::collections::BTreeSet<String>) -> State {
         match &self.context {
             Context::Here(state) => state.clone(),
-            Context::Local { exclude } => {
+            Context::Local { ignore } => {
                 let mut follow: Vec<String> =
                     paths.iter().map(|p| p.trim_start_matches('/').to_owned()).collect();
                 if follow.iter().any(String::is_empty) {
                     follow.clear();
                 }
-                local("context", &self.session, "[internal] load build context", exclude, &follow)
+                local("context", &self.session, "[internal] load build context", ignore.as_ref(), &follow)
             }
         }
     }
 
     /// Files of the client under the name of a named context.
     pub async fn named_context(&self, name: &str, bridge: &dyn Bridge) -> Result<State, Error> {
-        let exclude = ignore_file(name, &self.session, bridge).await?;
+        let ignore = ignore_file(name, &self.session, bridge).await?;
         let title = format!("[context {name}] load from client");
-        Ok(local(name, &self.session, &title, &exclude, &[]))
+        Ok(local(name, &self.session, &title, ignore.as_ref(), &[]))
     }
 
     /// A fault of the Dockerfile as an error that clients can show with the text.
@@ -187,7 +213,7 @@ fn is_archive(bytes: &[u8]) -> bool {
     MAGIC.iter().any(|magic| bytes.starts_with(magic)) || bytes.get(257..262) == Some(b"ustar")
 }
 
-async fn ignore_file(name: &str, session: &str, bridge: &dyn Bridge) -> Result<Vec<String>, Error> {
+async fn ignore_file(name: &str, session: &str, bridge: &dyn Bridge) -> Result<Option<IgnoreFile>, Error> {
     const IGNORE: &str = ".dockerignore";
     let mut attrs = local_attrs(session, &format!("{name}-{IGNORE}"), &[IGNORE.to_owned()]);
     attrs.insert("local.differ".to_owned(), "none".to_owned());
@@ -197,15 +223,20 @@ async fn ignore_file(name: &str, session: &str, bridge: &dyn Bridge) -> Result<V
     };
     let state = State::source(&format!("local://{name}"), attrs, named(&title, &["source.local"]));
     let text = Files::build(&state, bridge, IGNORE).await?.read(IGNORE).await?;
-    Ok(text.map(|text| ignore::patterns(&String::from_utf8_lossy(&text))).unwrap_or_default())
+    Ok(text.map(|text| IgnoreFile::new(IGNORE.to_owned(), &text)))
 }
 
-fn local(name: &str, session: &str, title: &str, exclude: &[String], follow: &[String]) -> State {
+fn local(name: &str, session: &str, title: &str, ignore: Option<&IgnoreFile>, follow: &[String]) -> State {
     let mut attrs = local_attrs(session, name, follow);
-    if !exclude.is_empty() {
-        attrs.insert("local.excludepatterns".to_owned(), json(exclude));
+    let mut options = named(title, &["source.local"]);
+    if let Some(ignore) = ignore {
+        let exclude = ignore::patterns(&ignore.text);
+        if !exclude.is_empty() {
+            attrs.insert("local.excludepatterns".to_owned(), json(&exclude));
+            options.description = ignore.describe();
+        }
     }
-    State::source(&format!("local://{name}"), attrs, named(title, &["source.local"]))
+    State::source(&format!("local://{name}"), attrs, options)
 }
 
 fn local_attrs(session: &str, hint: &str, follow: &[String]) -> BTreeMap<String, String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use buildd_fs::nearest::nearest;
 use buildd_oci::{compress::Compression, media_type::Family};
 
 use super::{ExportRequest, canonical};
@@ -65,12 +66,10 @@ impl Attributes {
             } else if known.contains(&key.as_str()) {
                 attributes.set(key, value)?;
             } else {
-                let nearest = known.iter().max_by_key(|word| common(word, key)).copied().unwrap_or_default();
-                return Err(invalid(
-                    "exporter attribute",
-                    key,
-                    &format!("unknown; did you mean {nearest:?}?"),
-                ));
+                let known_here = || format!("unknown; there are {}", known.join(", "));
+                let reason = nearest(key, known)
+                    .map_or_else(known_here, |near| format!("unknown; did you mean {near:?}?"));
+                return Err(invalid("exporter attribute", key, &reason));
             }
         }
         if let Some(level) = attributes.level
@@ -141,9 +140,4 @@ fn truth(key: &str, value: &str) -> Result<bool> {
 
 fn invalid(what: &'static str, name: &str, reason: &str) -> Error {
     Error::Invalid { what, name: name.to_owned(), reason: reason.to_owned() }
-}
-
-/// Letters that two words begin with and share.
-fn common(a: &str, b: &str) -> usize {
-    a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count() * 2 + usize::from(a.len() == b.len())
 }

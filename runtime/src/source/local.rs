@@ -1,8 +1,12 @@
 //! Local source: `local://`, files of the client through its session.
 //!
-//! The files are synced when the key is asked for: their content is the pin. Ownership was taken off by the client.
+//! The files are synced when the key is asked for: their content is the pin. Ownership was taken off by the client. The tree of a client's
+//! last build is kept in mind, so that only what changed is sent.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use buildd_oci::{ErrorKind, digest::Digest};
@@ -15,11 +19,47 @@ use tokio::sync::OnceCell;
 use crate::{
     checksum,
     error::Error,
-    session::{SyncRequest, TreeSink},
+    session::{Session, SyncRequest, SyncedTree, TreeSink},
     snapshot::SnapshotId,
     snapshot_ref::SnapshotRef,
     worker::{Worker, op_error},
 };
+
+/// Trees that are kept in mind: a client has few folders, and each takes memory by its number of files.
+const MAX_CONTEXTS: usize = 32;
+
+/// A client's tree that was synced.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    id: SnapshotId,
+    digest: Digest,
+    tree: Arc<SyncedTree>,
+}
+
+type ContextKey = (String, SyncRequest);
+
+/// The trees of earlier builds, the latest last.
+#[derive(Debug, Default)]
+pub(crate) struct Contexts(Mutex<VecDeque<(ContextKey, Context)>>);
+
+impl Contexts {
+    fn find(&self, key: &ContextKey) -> Option<Context> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(known, _)| known == key).map(|(_, context)| context.clone())
+    }
+
+    fn keep(&self, key: ContextKey, context: Context) -> Context {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(known, _)| *known != key);
+        if kept.len() >= MAX_CONTEXTS {
+            kept.pop_front();
+        }
+        if !key.0.is_empty() {
+            kept.push_back((key, context.clone()));
+        }
+        context
+    }
+}
 
 /// A client's folder as a source.
 #[derive(Debug)]
@@ -27,7 +67,7 @@ pub(super) struct LocalSource {
     worker: Arc<Worker>,
     request: SyncRequest,
     session: Option<String>,
-    synced: OnceCell<(SnapshotId, Digest)>,
+    synced: OnceCell<Context>,
 }
 
 impl LocalSource {
@@ -53,19 +93,52 @@ impl LocalSource {
         Ok(Self { worker, request, session, synced: OnceCell::new() })
     }
 
-    async fn sync(&self, cx: &OpContext) -> Result<(SnapshotId, Digest), OpError> {
+    async fn sync(&self, cx: &OpContext) -> Result<Context, OpError> {
         let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
         let mut ids = cx.sessions.ids();
         ids.splice(0..0, self.session.clone());
         let session = self.worker.sessions.any(&ids).await.map_err(fail)?;
+        let key = (session.shared_key().to_owned(), self.request.clone());
+        // A client that names no key may be any: its descriptions prove nothing.
+        let known = if key.0.is_empty() { None } else { self.worker.contexts.find(&key) };
+        if let Some(known) = known {
+            match self.receive(&*session, Some(known)).await {
+                Ok(synced) => return Ok(self.worker.contexts.keep(key, synced)),
+                // The earlier tree may be gone; what the client can send is there still.
+                Err(error) if error.kind == ErrorKind::NotFound => {
+                    tracing::debug!(%error, "sync without the earlier tree");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let synced = self.receive(&*session, None).await?;
+        Ok(self.worker.contexts.keep(key, synced))
+    }
+
+    async fn receive(&self, session: &dyn Session, known: Option<Context>) -> Result<Context, OpError> {
+        let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
         let folder = self.worker.store.snapshots.scratch().map_err(op_error)?;
-        let sink = TreeSink::new(&folder).map_err(op_error)?;
+        let base = known.as_ref().map(|known| known.tree.clone());
+        let sink = TreeSink::new(&folder, base).map_err(op_error)?;
         let sink = session.sync_files(self.request.clone(), sink).await.map_err(fail)?;
         let worker = self.worker.clone();
         let work = move || -> crate::error::Result<_> {
-            sink.finish()?;
-            let digest = checksum::tree(&folder)?;
-            Ok((worker.store.snapshots.commit_folder(None, &folder, None)?, digest))
+            let snapshots = &worker.store.snapshots;
+            match (sink.finish()?, known) {
+                (None, Some(known)) if snapshots.by_number(known.id.number())?.is_some() => {
+                    snapshots.abandon(&folder)?;
+                    Ok(known)
+                }
+                (None, _) => Err(Error::NotFound { what: "tree", name: folder.display().to_string() }),
+                (Some(tree), _) => {
+                    let digest = checksum::tree(&folder)?;
+                    let id = snapshots.commit_folder(None, &folder, None)?;
+                    let layers = snapshots.layers(id)?;
+                    let place = layers.last().map(|layer| snapshots.layer_path(layer.id));
+                    let tree = Arc::new(tree.at(place.unwrap_or(folder)));
+                    Ok(Context { id, digest, tree })
+                }
+            }
         };
         buildd_fs::blocking::run(work).await.map_err(op_error)
     }
@@ -74,7 +147,7 @@ impl LocalSource {
 #[async_trait]
 impl Op for LocalSource {
     async fn cache_map(&self, cx: &OpContext) -> Result<CacheMap, OpError> {
-        let (_, digest) = self.synced.get_or_try_init(|| self.sync(cx)).await?;
+        let digest = self.synced.get_or_try_init(|| self.sync(cx)).await?.digest;
         Ok(CacheMap {
             digest: Digest::of(format!("local {digest}").as_bytes()),
             aliases: Vec::new(),
@@ -88,7 +161,7 @@ impl Op for LocalSource {
 
     async fn exec(&self, _: &OpContext, _: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         match self.synced.get() {
-            Some((id, _)) => Ok(vec![SnapshotRef::result(Some(*id))]),
+            Some(context) => Ok(vec![SnapshotRef::result(Some(context.id))]),
             None => Err(OpError::new(
                 ErrorKind::Internal,
                 Error::Precondition {

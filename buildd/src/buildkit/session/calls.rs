@@ -69,9 +69,18 @@ impl ClientSession {
 
 #[async_trait]
 impl Session for ClientSession {
+    fn shared_key(&self) -> &str {
+        &self.shared_key
+    }
+
     async fn sync_files(&self, request: SyncRequest, sink: TreeSink) -> Result<TreeSink, SessionError> {
         self.needs("/moby.filesync.v1.FileSync/DiffCopy", "files")?;
         self.while_there(filesync::receive(self.channel.clone(), request, sink)).await
+    }
+
+    async fn list_files(&self, request: SyncRequest) -> Result<Vec<String>, SessionError> {
+        self.needs("/moby.filesync.v1.FileSync/DiffCopy", "files")?;
+        self.while_there(filesync::list(self.channel.clone(), &request)).await
     }
 
     async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, SessionError> {

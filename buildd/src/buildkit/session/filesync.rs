@@ -1,6 +1,6 @@
 //! File sync: a client's folder into a tree of ours.
 //!
-//! One task reads packets, one blocking thread makes files; between them a short queue, so that a slow disk slows the client.
+//! Only files that an earlier build does not have are asked for. One task reads packets, one blocking thread makes files; between them a short queue, so that a slow disk slows the client.
 
 use std::{
     collections::HashMap,
@@ -14,12 +14,12 @@ use buildd_api::{
 use buildd_oci::ErrorKind;
 use buildd_runtime::{
     layer::{Entry, EntryKind, Time},
-    session::{SessionError, SyncRequest, TreeSink},
+    session::{MAX_LISTED, SessionError, SyncRequest, SyncedTree, TreeSink},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{
-    Request,
+    Request, Status, Streaming,
     metadata::{Ascii, MetadataKey, MetadataMap},
     transport::Channel,
 };
@@ -44,8 +44,9 @@ pub(super) async fn receive(
     sink: TreeSink,
 ) -> Result<TreeSink, SessionError> {
     let (work, disk) = mpsc::channel(QUEUE);
+    let base = sink.base();
     let disk = tokio::spawn(buildd_fs::blocking::run(move || make(sink, disk)));
-    let read = packets(channel, &request, &work).await;
+    let read = packets(channel, &request, base.as_deref(), &work).await;
     drop(work);
     let made = disk.await.map_err(|error| failed(ErrorKind::Internal, "receive files", &error))?;
     // What the disk says comes first: it is why nobody took the packets.
@@ -67,20 +68,14 @@ fn make(mut sink: TreeSink, mut work: mpsc::Receiver<Work>) -> Result<TreeSink, 
 async fn packets(
     channel: Channel,
     wanted: &SyncRequest,
+    base: Option<&SyncedTree>,
     work: &mpsc::Sender<Work>,
 ) -> Result<(), SessionError> {
     let what = format!("fetch files of {:?}", wanted.name);
     let bad = |error: file_sync::Error| failed(ErrorKind::InvalidArgument, &what, &error);
     let stopped =
         || SessionError { kind: ErrorKind::Internal, message: format!("{what}: nobody takes them") };
-    // Unbounded, but one request for each announced file, and those are bounded.
-    let (answers, outgoing) = mpsc::unbounded_channel::<Packet>();
-    let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
-    describe(request.metadata_mut(), wanted);
-    let mut client = FileSyncClient::new(channel)
-        .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT);
-    let mut packets = client.diff_copy(request).await.map_err(|status| refused(&what, &status))?.into_inner();
+    let (mut packets, answers) = call(channel, wanted).await.map_err(|status| refused(&what, &status))?;
     let mut receiver = Receiver::default();
     let mut paths = HashMap::new();
     let mut done = false;
@@ -89,7 +84,7 @@ async fn packets(
             Received::Entry { id, kind, stat } => {
                 let fetch = kind == Kind::File && stat.linkname.is_empty() && stat.size > 0;
                 let Some(entry) = entry(kind, &stat) else { continue };
-                if fetch {
+                if fetch && !base.is_some_and(|base| base.has(&entry)) {
                     paths.insert(id, entry.path.clone());
                     let _ = answers.send(receiver.request(id).map_err(bad)?);
                 }
@@ -112,6 +107,37 @@ async fn packets(
         }
     }
     Err(SessionError { kind: ErrorKind::Aborted, message: format!("{what}: the client stopped early") })
+}
+
+type Answers = mpsc::UnboundedSender<Packet>;
+
+async fn call(channel: Channel, wanted: &SyncRequest) -> Result<(Streaming<Packet>, Answers), Status> {
+    // Unbounded, but one request for each announced file, and those are bounded.
+    let (answers, outgoing) = mpsc::unbounded_channel::<Packet>();
+    let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
+    describe(request.metadata_mut(), wanted);
+    let mut client = FileSyncClient::new(channel)
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
+    Ok((client.diff_copy(request).await?.into_inner(), answers))
+}
+
+/// The paths of what would be sent; no file is asked for.
+pub(super) async fn list(channel: Channel, wanted: &SyncRequest) -> Result<Vec<String>, SessionError> {
+    let what = format!("list files of {:?}", wanted.name);
+    let (mut packets, answers) = call(channel, wanted).await.map_err(|status| refused(&what, &status))?;
+    let mut receiver = Receiver::default();
+    let mut listed = Vec::new();
+    while let Some(packet) = packets.message().await.map_err(|status| refused(&what, &status))? {
+        let received = receiver.receive(packet);
+        match received.map_err(|error| failed(ErrorKind::InvalidArgument, &what, &error))? {
+            Received::Entry { stat, .. } if listed.len() < MAX_LISTED => listed.push(stat.path),
+            Received::EndOfEntries => drop(answers.send(file_sync::fin())),
+            Received::Finished => break,
+            _ => {}
+        }
+    }
+    Ok(listed)
 }
 
 /// Says which files are wanted. Values beyond printable ASCII are escaped, and a second key says so.

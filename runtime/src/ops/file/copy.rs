@@ -6,15 +6,18 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
 use buildd_api::buildkit::pb;
 use buildd_fs::{
-    path::{Follow, resolve},
+    nearest::nearest,
+    path::{Follow, open_in_root, open_root, resolve},
     pattern::Patterns,
 };
 use buildd_oci::compress;
+use rustix::fs::{Mode, OFlags};
 
 use super::{act::Owner, mode::Chmod};
 use crate::{
@@ -22,6 +25,9 @@ use crate::{
     error::{Error, Result},
     layer::{DirectoryWriter, Entry, Time, Whiteouts, apply_tar, describe},
 };
+
+/// Names beside a missing source that are looked at for the message.
+const MAX_NEIGHBOURS: usize = 10_000;
 
 /// What a copy reads, for its key.
 pub(super) fn selection(copy: &pb::FileActionCopy) -> Selection {
@@ -78,35 +84,20 @@ pub(super) fn copy(
     job.writer.finish()
 }
 
+/// What a source that is not there may have meant: a name beside it, looked up below the root.
 fn missing(src: &str, source: &Path) -> Error {
     let name = buildd_fs::path::clean(Path::new(src)).to_string_lossy().into_owned();
-    let mut known = Vec::new();
-    let folder = Path::new(&name).parent().unwrap_or(Path::new(""));
-    if let Ok(entries) = fs::read_dir(source.join(folder)) {
-        known.extend(entries.flatten().take(10_000).filter_map(|e| e.file_name().into_string().ok()));
-    }
+    let folder = Path::new(&name).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let listed = open_root(source).and_then(|root| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let folder = open_in_root(root.as_fd(), folder.unwrap_or(Path::new(".")), flags, Mode::empty())?;
+        Ok(rustix::fs::Dir::read_from(folder)?)
+    });
+    let entries = listed.into_iter().flatten().flatten().take(MAX_NEIGHBOURS);
+    let known: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().to_str().map(str::to_owned).ok()).collect();
     let last = name.rsplit('/').next().unwrap_or_default();
-    known.sort_by_key(|candidate| distance(last, candidate));
-    Error::MissingSource {
-        path: format!("/{name}"),
-        nearest: known.into_iter().find(|candidate| distance(last, candidate) <= last.len().div_ceil(2)),
-    }
-}
-
-/// How many letters must change to make one name the other (a swap of neighbours counts as two).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(256).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().take(256).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let next = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = row[j + 1];
-            row[j + 1] = next;
-        }
-    }
-    row[b.len()]
+    Error::MissingSource { nearest: nearest(last, &known).map(str::to_owned), path: format!("/{name}") }
 }
 
 /// Makes the folders above `path` that are missing, with the owner of what is copied.

@@ -1,0 +1,78 @@
+//! Missing: why the source of a COPY is not in the context, and what may have been meant.
+//!
+//! The worker knows only the files that came. Whether a rule of the ignore file kept the wanted one out is told by the text that the
+//! frontend described the context with; names beside it are asked of the client.
+
+use buildd_api::buildkit::pb;
+use buildd_frontend::dockerfile::ignore;
+use buildd_fs::nearest::nearest;
+use buildd_oci::digest::Digest;
+use buildd_runtime::{
+    Error,
+    session::{Sessions, SyncRequest},
+};
+use buildd_solver::scheduler::SolveError;
+use prost::Message;
+
+/// A context that a vertex reads.
+struct Context {
+    name: String,
+    exclude: Vec<String>,
+    ignore: Option<(String, String)>,
+}
+
+/// The remedy for a source that is not there; None for other failures.
+pub(super) async fn hint(
+    error: &SolveError,
+    definition: &pb::Definition,
+    sessions: &dyn Sessions,
+    session: &str,
+) -> Option<String> {
+    let SolveError::Vertex { vertex, error, .. } = error else { return None };
+    let Error::MissingSource { path, nearest: beside } = error.source.downcast_ref::<Error>()? else {
+        return None;
+    };
+    let context = context_of(definition, &vertex.to_string())?;
+    if let Some((file, text)) = &context.ignore
+        && let Some((line, rule)) = ignore::explain_missing(path, text)
+    {
+        return Some(format!("line {line} of {file} keeps it out of the context: {rule}"));
+    }
+    if beside.is_some() {
+        return None;
+    }
+    let path = path.trim_start_matches('/');
+    let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+    let pattern = if folder.is_empty() { "*".to_owned() } else { format!("{folder}/*") };
+    let request = SyncRequest {
+        name: context.name,
+        include: vec![pattern],
+        exclude: context.exclude,
+        ..SyncRequest::default()
+    };
+    let client = sessions.any(&[session.to_owned()]).await.ok()?;
+    let listed = client.list_files(request).await.ok()?;
+    let names: Vec<&str> = listed.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
+    nearest(name, &names).map(|near| format!("did you mean {near:?}?"))
+}
+
+/// The context that a vertex reads, if it reads one.
+fn context_of(definition: &pb::Definition, vertex: &str) -> Option<Context> {
+    let op = |digest: &str| {
+        let bytes = definition.def.iter().find(|bytes| Digest::of(bytes).to_string() == digest)?;
+        pb::Op::decode(bytes.as_slice()).ok()
+    };
+    let described = |digest: &str, key: &str| {
+        definition.metadata.get(digest).and_then(|metadata| metadata.description.get(key)).cloned()
+    };
+    op(vertex)?.inputs.iter().find_map(|input| {
+        let Some(pb::op::Op::Source(source)) = op(&input.digest)?.op else { return None };
+        let exclude = source.attrs.get("local.excludepatterns");
+        Some(Context {
+            name: source.identifier.strip_prefix("local://")?.to_owned(),
+            exclude: exclude.and_then(|list| serde_json::from_str(list).ok()).unwrap_or_default(),
+            ignore: described(&input.digest, ignore::NAME_KEY)
+                .zip(described(&input.digest, ignore::TEXT_KEY)),
+        })
+    })
+}
