@@ -52,10 +52,21 @@ pub(super) struct Fake {
     pub(super) fails: bool,
     pub(super) delay: Duration,
     pub(super) aliases: Vec<String>,
+    /// Gives something else each time it runs.
+    pub(super) random: bool,
+}
+
+/// A run that came to its end: what ran, on what it saw, and what came out.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub(super) op: String,
+    pub(super) seen: Vec<String>,
+    pub(super) out: String,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct World {
+    pub(super) runs: Mutex<Vec<Run>>,
     fakes: Mutex<HashMap<Digest, Fake>>,
     pub(super) execs: AtomicUsize,
     pub(super) running: AtomicUsize,
@@ -151,7 +162,13 @@ impl Op for FakeOp {
             return Err(OpError::new(ErrorKind::Unknown, Failed));
         }
         let inputs: Vec<String> = inputs.iter().map(text).collect();
-        Ok(vec![Arc::new(Text(value(&self.fake, &inputs)))])
+        let mut out = value(&self.fake, &inputs);
+        let mut runs = self.world.runs.lock().expect("no panic");
+        if self.fake.random {
+            out = Digest::of(format!("{out} {}", runs.len()).as_bytes()).short();
+        }
+        runs.push(Run { op: self.fake.op.clone(), seen: seen(&self.fake, &inputs), out: out.clone() });
+        Ok(vec![Arc::new(Text(out))])
     }
 }
 
@@ -165,19 +182,23 @@ pub(super) fn value(fake: &Fake, inputs: &[String]) -> String {
     if !fake.value.is_empty() {
         return fake.value.clone();
     }
-    let seen: Vec<String> = fake
-        .inputs
-        .iter()
-        .zip(inputs)
-        .map(|((_, selector), value)| selector.as_ref().map_or_else(|| value.clone(), |s| selected(s, value)))
-        .collect();
-    Digest::of(format!("{}({})", fake.op, seen.join(",")).as_bytes()).short()
+    Digest::of(format!("{}({})", fake.op, seen(fake, inputs).join(",")).as_bytes()).short()
+}
+
+/// What a fake sees of the values of its inputs.
+fn seen(fake: &Fake, inputs: &[String]) -> Vec<String> {
+    let seen = |((_, selector), value): (&(usize, Option<String>), &String)| {
+        selector.as_ref().map_or_else(|| value.clone(), |s| selected(s, value))
+    };
+    fake.inputs.iter().zip(inputs).map(seen).collect()
 }
 
 pub(super) struct Bench {
     pub(super) world: Arc<World>,
     pub(super) store: Arc<MemoryStore>,
     pub(super) solver: Arc<Solver>,
+    /// Whether all that ran gives the same each time.
+    pub(super) pure: bool,
 }
 
 impl Bench {
@@ -185,7 +206,7 @@ impl Bench {
         let (world, store) = (Arc::new(World::default()), Arc::new(MemoryStore::default()));
         let resolver = Arc::new(Resolver(world.clone()));
         let options = SolverOptions { store: store.clone(), resolver, max_parallelism: 4 };
-        Self { world, store, solver: Solver::new(options) }
+        Self { world, store, solver: Solver::new(options), pure: true }
     }
 
     pub(super) fn job(&self) -> Arc<Job> {
