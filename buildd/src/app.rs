@@ -14,6 +14,7 @@ use tonic::{service::RoutesBuilder, transport::Server};
 use crate::{
     buildkit::{self, session::Sessions},
     cli::Serve,
+    collect::Collector,
     config::Config,
     containerd::Services,
     listen, shutdown,
@@ -36,17 +37,19 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     let sessions: Arc<Sessions> = Arc::default();
     let parts = worker::assemble(&config, Arc::clone(&store), Arc::clone(&sessions))?;
     let uuid = parts.uuid.clone();
+    let collector = Collector::start(Arc::clone(&store), config.worker.oci.keep(&config.root));
     let builds = Builds::new(BuildsOptions {
         sessions,
         worker: parts.worker,
         solver: parts.solver,
+        collector: collector.clone(),
         entitlements: config.insecure_entitlements.clone(),
         uuid: uuid.clone(),
         labels: config.worker.oci.labels.clone(),
     });
     let mut routes = RoutesBuilder::default();
     buildkit::assemble(&mut routes, &builds);
-    Services::new(store, Arc::clone(&parts.tasks), uuid).assemble(&mut routes);
+    Services::new(store, Arc::clone(&parts.tasks), collector, uuid).assemble(&mut routes);
 
     let leave = CancellationToken::new();
     let activity = shutdown::Activity::default();

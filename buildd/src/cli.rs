@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, KeepStorage};
 
 /// The file that is read without `--config`, if it is there.
 const DEFAULT_FILE: &str = "/etc/buildd/buildd.toml";
@@ -78,6 +78,12 @@ pub(crate) struct Serve {
     /// overlayfs, native or auto
     #[arg(long = "oci-worker-snapshotter", value_name = "NAME")]
     snapshotter: Option<String>,
+    /// Cut the build cache back now and then: true or false
+    #[arg(long = "oci-worker-gc", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    gc: Option<bool>,
+    /// How much of it stays: bytes, 5GB, or 10%
+    #[arg(long = "oci-worker-gc-keepstorage", value_name = "SIZE")]
+    keep_storage: Option<String>,
     #[command(flatten)]
     buildkitd: Buildkitd,
 }
@@ -88,10 +94,6 @@ pub(crate) struct Serve {
 struct Buildkitd {
     #[arg(long, num_args = 0..=1, require_equals = true, hide = true)]
     oci_worker: Option<Option<String>>,
-    #[arg(long, num_args = 0..=1, require_equals = true, hide = true)]
-    oci_worker_gc: Option<Option<String>>,
-    #[arg(long, hide = true)]
-    oci_worker_gc_keepstorage: Option<String>,
     #[arg(long, hide = true)]
     oci_worker_platform: Vec<String>,
     #[arg(long, hide = true)]
@@ -139,6 +141,9 @@ impl Serve {
         config.insecure_entitlements.extend(self.entitlements.iter().cloned());
         let worker = &mut config.worker.oci;
         worker.max_parallelism = self.max_parallelism.or(worker.max_parallelism);
+        worker.gc = self.gc.or(worker.gc);
+        worker.keep_storage =
+            self.keep_storage.clone().map(KeepStorage::Text).or_else(|| worker.keep_storage.take());
         worker.snapshotter = self.snapshotter.clone().or_else(|| worker.snapshotter.take());
         for label in self.labels.iter().flat_map(|list| list.split(',')) {
             let (key, value) = label.split_once('=').unwrap_or((label, ""));
@@ -153,8 +158,6 @@ impl Serve {
         let flags = &self.buildkitd;
         [
             ("--oci-worker", flags.oci_worker.is_some()),
-            ("--oci-worker-gc", flags.oci_worker_gc.is_some()),
-            ("--oci-worker-gc-keepstorage", flags.oci_worker_gc_keepstorage.is_some()),
             ("--oci-worker-platform", !flags.oci_worker_platform.is_empty()),
             ("--oci-worker-net", flags.oci_worker_net.is_some()),
             ("--oci-worker-binary", flags.oci_worker_binary.is_some()),

@@ -10,6 +10,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod storage;
+
+pub(crate) use storage::{KeepStorage, disk};
+
 /// Entitlements that a daemon can be told to grant.
 pub(crate) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
 
@@ -102,6 +106,9 @@ pub(crate) struct OciWorker {
     /// Whether the cache is pruned by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gc: Option<bool>,
+    /// How much of the cache it leaves: bytes, or a part of the disk (`10%`).
+    #[serde(rename = "gckeepstorage", skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_storage: Option<KeepStorage>,
     /// Steps at once.
     #[serde(rename = "max-parallelism", skip_serializing_if = "Option::is_none")]
     pub(crate) max_parallelism: Option<usize>,
@@ -155,6 +162,15 @@ impl Config {
     /// Checks what types cannot say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         one_of("worker.default-network", &self.worker.default_network, &["host", "none"])?;
+        if let Some(KeepStorage::Text(text)) = &self.worker.oci.keep_storage
+            && self.worker.oci.keep_storage.as_ref().is_some_and(|keep| keep.bytes(0).is_none())
+        {
+            one_of(
+                "worker.oci.gckeepstorage",
+                text,
+                &["a number of bytes", "a number and a unit, 5GB", "10%"],
+            )?;
+        }
         for entitlement in &self.insecure_entitlements {
             one_of("insecure-entitlements", entitlement, &ENTITLEMENTS)?;
         }

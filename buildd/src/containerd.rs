@@ -8,7 +8,7 @@
 mod containers;
 mod content;
 mod convert;
-mod filter;
+pub(crate) mod filter;
 mod images;
 mod introspection;
 mod leases;
@@ -22,24 +22,30 @@ mod version;
 use std::sync::Arc;
 
 use buildd_api::containerd::containerd::services as api;
-use buildd_runtime::{error::Error, namespace, store::Store, task};
+use buildd_runtime::{error::Error, lease::Resource, namespace, store::Store, task};
 use tonic::{Request, Status, service::RoutesBuilder};
 
-use crate::{buildkit::MESSAGE_LIMIT, status::Answer};
+use crate::{buildkit::MESSAGE_LIMIT, collect::Collector, status::Answer};
 
 /// What the services share.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
     store: Arc<Store>,
     tasks: Arc<task::Tasks>,
+    collector: Collector,
     streams: Arc<streaming::Streams>,
     uuid: String,
 }
 
 impl Services {
     /// The services over a store; `uuid` names this daemon on both APIs.
-    pub(crate) fn new(store: Arc<Store>, tasks: Arc<task::Tasks>, uuid: String) -> Self {
-        Self { store, tasks, streams: Arc::default(), uuid }
+    pub(crate) fn new(
+        store: Arc<Store>,
+        tasks: Arc<task::Tasks>,
+        collector: Collector,
+        uuid: String,
+    ) -> Self {
+        Self { store, tasks, collector, streams: Arc::default(), uuid }
     }
 
     /// Adds every service.
@@ -66,6 +72,13 @@ impl Services {
             api::transfer::v1::transfer_server::TransferServer,
             api::version::v1::version_server::VersionServer,
         );
+    }
+
+    /// Lets the lease that a call works under, if any, hold what the call is about to make.
+    async fn leased(&self, ns: &str, lease: Option<String>, kind: String, id: &str) -> Result<(), Status> {
+        let Some(lease) = lease else { return Ok(()) };
+        let (ns, resource) = (ns.to_owned(), Resource { kind, id: id.to_owned() });
+        self.with_store(move |store| store.leases.add(&ns, &lease, &resource)).await
     }
 
     /// Work of the store, off the async threads.

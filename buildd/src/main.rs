@@ -5,6 +5,7 @@
 mod app;
 mod buildkit;
 mod cli;
+mod collect;
 mod config;
 mod containerd;
 mod listen;

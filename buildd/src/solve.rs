@@ -26,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use crate::collect::Collector;
 use crate::worker::Worker;
 use buildd_api::buildkit::{moby::buildkit::v1::SolveRequest, pb};
 use buildd_frontend::FrontendResult;
@@ -59,6 +60,8 @@ pub(crate) struct Builds {
     pub(crate) uuid: String,
     /// The worker's labels.
     pub(crate) labels: BTreeMap<String, String>,
+    /// Who removes what nothing needs.
+    pub(crate) collector: Collector,
     solver: Arc<Solver>,
     entitlements: Vec<String>,
     table: Mutex<Table>,
@@ -80,6 +83,8 @@ pub(crate) struct BuildsOptions {
     pub(crate) uuid: String,
     /// See [`Builds::labels`].
     pub(crate) labels: BTreeMap<String, String>,
+    /// See [`Builds::collector`].
+    pub(crate) collector: Collector,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +110,7 @@ impl Builds {
             worker: options.worker,
             uuid: options.uuid,
             labels: options.labels,
+            collector: options.collector,
             solver: options.solver,
             entitlements: options.entitlements,
             table: Mutex::default(),

@@ -80,6 +80,8 @@ pub struct Content {
     db: Arc<Db>,
     /// Ingests that have a writer now.
     busy: Arc<Mutex<HashSet<PathBuf>>>,
+    /// Held while a file and its row come or go together.
+    files: Arc<Mutex<()>>,
 }
 
 impl Content {
@@ -89,7 +91,9 @@ impl Content {
             let path = dir.join(folder);
             fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
         }
-        Ok(Self { dir, db, busy: Arc::default() })
+        let content = Self { dir, db, busy: Arc::default(), files: Arc::default() };
+        content.remove_orphans()?;
+        Ok(content)
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
@@ -148,6 +152,7 @@ impl Content {
     /// Takes a blob out of `ns`; the file goes when no namespace has it.
     pub fn delete(&self, ns: &str, digest: &Digest) -> Result<()> {
         let text = digest.to_string();
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let (changed, left) = self.db.write_durable("delete a blob's row", |tx| {
             let changed = tx.execute("DELETE FROM blobs WHERE ns = ? AND digest = ?", params![ns, text])?;
             let left: i64 =
@@ -160,6 +165,47 @@ impl Content {
         if left == 0 {
             let path = self.blob(digest);
             fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of blobs that no row names.
+    pub(crate) fn remove_files(&self, digests: &[Digest]) -> Result<()> {
+        for digest in digests {
+            let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            let named: bool = self.db.read("look for a blob", |c| {
+                let sql = "SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?)";
+                c.query_row(sql, [digest.to_string()], |row| row.get(0))
+            })?;
+            let path = self.blob(digest);
+            if named {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::file("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a crash left between a file and its row.
+    fn remove_orphans(&self) -> Result<()> {
+        let known: HashSet<String> = self.db.read("list blobs", |c| {
+            let mut rows = c.prepare("SELECT DISTINCT digest FROM blobs")?;
+            let digests = rows.query_map([], |row| row.get(0))?;
+            digests.collect()
+        })?;
+        for algorithm in ["sha256", "sha512"] {
+            let folder = self.dir.join("blobs").join(algorithm);
+            for entry in fs::read_dir(&folder).map_err(Error::file("list", &folder))?.flatten() {
+                let name = format!("{algorithm}:{}", entry.file_name().to_string_lossy());
+                if !known.contains(&name) {
+                    fs::remove_file(entry.path()).map_err(Error::file("remove", entry.path()))?;
+                }
+            }
         }
         Ok(())
     }
@@ -191,6 +237,7 @@ impl Content {
             total,
             blobs: self.dir.join("blobs"),
             db: self.db.clone(),
+            files: self.files.clone(),
             claim,
         })
     }
@@ -289,6 +336,7 @@ pub struct Writer {
     total: u64,
     blobs: PathBuf,
     db: Arc<Db>,
+    files: Arc<Mutex<()>>,
     claim: Claim,
 }
 
@@ -357,10 +405,11 @@ impl Writer {
             return Err(Error::DigestMismatch { expected, actual, size: written });
         }
         let data = self.claim.dir.join("data");
+        self.file.sync_data().map_err(Error::file("sync", &data))?;
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = self.blobs.join(actual.algorithm().as_str());
         let path = folder.join(actual.hex());
         if !path.exists() {
-            self.file.sync_data().map_err(Error::file("sync", &data))?;
             fs::rename(&data, &path).map_err(Error::file("publish", &path))?;
             sync_dir(&folder)?;
         }

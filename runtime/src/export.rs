@@ -6,7 +6,12 @@
 //! # Sources
 //! spec solver 2.5.
 
-use std::{collections::BTreeMap, io::Write, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use base64::Engine;
 use buildd_oci::{
@@ -19,6 +24,7 @@ use buildd_solver::{op::OpError, result::OpResult};
 use crate::{
     error::{Error, Result},
     layer::{ExportOptions, write_tar},
+    lease::Resource,
     session::Session,
     snapshot_ref::SnapshotRef,
     worker::{Worker, op_error},
@@ -30,6 +36,9 @@ mod layers;
 mod time;
 
 pub use attributes::Attributes;
+
+/// How long a client may take to receive an archive before its blobs may be collected.
+const EXPORT_TIME: Duration = Duration::from_secs(6 * 3600);
 
 /// One platform of a result.
 #[derive(Clone, Debug)]
@@ -66,15 +75,11 @@ pub async fn export(
     let attributes = Attributes::parse(&request).map_err(op_error)?;
     match request.kind.as_str() {
         "image" => {
-            let made = make_image(worker, &request, &attributes).await?;
-            let (worker, names) = (worker.clone(), attributes.names.clone());
-            let answer = answer(&made, &names);
-            let work = move || names.iter().try_for_each(|name| image::publish(&worker, name, &made));
-            buildd_fs::blocking::run(work).await.map_err(op_error)?;
-            Ok(answer)
+            let (made, _) = make_image(worker, &request, &attributes, &attributes.names).await?;
+            Ok(answer(&made, &attributes.names))
         }
         "oci" | "docker" => {
-            let made = make_image(worker, &request, &attributes).await?;
+            let (made, _leased) = make_image(worker, &request, &attributes, &[]).await?;
             let answer = answer(&made, &attributes.names);
             let export = ExportImage { names: attributes.names.clone(), target: made.target.clone() };
             let content = worker.store.content.in_namespace(&worker.namespace);
@@ -123,13 +128,50 @@ fn single(request: &ExportRequest) -> Result<Option<crate::snapshot::SnapshotId>
     Ok(result.and_then(|result| result.id()))
 }
 
+/// Makes the image and names it; one without a name is kept by a lease that ends with the value.
 async fn make_image(
     worker: &Arc<Worker>,
     request: &ExportRequest,
     attributes: &Attributes,
-) -> Result<image::Made, OpError> {
+    names: &[String],
+) -> Result<(image::Made, Option<Leased>), OpError> {
     let (worker, request, attributes) = (worker.clone(), request.clone(), attributes.clone());
-    buildd_fs::blocking::run(move || image::make(&worker, &request, &attributes)).await.map_err(op_error)
+    let names = names.to_vec();
+    let work = move || -> Result<_> {
+        let _kept = worker.store.keep_all();
+        let made = image::make(&worker, &request, &attributes)?;
+        names.iter().try_for_each(|name| image::publish(&worker, name, &made))?;
+        let leased = names.is_empty().then(|| Leased::new(&worker, &made)).transpose()?;
+        Ok((made, leased))
+    };
+    buildd_fs::blocking::run(work).await.map_err(op_error)
+}
+
+/// A lease on an image that goes to the client and has no name here.
+#[derive(Debug)]
+struct Leased {
+    worker: Arc<Worker>,
+    id: String,
+}
+
+impl Leased {
+    fn new(worker: &Arc<Worker>, made: &image::Made) -> Result<Self> {
+        let id = format!("export-{:032x}", rand::random::<u128>());
+        let end = SystemTime::now() + EXPORT_TIME;
+        let labels = BTreeMap::from([("containerd.io/gc.expire".to_owned(), time::rfc3339(end))]);
+        worker.store.leases.create(&worker.namespace, &id, &labels)?;
+        let held = Resource { kind: "content".to_owned(), id: made.target.digest.to_string() };
+        worker.store.leases.add(&worker.namespace, &id, &held)?;
+        Ok(Self { worker: worker.clone(), id })
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        if let Err(error) = self.worker.store.leases.delete(&self.worker.namespace, &self.id) {
+            tracing::warn!(id = self.id, %error, "end an export's lease");
+        }
+    }
 }
 
 fn answer(made: &image::Made, names: &[String]) -> BTreeMap<String, String> {

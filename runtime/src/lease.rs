@@ -89,13 +89,19 @@ impl Leases {
 
     /// Lets a lease hold something.
     pub fn add(&self, ns: &str, id: &str, resource: &Resource) -> Result<()> {
-        self.db.write("add to a lease", |tx| {
-            tx.execute(
-                "INSERT OR IGNORE INTO lease_resources VALUES (?, ?, ?, ?)",
-                [ns, id, &resource.kind, &resource.id],
-            )
+        let known = self.db.write("add to a lease", |tx| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM leases WHERE ns = ? AND id = ?)";
+            let known: bool = tx.query_row(sql, [ns, id], |row| row.get(0))?;
+            if known {
+                let row = [ns, id, &resource.kind, &resource.id];
+                tx.execute("INSERT OR IGNORE INTO lease_resources VALUES (?, ?, ?, ?)", row)?;
+            }
+            Ok(known)
         })?;
-        Ok(())
+        match known {
+            true => Ok(()),
+            false => Err(Error::NotFound { what: "lease", name: id.to_owned() }),
+        }
     }
 
     /// Lets a lease hold something no longer.

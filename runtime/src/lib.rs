@@ -12,6 +12,7 @@ pub mod db;
 pub mod doctor;
 pub mod error;
 pub mod export;
+pub mod gc;
 pub mod image;
 pub mod layer;
 pub mod lease;

@@ -29,7 +29,7 @@ use crate::{
     content::Labels,
     db::{Db, from_nanos, labels_of, labels_text, to_nanos},
     error::{Error, Result},
-    snapshot::{SnapshotId, Snapshots},
+    snapshot::{SnapshotId, Snapshots, usage},
     task::RootMount,
 };
 
@@ -152,7 +152,7 @@ impl NamedSnapshots {
             Err(_) => None,
         };
         let missing = || Error::NotFound { what: "snapshot", name: name.to_owned() };
-        self.adopt(scope, adopted.ok_or_else(missing)?)?;
+        self.adopt(scope, adopted.ok_or_else(missing)?.id())?;
         self.row(scope, name)?.ok_or_else(missing)
     }
 
@@ -350,7 +350,8 @@ impl NamedSnapshots {
         }
         let parent = found.stack.map(|stack| self.snapshots.by_number(stack)).transpose()?.flatten();
         let dir = self.folder.join(upper.to_string());
-        let stack = self.snapshots.commit_folder(parent, &dir.join("fs"), None)?;
+        let held = self.snapshots.commit_folder(parent, &dir.join("fs"), None)?;
+        let stack = held.id();
         self.snapshots.make_durable(stack)?;
         let now = to_nanos(SystemTime::now());
         self.db.write_durable("commit a named snapshot", |tx| {
@@ -383,14 +384,21 @@ impl NamedSnapshots {
             });
         }
         self.forget(scope, key)?;
-        let Some(upper) = found.upper else { return Ok(()) };
-        let dir = self.folder.join(upper.to_string());
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::file("remove", dir)(error))
+        self.remove_uppers(found.upper.as_slice())
+    }
+
+    /// Removes the folders of snapshots whose rows are gone.
+    pub(crate) fn remove_uppers(&self, uppers: &[i64]) -> Result<()> {
+        for upper in uppers {
+            let dir = self.folder.join(upper.to_string());
+            match fs::remove_dir_all(&dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file("remove", dir)(error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     fn forget(&self, scope: &Scope, name: &str) -> Result<()> {
@@ -448,27 +456,6 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<NamedSnapshot> {
         stack: row.get(6)?,
         upper: row.get(7)?,
     })
-}
-
-/// Blocks and inodes of a folder; a file with several names counts once.
-fn usage(folder: &Path) -> Result<(u64, u64)> {
-    let (mut size, mut seen) = (0, std::collections::HashSet::new());
-    let mut todo = vec![folder.to_owned()];
-    while let Some(path) = todo.pop() {
-        let entry = match fs::symlink_metadata(&path) {
-            // Somebody writes there while we look.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            entry => entry.map_err(Error::file("look at", &path))?,
-        };
-        if seen.insert((entry.dev(), entry.ino())) {
-            size += entry.blocks() * 512;
-        }
-        if entry.is_dir() {
-            let entries = fs::read_dir(&path).map_err(Error::file("list", &path))?;
-            todo.extend(entries.flatten().map(|entry| entry.path()));
-        }
-    }
-    Ok((size, seen.len() as u64))
 }
 
 #[cfg(test)]

@@ -40,9 +40,24 @@ use crate::{
     mount::{MountGuard, Overlay, sweep},
 };
 
+mod hold;
+mod recover;
+mod usage;
+
+pub use hold::Hold;
+use hold::{Counts, Held};
+pub(crate) use usage::usage;
+
 /// A committed layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LayerId(i64);
+
+impl LayerId {
+    /// The layer of a row's number.
+    pub(crate) fn of_row(number: i64) -> Self {
+        Self(number)
+    }
+}
 
 /// A committed stack of layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +86,8 @@ pub struct Snapshots {
     db: Arc<Db>,
     boot: String,
     next: AtomicU64,
+    /// Stacks that somebody works with, and how many do.
+    held: Arc<Held>,
     /// Opened at start, so that the kernel reports later write errors through it.
     disk: File,
 }
@@ -89,50 +106,10 @@ impl Snapshots {
         let boot_file = "/proc/sys/kernel/random/boot_id";
         let boot = fs::read_to_string(boot_file).map_err(Error::file("read", boot_file))?.trim().to_owned();
         let disk = File::open(root).map_err(Error::file("open", root))?;
-        let snapshots = Self { root: root.to_owned(), db, boot, next: AtomicU64::new(1), disk };
+        let snapshots =
+            Self { root: root.to_owned(), db, boot, next: AtomicU64::new(1), held: Arc::default(), disk };
         snapshots.drop_hollow()?;
         Ok(Arc::new(snapshots))
-    }
-
-    /// Drops what another boot left without a sync, and files that no row names.
-    fn drop_hollow(&self) -> Result<()> {
-        self.db.write_durable("drop snapshots of another boot", |tx| {
-            tx.execute_batch(
-                "CREATE TEMP TABLE IF NOT EXISTS hollow (id INTEGER PRIMARY KEY); DELETE FROM hollow;",
-            )?;
-            tx.execute(
-                "WITH RECURSIVE down(id) AS (
-                    SELECT id FROM snapshots WHERE durable = 0 AND boot <> ?1
-                    UNION SELECT s.id FROM snapshots s JOIN down ON s.parent = down.id)
-                 INSERT INTO hollow SELECT id FROM down",
-                [&self.boot],
-            )?;
-            tx.execute(
-                "DELETE FROM contents WHERE result IN (SELECT id FROM results WHERE snapshot IN hollow)",
-                [],
-            )?;
-            tx.execute("DELETE FROM results WHERE snapshot IN hollow", [])?;
-            tx.execute("DELETE FROM named_snapshots WHERE snapshot IN hollow", [])?;
-            tx.execute("PRAGMA defer_foreign_keys = ON", []).or_else(|error| match error {
-                rusqlite::Error::ExecuteReturnedResults => Ok(0),
-                error => Err(error),
-            })?;
-            tx.execute("DELETE FROM snapshots WHERE id IN hollow", [])?;
-            tx.execute("DELETE FROM layers WHERE id NOT IN (SELECT layer FROM snapshots)", [])
-        })?;
-        let known: Vec<i64> = self.db.read("list layers", |c| {
-            let mut rows = c.prepare("SELECT id FROM layers")?;
-            let ids = rows.query_map([], |row| row.get(0))?;
-            ids.collect()
-        })?;
-        let layers = self.root.join("layers");
-        for entry in fs::read_dir(&layers).map_err(Error::file("list", &layers))?.flatten() {
-            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if !id.is_some_and(|id| known.contains(&id)) {
-                self.discard(&entry.path())?;
-            }
-        }
-        Ok(())
     }
 
     /// Moves a folder out of sight, then removes it.
@@ -168,7 +145,8 @@ impl Snapshots {
         parent: Option<SnapshotId>,
         folder: &Path,
         diff_id: Option<Digest>,
-    ) -> Result<SnapshotId> {
+    ) -> Result<Hold> {
+        let mut held = self.held.lock();
         let layer = self.db.write("reserve a layer", |tx| {
             let diff_id = diff_id.map(|digest| digest.to_string());
             tx.execute(
@@ -179,18 +157,44 @@ impl Snapshots {
         })?;
         let target = self.folder(layer);
         fs::rename(folder, &target).map_err(Error::file("publish", &target))?;
-        self.stack(parent, layer)
+        self.insert(parent, layer, &mut held)
     }
 
-    /// A snapshot of `layer` above `parent`.
-    pub fn stack(&self, parent: Option<SnapshotId>, layer: LayerId) -> Result<SnapshotId> {
-        self.db.write("commit a snapshot", |tx| {
+    /// Holds a stack, so that no collection takes it while the value lives.
+    pub fn hold(&self, id: SnapshotId) -> Result<Hold> {
+        let hold = Hold::new(&self.held, &mut self.held.lock(), id);
+        match self.by_number(id.0)? {
+            Some(_) => Ok(hold),
+            None => Err(Error::NotFound { what: "snapshot", name: id.0.to_string() }),
+        }
+    }
+
+    /// Works while nobody can begin or cease to hold a stack; given are the numbers of those that are held.
+    pub(crate) fn while_held<T>(&self, work: impl FnOnce(&[i64]) -> T) -> T {
+        let held = self.held.lock();
+        let numbers: Vec<i64> = held.keys().map(|id| id.0).collect();
+        work(&numbers)
+    }
+
+    /// Removes the folders of layers whose rows are gone.
+    pub(crate) fn remove_layers(&self, layers: &[LayerId]) -> Result<()> {
+        layers.iter().try_for_each(|layer| self.discard(&self.folder(*layer)))
+    }
+
+    /// A snapshot of `layer` above `parent`; whoever calls holds both.
+    pub fn stack(&self, parent: Option<SnapshotId>, layer: LayerId) -> Result<Hold> {
+        self.insert(parent, layer, &mut self.held.lock())
+    }
+
+    fn insert(&self, parent: Option<SnapshotId>, layer: LayerId, held: &mut Counts) -> Result<Hold> {
+        let id = self.db.write("commit a snapshot", |tx| {
             tx.execute(
                 "INSERT INTO snapshots (parent, layer, boot, durable, created) VALUES (?, ?, ?, 0, ?)",
                 params![parent.map(|p| p.0), layer.0, self.boot, to_nanos(SystemTime::now())],
             )?;
             Ok(SnapshotId(tx.last_insert_rowid()))
-        })
+        })?;
+        Ok(Hold::new(&self.held, held, id))
     }
 
     /// Unpacks an uncompressed layer stream above `parent`; `expected` is the diff_id it must have.
@@ -199,7 +203,7 @@ impl Snapshots {
         parent: Option<SnapshotId>,
         stream: &mut dyn Read,
         expected: Option<Digest>,
-    ) -> Result<(SnapshotId, Applied)> {
+    ) -> Result<(Hold, Applied)> {
         let folder = self.scratch()?;
         let work = || -> Result<Applied> {
             let mut writer = DirectoryWriter::new(&folder, Whiteouts::Mark)?;
@@ -262,6 +266,22 @@ impl Snapshots {
         self.folder(layer)
     }
 
+    /// Bytes on disk of a layer; looked up once, for a layer never changes.
+    pub fn layer_size(&self, layer: LayerId) -> Result<u64> {
+        let known: Option<i64> = self.db.read("read a layer's size", |c| {
+            c.query_row("SELECT size FROM layers WHERE id = ?", [layer.0], |row| row.get(0)).optional()
+        })?;
+        match known {
+            Some(0) => {}
+            known => return Ok(known.unwrap_or_default().unsigned_abs()),
+        }
+        let (size, _) = usage(&self.folder(layer))?;
+        self.db.write("note a layer's size", |tx| {
+            tx.execute("UPDATE layers SET size = ? WHERE id = ?", params![size.cast_signed(), layer.0])
+        })?;
+        Ok(size)
+    }
+
     /// Notes the diff_id that an export computed.
     pub fn set_diff_id(&self, layer: LayerId, diff_id: &Digest) -> Result<()> {
         self.db.write("note a diff_id", |tx| {
@@ -288,13 +308,18 @@ impl Snapshots {
     }
 
     /// The snapshot that an image's chain id names.
-    pub fn by_chain_id(&self, chain_id: &Digest) -> Result<Option<SnapshotId>> {
-        self.db.read("find a chain id", |c| {
+    pub fn by_chain_id(&self, chain_id: &Digest) -> Result<Option<Hold>> {
+        let found = self.db.read("find a chain id", |c| {
             c.query_row("SELECT id FROM snapshots WHERE chain_id = ?", [chain_id.to_string()], |row| {
                 row.get(0).map(SnapshotId)
             })
             .optional()
-        })
+        })?;
+        match found.map(|id| self.hold(id)).transpose() {
+            // Collected this very moment.
+            Err(Error::NotFound { .. }) => Ok(None),
+            held => held,
+        }
     }
 
     /// Names a snapshot by its chain id; the first one keeps the name.
@@ -421,7 +446,7 @@ impl Active {
     }
 
     /// Makes what was written the next layer.
-    pub fn commit(mut self) -> Result<SnapshotId> {
+    pub fn commit(mut self) -> Result<Hold> {
         if let Some(mount) = self.mount.take() {
             mount.close()?;
         }

@@ -1,6 +1,6 @@
 //! Snapshot ref: a vertex's result as the worker knows it: a snapshot, or the empty tree.
 //!
-//! The solver holds these as opaque handles.
+//! The solver holds these as opaque handles; as long as one lives, its layers are not collected.
 
 use std::{any::Any, sync::Arc};
 
@@ -8,24 +8,24 @@ use buildd_solver::result::{OpResult, ResultHandle};
 
 use crate::{
     error::{Error, Result},
-    snapshot::SnapshotId,
+    snapshot::{Hold, SnapshotId},
 };
 
 /// A result.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SnapshotRef {
-    id: Option<SnapshotId>,
+    hold: Option<Hold>,
 }
 
 impl SnapshotRef {
     /// A handle on a snapshot; None is the empty tree.
-    pub fn result(id: Option<SnapshotId>) -> OpResult {
-        Arc::new(Self { id })
+    pub fn result(hold: Option<Hold>) -> OpResult {
+        Arc::new(Self { hold })
     }
 
     /// The worker's view of a handle.
-    pub fn of(result: &OpResult) -> Result<Self> {
-        result.as_any().downcast_ref::<Self>().copied().ok_or_else(|| Error::Invalid {
+    pub fn of(result: &OpResult) -> Result<&Self> {
+        result.as_any().downcast_ref::<Self>().ok_or_else(|| Error::Invalid {
             what: "result",
             name: format!("{result:?}"),
             reason: "it was not made by this worker".to_owned(),
@@ -34,7 +34,7 @@ impl SnapshotRef {
 
     /// The snapshot; None is the empty tree.
     pub fn id(&self) -> Option<SnapshotId> {
-        self.id
+        self.hold.as_ref().map(Hold::id)
     }
 }
 

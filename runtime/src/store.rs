@@ -13,7 +13,8 @@ use std::{
     fs::{self, File, OpenOptions, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -29,6 +30,11 @@ use crate::{
     namespace::Namespaces,
     snapshot::Snapshots,
 };
+
+/// How often a collection looks whether it may begin.
+const POLL: Duration = Duration::from_millis(20);
+/// How long it waits for an import that a slow client feeds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything below one root.
 #[derive(Debug)]
@@ -49,6 +55,7 @@ pub struct Store {
     pub snapshots: Arc<Snapshots>,
     /// Their names, as containerd's clients see them.
     pub named_snapshots: NamedSnapshots,
+    gate: RwLock<()>,
     root: PathBuf,
     /// Held as long as the store is open.
     _lock: File,
@@ -88,9 +95,34 @@ impl Store {
             named_snapshots: NamedSnapshots::open(root, db.clone(), snapshots.clone())?,
             snapshots,
             db,
+            gate: RwLock::default(),
             root: root.to_owned(),
             _lock: lock,
         }))
+    }
+
+    /// Keeps everything as long as the guard lives: for operations that write things before they name them.
+    pub fn keep_all(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody keeps all, and lets nobody begin to. Polls, so that one who waits here holds up no one else.
+    pub(crate) fn stop_the_world(&self) -> Result<RwLockWriteGuard<'_, ()>> {
+        let began = Instant::now();
+        loop {
+            match self.gate.try_write() {
+                Ok(guard) => return Ok(guard),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => std::thread::sleep(POLL),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::Precondition {
+                        what: "collection",
+                        name: self.root.display().to_string(),
+                        reason: "waits for an import or an export to end: try again".to_owned(),
+                    });
+                }
+            }
+        }
     }
 
     /// The folder that holds it all.

@@ -16,9 +16,17 @@ use buildd_oci::{
 
 use crate::{
     error::{Error, Result},
-    snapshot::SnapshotId,
+    named_snapshot::Scope,
+    snapshot::Hold,
     store::Store,
 };
+
+/// Labels a blob with the snapshot of its image's layers, by snapshotter: `<this>overlayfs = <chain id>`.
+pub const SNAPSHOT_LABEL: &str = "containerd.io/gc.ref.snapshot.";
+/// Labels a document with what it points at: `<this><anything> = <digest>`.
+const CONTENT_LABEL: &str = "containerd.io/gc.ref.content.";
+/// Documents within documents that are looked through; more levels are nobody's intention.
+const MAX_DEPTH: usize = 4;
 
 /// An image found in the store.
 #[derive(Clone, Debug)]
@@ -44,7 +52,6 @@ pub fn find(store: &Store, ns: &str, name: &str, platform: &Platform) -> Result<
     }
     let content = store.content.in_namespace(ns);
     let mut descriptor: Descriptor = image.target.clone();
-    // An index may point at another one; more levels are nobody's intention.
     for _ in 0..4 {
         let bytes = read_document(&content, &descriptor)?;
         if !media_type::is_index(&descriptor.media_type) {
@@ -71,7 +78,7 @@ pub fn find(store: &Store, ns: &str, name: &str, platform: &Platform) -> Result<
 }
 
 /// The snapshot of an image's layers; those that are there already are not unpacked again.
-pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<SnapshotId>> {
+pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<Hold>> {
     let config = ImageConfig::parse(&found.config)?;
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != found.manifest.layers.len() {
@@ -79,7 +86,7 @@ pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<Snap
         return Err(Error::Invalid { what: "image", name: found.name.clone(), reason });
     }
     let chain = chain_ids(diff_ids);
-    let mut below = None;
+    let mut below: Option<Hold> = None;
     for ((layer, diff_id), chain_id) in found.manifest.layers.iter().zip(diff_ids).zip(&chain) {
         if let Some(known) = store.snapshots.by_chain_id(chain_id)? {
             below = Some(known);
@@ -87,9 +94,49 @@ pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<Snap
         }
         let blob = store.content.in_namespace(ns).open(layer)?;
         let mut stream = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
-        let (id, _) = store.snapshots.apply(below, &mut stream, Some(*diff_id))?;
-        store.snapshots.set_chain_id(id, chain_id)?;
-        below = Some(id);
+        let parent = below.as_ref().map(Hold::id);
+        let (made, _) = store.snapshots.apply(parent, &mut stream, Some(*diff_id))?;
+        store.snapshots.set_chain_id(made.id(), chain_id)?;
+        below = Some(made);
     }
     Ok(below)
+}
+
+/// Gives the layers of an unpacked image their names in a scope, and lets its config keep them.
+pub fn name(store: &Store, scope: &Scope, found: &FoundImage, top: &Hold) -> Result<()> {
+    store.named_snapshots.adopt(scope, top.id())?;
+    let config = ImageConfig::parse(&found.config)?;
+    let Some(chain_id) = chain_ids(&config.rootfs.diff_ids).pop() else { return Ok(()) };
+    let mut labels = store.content.info(&scope.ns, &found.manifest.config.digest)?.labels;
+    labels.insert(format!("{SNAPSHOT_LABEL}{}", scope.snapshotter), chain_id.to_string());
+    store.content.set_labels(&scope.ns, &found.manifest.config.digest, &labels)?;
+    Ok(())
+}
+
+/// Lets the documents of an image keep what they point at; what is not there is passed over.
+pub fn label(store: &Store, ns: &str, target: &Descriptor) -> Result<()> {
+    let content = store.content.in_namespace(ns);
+    let mut todo = vec![(target.clone(), 0)];
+    while let Some((descriptor, depth)) = todo.pop() {
+        let Ok(info) = store.content.info(ns, &descriptor.digest) else { continue };
+        let children: Vec<(String, Descriptor)> = if media_type::is_index(&descriptor.media_type) {
+            let index = Index::parse(&read_document(&content, &descriptor)?)?;
+            index.manifests.into_iter().enumerate().map(|(n, child)| (format!("m.{n}"), child)).collect()
+        } else if depth == 0 || media_type::is_manifest(&descriptor.media_type) {
+            let manifest = Manifest::parse(&read_document(&content, &descriptor)?)?;
+            let layers = manifest.layers.into_iter().enumerate().map(|(n, child)| (format!("l.{n}"), child));
+            layers.chain([("config".to_owned(), manifest.config)]).collect()
+        } else {
+            continue;
+        };
+        let mut labels = info.labels;
+        for (name, child) in &children {
+            labels.insert(format!("{CONTENT_LABEL}{name}"), child.digest.to_string());
+        }
+        store.content.set_labels(ns, &descriptor.digest, &labels)?;
+        if depth < MAX_DEPTH {
+            todo.extend(children.into_iter().map(|(_, child)| (child, depth + 1)));
+        }
+    }
+    Ok(())
 }

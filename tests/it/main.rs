@@ -4,6 +4,7 @@ mod bad_input;
 mod build;
 mod clients;
 mod export;
+mod gc;
 mod lifecycle;
 mod real_input;
 mod run;

@@ -83,12 +83,12 @@ impl Control for ControlService {
         &self,
         request: Request<DiskUsageRequest>,
     ) -> Result<Response<DiskUsageResponse>, Status> {
-        let record = usage::list(&self.builds.worker, &request.into_inner().filter).await?;
+        let record = usage::list(&self.builds, &request.into_inner().filter).await?;
         Ok(Response::new(DiskUsageResponse { record }))
     }
 
     async fn prune(&self, request: Request<PruneRequest>) -> Result<Response<Self::PruneStream>, Status> {
-        let removed = usage::prune(&self.builds.worker, &request.into_inner()).await?;
+        let removed = usage::prune(&self.builds, &request.into_inner()).await?;
         Ok(Response::new(futures::stream::iter(removed.into_iter().map(Ok)).boxed()))
     }
 

@@ -166,6 +166,7 @@ impl Containers for Services {
         let ns = namespace(&request)?;
         let id = request.into_inner().id;
         self.with_store(move |store| store.containers.delete(&ns, &id)).await?;
+        self.collector.soon();
         Ok(Response::new(()))
     }
 }

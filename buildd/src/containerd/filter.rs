@@ -17,7 +17,7 @@ const MAX_FILTERS: usize = 1024;
 const MAX_REGEX: usize = 1 << 20;
 
 /// What a filter can ask about a thing.
-pub(super) trait Fields {
+pub(crate) trait Fields {
     /// The value of a field; None if it has none.
     fn field(&self, name: &str) -> Option<String>;
     /// Its labels.
@@ -40,11 +40,11 @@ enum Test {
 
 /// Parsed filters.
 #[derive(Debug)]
-pub(super) struct Filters(Vec<Vec<Condition>>);
+pub(crate) struct Filters(Vec<Vec<Condition>>);
 
 impl Filters {
     /// Parses; no filters match everything.
-    pub(super) fn parse(texts: &[String]) -> Result<Self, Status> {
+    pub(crate) fn parse(texts: &[String]) -> Result<Self, Status> {
         if texts.len() > MAX_FILTERS {
             return Err(Status::invalid_argument("too many filters"));
         }
@@ -53,7 +53,7 @@ impl Filters {
     }
 
     /// Whether a thing matches.
-    pub(super) fn matches(&self, thing: &dyn Fields) -> bool {
+    pub(crate) fn matches(&self, thing: &dyn Fields) -> bool {
         self.0.is_empty() || self.0.iter().any(|all| all.iter().all(|condition| condition.matches(thing)))
     }
 }

@@ -13,8 +13,9 @@ use tonic::{Request, Response, Status};
 use super::{
     Services, convert,
     filter::{Fields, Filters},
-    namespace,
+    lease, namespace,
 };
+use crate::status::Answer;
 
 impl Fields for Image {
     fn field(&self, name: &str) -> Option<String> {
@@ -70,8 +71,9 @@ impl Images for Services {
         &self,
         request: Request<CreateImageRequest>,
     ) -> Result<Response<CreateImageResponse>, Status> {
-        let ns = namespace(&request)?;
+        let (ns, lease) = (namespace(&request)?, lease(&request));
         let image = required(request.into_inner().image)?;
+        self.leased(&ns, lease, "images".to_owned(), &image.name).await?;
         let target = convert::descriptor(image.target)?;
         let labels = convert::labels(image.labels)?;
         let image =
@@ -114,6 +116,7 @@ impl Images for Services {
             Ok(())
         })
         .await?;
+        self.collector.after_deletion(request.sync).await.or_status()?;
         Ok(Response::new(()))
     }
 }

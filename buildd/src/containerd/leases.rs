@@ -15,6 +15,7 @@ use super::{
     filter::{Fields, Filters},
     namespace,
 };
+use crate::status::Answer;
 
 impl Fields for Lease {
     fn field(&self, name: &str) -> Option<String> {
@@ -60,11 +61,8 @@ impl Leases for Services {
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<()>, Status> {
         let ns = namespace(&request)?;
         let request = request.into_inner();
-        self.with_store(move |store| {
-            store.leases.delete(&ns, &request.id)?;
-            Ok(())
-        })
-        .await?;
+        self.with_store(move |store| store.leases.delete(&ns, &request.id)).await?;
+        self.collector.after_deletion(request.sync).await.or_status()?;
         Ok(Response::new(()))
     }
 

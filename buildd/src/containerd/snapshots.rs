@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Services, convert,
     filter::{Fields, Filters},
-    namespace,
+    lease, namespace,
 };
 use crate::status::Answer;
 
@@ -48,6 +48,11 @@ impl Fields for NamedSnapshot {
 
 fn scope<T>(request: &Request<T>, snapshotter: &str) -> Result<Scope, Status> {
     Scope::new(&namespace(request)?, snapshotter).or_status()
+}
+
+/// The kind of a lease's resource.
+fn kind(scope: &Scope) -> String {
+    format!("snapshots/{}", scope.snapshotter)
 }
 
 fn wire(snapshot: NamedSnapshot) -> Info {
@@ -84,8 +89,9 @@ impl Snapshots for Services {
         &self,
         request: Request<PrepareSnapshotRequest>,
     ) -> Result<Response<PrepareSnapshotResponse>, Status> {
-        let scope = scope(&request, &request.get_ref().snapshotter)?;
+        let (scope, lease) = (scope(&request, &request.get_ref().snapshotter)?, lease(&request));
         let PrepareSnapshotRequest { key, parent, labels, .. } = request.into_inner();
+        self.leased(&scope.ns, lease, kind(&scope), &key).await?;
         let labels = convert::labels(labels)?;
         let made = self
             .with_store(move |store| store.named_snapshots.prepare(&scope, &key, &parent, &labels))
@@ -97,8 +103,9 @@ impl Snapshots for Services {
         &self,
         request: Request<ViewSnapshotRequest>,
     ) -> Result<Response<ViewSnapshotResponse>, Status> {
-        let scope = scope(&request, &request.get_ref().snapshotter)?;
+        let (scope, lease) = (scope(&request, &request.get_ref().snapshotter)?, lease(&request));
         let ViewSnapshotRequest { key, parent, labels, .. } = request.into_inner();
+        self.leased(&scope.ns, lease, kind(&scope), &key).await?;
         let labels = convert::labels(labels)?;
         let made =
             self.with_store(move |store| store.named_snapshots.view(&scope, &key, &parent, &labels)).await?;
@@ -113,8 +120,9 @@ impl Snapshots for Services {
     }
 
     async fn commit(&self, request: Request<CommitSnapshotRequest>) -> Result<Response<()>, Status> {
-        let scope = scope(&request, &request.get_ref().snapshotter)?;
+        let (scope, lease) = (scope(&request, &request.get_ref().snapshotter)?, lease(&request));
         let CommitSnapshotRequest { name, key, labels, .. } = request.into_inner();
+        self.leased(&scope.ns, lease, kind(&scope), &name).await?;
         let labels = convert::labels(labels)?;
         self.with_store(move |store| store.named_snapshots.commit(&scope, &name, &key, &labels)).await?;
         Ok(Response::new(()))
@@ -124,6 +132,7 @@ impl Snapshots for Services {
         let scope = scope(&request, &request.get_ref().snapshotter)?;
         let key = request.into_inner().key;
         self.with_store(move |store| store.named_snapshots.remove(&scope, &key)).await?;
+        self.collector.soon();
         Ok(Response::new(()))
     }
 

@@ -20,7 +20,9 @@ use super::{Attributes, ExportRequest, ExportTree, layers, time::rfc3339};
 use crate::{
     content::Labels,
     error::{Error, Result},
+    named_snapshot::SNAPSHOTTERS,
     snapshot_ref::SnapshotRef,
+    unpack,
     worker::Worker,
 };
 
@@ -92,7 +94,9 @@ fn one(worker: &Worker, tree: &ExportTree, attributes: &Attributes) -> Result<(D
         Family::Docker => (media_type::DOCKER_CONFIG, media_type::DOCKER_MANIFEST),
     };
     let platform = config.platform();
-    let stored = put(worker, types.0, &config.to_bytes(), Labels::new())?;
+    let top = chain_ids(&config.rootfs.diff_ids).pop();
+    let keeps = |top: &Digest| (format!("{}{}", unpack::SNAPSHOT_LABEL, SNAPSHOTTERS[0]), top.to_string());
+    let stored = put(worker, types.0, &config.to_bytes(), top.iter().map(keeps).collect())?;
     let digest = stored.digest;
     let mut manifest =
         Manifest::new(types.1, stored, packed.into_iter().map(|layer| layer.descriptor).collect());
@@ -104,7 +108,7 @@ fn one(worker: &Worker, tree: &ExportTree, attributes: &Attributes) -> Result<(D
     }
     if let Some(id) = id {
         worker.store.snapshots.make_durable(id)?;
-        if let Some(top) = chain_ids(&config.rootfs.diff_ids).last() {
+        if let Some(top) = &top {
             worker.store.snapshots.set_chain_id(id, top)?;
         }
     }

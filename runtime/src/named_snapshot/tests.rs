@@ -101,7 +101,7 @@ fn a_chain_id_that_the_store_holds_is_a_name_everywhere() {
         archive.into_inner().expect("an archive")
     };
     let (id, applied) = place.store.snapshots.apply(None, &mut tar.as_slice(), None).expect("apply");
-    place.store.snapshots.set_chain_id(id, &applied.diff_id).expect("a chain id");
+    place.store.snapshots.set_chain_id(id.id(), &applied.diff_id).expect("a chain id");
     let name = applied.diff_id.to_string();
     for snapshotter in SNAPSHOTTERS {
         let scope = Scope::new("any", snapshotter).expect("a scope");

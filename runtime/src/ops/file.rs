@@ -21,7 +21,7 @@ use super::exec::digest_of;
 use crate::{
     checksum::Selection,
     error::{Error, Result},
-    snapshot::{Active, SnapshotId, View},
+    snapshot::{Active, Hold, SnapshotId, View},
     snapshot_ref::SnapshotRef,
     worker::{Worker, op_error},
 };
@@ -147,8 +147,8 @@ impl Op for FileOp {
             for (number, action) in op.actions.iter().enumerate() {
                 run.action(number, action)?;
                 if action.output >= 0 {
-                    let id = run.settle(run.inputs.len() + number)?;
-                    outputs.insert(action.output, SnapshotRef::result(id));
+                    let held = run.settle(run.inputs.len() + number)?;
+                    outputs.insert(action.output, SnapshotRef::result(Some(held)));
                 }
             }
             Ok(outputs.into_values().collect())
@@ -160,7 +160,7 @@ impl Op for FileOp {
 /// What an action made, still open for the next one or settled.
 enum Made {
     Open(Active),
-    Settled(Option<SnapshotId>),
+    Settled(Hold),
 }
 
 /// The actions of one op at work.
@@ -198,9 +198,10 @@ impl Run {
         }
         match self.made.remove(&index) {
             Some(Made::Open(active)) => Ok(active),
-            Some(Made::Settled(id)) => {
-                self.made.insert(index, Made::Settled(id));
-                snapshots.active(id)
+            Some(Made::Settled(held)) => {
+                let active = snapshots.active(Some(held.id()));
+                self.made.insert(index, Made::Settled(held));
+                active
             }
             None => Err(Error::Invalid {
                 what: "file op",
@@ -211,21 +212,26 @@ impl Run {
     }
 
     /// Commits what an action made.
-    fn settle(&mut self, index: usize) -> Result<Option<SnapshotId>> {
-        let id = match self.made.remove(&index) {
-            Some(Made::Open(active)) => Some(active.commit()?),
-            Some(Made::Settled(id)) => id,
+    fn settle(&mut self, index: usize) -> Result<Hold> {
+        let held = match self.made.remove(&index) {
+            Some(Made::Open(active)) => active.commit()?,
+            Some(Made::Settled(held)) => held,
             None => {
                 let reason = "it was gone on from".to_owned();
                 return Err(Error::Invalid { what: "file op", name: format!("action {index}"), reason });
             }
         };
-        self.made.insert(index, Made::Settled(id));
-        Ok(id)
+        self.made.insert(index, Made::Settled(held.clone()));
+        Ok(held)
     }
 
     fn view(&mut self, index: usize) -> Result<View> {
-        let id = if index < self.inputs.len() { self.inputs[index] } else { self.settle(index)? };
-        self.worker.store.snapshots.view(id)
+        match index < self.inputs.len() {
+            true => self.worker.store.snapshots.view(self.inputs[index]),
+            false => {
+                let held = self.settle(index)?;
+                self.worker.store.snapshots.view(Some(held.id()))
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ use buildd_solver::{
 
 use crate::{
     error::Result,
+    snapshot::Hold,
     snapshot_ref::SnapshotRef,
     worker::{Worker, op_error},
 };
@@ -43,17 +44,16 @@ impl Op for MergeOp {
     async fn exec(&self, _: &OpContext, inputs: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         let (worker, inputs) = (self.worker.clone(), inputs.to_vec());
         let work = move || -> Result<Vec<OpResult>> {
-            let mut below = None;
+            let snapshots = &worker.store.snapshots;
+            let mut below: Option<Hold> = None;
             for (number, input) in inputs.iter().enumerate() {
-                let id = SnapshotRef::of(input)?.id();
-                match id {
-                    _ if number == 0 => below = id,
-                    None => {}
-                    Some(id) => {
-                        for layer in worker.store.snapshots.layers(id)? {
-                            below = Some(worker.store.snapshots.stack(below, layer.id)?);
-                        }
-                    }
+                let Some(id) = SnapshotRef::of(input)?.id() else { continue };
+                if number == 0 {
+                    below = Some(snapshots.hold(id)?);
+                    continue;
+                }
+                for layer in snapshots.layers(id)? {
+                    below = Some(snapshots.stack(below.as_ref().map(Hold::id), layer.id)?);
                 }
             }
             Ok(vec![SnapshotRef::result(below)])

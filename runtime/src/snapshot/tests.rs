@@ -20,12 +20,12 @@ fn steps_stack_and_are_seen_read_only() {
     fs::create_dir(first.path().join("d")).expect("a folder");
     fs::write(first.path().join("d/a"), "1").expect("a file");
     fs::write(first.path().join("gone"), "x").expect("a file");
-    let first = first.commit().expect("a commit");
+    let first = first.commit().expect("a commit").id();
     let second = snapshots.active(Some(first)).expect("a mount");
     assert_eq!(fs::read_to_string(second.path().join("d/a")).expect("below"), "1");
     fs::write(second.path().join("d/a"), "2").expect("a file");
     fs::remove_file(second.path().join("gone")).expect("a removal");
-    let second = second.commit().expect("a commit");
+    let second = second.commit().expect("a commit").id();
     let view = snapshots.view(Some(second)).expect("a view");
     assert_eq!(fs::read_to_string(view.path().join("d/a")).expect("it"), "2");
     assert!(!view.path().join("gone").exists());
@@ -43,13 +43,13 @@ fn an_upper_goes_out_as_a_tar_and_comes_back_as_a_layer() {
     let base = snapshots.active(None).expect("a mount");
     fs::create_dir_all(base.path().join("x/y")).expect("folders");
     fs::write(base.path().join("x/old"), "old").expect("a file");
-    let base = base.commit().expect("a commit");
+    let base = base.commit().expect("a commit").id();
     let step = snapshots.active(Some(base)).expect("a mount");
     fs::remove_file(step.path().join("x/old")).expect("a removal");
     fs::remove_dir_all(step.path().join("x/y")).expect("a removal");
     fs::create_dir(step.path().join("x/y")).expect("made anew: opaque");
     fs::write(step.path().join("x/y/new"), "new").expect("a file");
-    let step = step.commit().expect("a commit");
+    let step = step.commit().expect("a commit").id();
     let layer = snapshots.layers(step).expect("layers").pop().expect("a layer");
     let mut tar = Vec::new();
     let (diff_id, _) =
@@ -58,12 +58,13 @@ fn an_upper_goes_out_as_a_tar_and_comes_back_as_a_layer() {
         snapshots.apply(Some(base), &mut tar.as_slice(), Some(buildd_oci::digest::Digest::of(b"?"))).is_err()
     );
     let (copy, applied) = snapshots.apply(Some(base), &mut tar.as_slice(), Some(diff_id)).expect("an apply");
+    let copy = copy.id();
     assert_eq!(applied.diff_id, diff_id);
     let view = snapshots.view(Some(copy)).expect("a view");
     assert!(!view.path().join("x/old").exists());
     assert_eq!(fs::read_to_string(view.path().join("x/y/new")).expect("it"), "new");
     snapshots.set_chain_id(copy, &diff_id).expect("a name");
-    assert_eq!(snapshots.by_chain_id(&diff_id).expect("a look"), Some(copy));
+    assert_eq!(snapshots.by_chain_id(&diff_id).expect("a look").map(|held| held.id()), Some(copy));
 }
 
 #[test]
@@ -71,9 +72,9 @@ fn another_boot_keeps_only_what_is_durable() {
     let dir = tempfile::tempdir().expect("a folder");
     let db = Arc::new(Db::open(&dir.path().join("db")).expect("a database"));
     let snapshots = Snapshots::open(dir.path(), db.clone()).expect("snapshots");
-    let kept = snapshots.active(None).expect("a mount").commit().expect("a commit");
+    let kept = snapshots.active(None).expect("a mount").commit().expect("a commit").id();
     snapshots.make_durable(kept).expect("a sync");
-    let hollow = snapshots.active(Some(kept)).expect("a mount").commit().expect("a commit");
+    let hollow = snapshots.active(Some(kept)).expect("a mount").commit().expect("a commit").id();
     drop(snapshots);
     let same = Snapshots::open(dir.path(), db.clone()).expect("snapshots");
     assert!(same.layers(hollow).is_ok(), "the same boot keeps all");

@@ -20,7 +20,7 @@ use crate::{
     checksum,
     error::Error,
     session::{Session, SyncRequest, SyncedTree, TreeSink},
-    snapshot::SnapshotId,
+    snapshot::{Hold, SnapshotId},
     snapshot_ref::SnapshotRef,
     worker::{Worker, op_error},
 };
@@ -67,7 +67,7 @@ pub(super) struct LocalSource {
     worker: Arc<Worker>,
     request: SyncRequest,
     session: Option<String>,
-    synced: OnceCell<Context>,
+    synced: OnceCell<(Hold, Context)>,
 }
 
 impl LocalSource {
@@ -93,7 +93,7 @@ impl LocalSource {
         Ok(Self { worker, request, session, synced: OnceCell::new() })
     }
 
-    async fn sync(&self, cx: &OpContext) -> Result<Context, OpError> {
+    async fn sync(&self, cx: &OpContext) -> Result<(Hold, Context), OpError> {
         let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
         let mut ids = cx.sessions.ids();
         ids.splice(0..0, self.session.clone());
@@ -103,7 +103,7 @@ impl LocalSource {
         let known = if key.0.is_empty() { None } else { self.worker.contexts.find(&key) };
         if let Some(known) = known {
             match self.receive(&*session, Some(known)).await {
-                Ok(synced) => return Ok(self.worker.contexts.keep(key, synced)),
+                Ok((held, synced)) => return Ok((held, self.worker.contexts.keep(key, synced))),
                 // The earlier tree may be gone; what the client can send is there still.
                 Err(error) if error.kind == ErrorKind::NotFound => {
                     tracing::debug!(%error, "sync without the earlier tree");
@@ -111,11 +111,15 @@ impl LocalSource {
                 Err(error) => return Err(error),
             }
         }
-        let synced = self.receive(&*session, None).await?;
-        Ok(self.worker.contexts.keep(key, synced))
+        let (held, synced) = self.receive(&*session, None).await?;
+        Ok((held, self.worker.contexts.keep(key, synced)))
     }
 
-    async fn receive(&self, session: &dyn Session, known: Option<Context>) -> Result<Context, OpError> {
+    async fn receive(
+        &self,
+        session: &dyn Session,
+        known: Option<Context>,
+    ) -> Result<(Hold, Context), OpError> {
         let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
         let folder = self.worker.store.snapshots.scratch().map_err(op_error)?;
         let base = known.as_ref().map(|known| known.tree.clone());
@@ -125,18 +129,18 @@ impl LocalSource {
         let work = move || -> crate::error::Result<_> {
             let snapshots = &worker.store.snapshots;
             match (sink.finish()?, known) {
-                (None, Some(known)) if snapshots.by_number(known.id.number())?.is_some() => {
+                (None, Some(known)) => {
                     snapshots.abandon(&folder)?;
-                    Ok(known)
+                    Ok((snapshots.hold(known.id)?, known))
                 }
-                (None, _) => Err(Error::NotFound { what: "tree", name: folder.display().to_string() }),
+                (None, None) => Err(Error::NotFound { what: "tree", name: folder.display().to_string() }),
                 (Some(tree), _) => {
                     let digest = checksum::tree(&folder)?;
-                    let id = snapshots.commit_folder(None, &folder, None)?;
-                    let layers = snapshots.layers(id)?;
+                    let held = snapshots.commit_folder(None, &folder, None)?;
+                    let layers = snapshots.layers(held.id())?;
                     let place = layers.last().map(|layer| snapshots.layer_path(layer.id));
                     let tree = Arc::new(tree.at(place.unwrap_or(folder)));
-                    Ok(Context { id, digest, tree })
+                    Ok((held.clone(), Context { id: held.id(), digest, tree }))
                 }
             }
         };
@@ -147,7 +151,7 @@ impl LocalSource {
 #[async_trait]
 impl Op for LocalSource {
     async fn cache_map(&self, cx: &OpContext) -> Result<CacheMap, OpError> {
-        let digest = self.synced.get_or_try_init(|| self.sync(cx)).await?.digest;
+        let (_, Context { digest, .. }) = self.synced.get_or_try_init(|| self.sync(cx)).await?;
         Ok(CacheMap {
             digest: Digest::of(format!("local {digest}").as_bytes()),
             aliases: Vec::new(),
@@ -161,7 +165,7 @@ impl Op for LocalSource {
 
     async fn exec(&self, _: &OpContext, _: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         match self.synced.get() {
-            Some(context) => Ok(vec![SnapshotRef::result(Some(context.id))]),
+            Some((held, _)) => Ok(vec![SnapshotRef::result(Some(held.clone()))]),
             None => Err(OpError::new(
                 ErrorKind::Internal,
                 Error::Precondition {

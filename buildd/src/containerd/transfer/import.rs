@@ -39,6 +39,8 @@ impl Services {
         let labels = convert::labels(to.labels.clone())?;
         let names = self
             .with_store(move |store| {
+                // The names come last.
+                let _kept = store.keep_all();
                 let mut sink = Sink { store, ns: &ns, began: SystemTime::now(), taken: Vec::new() };
                 let done = archive::import(stream.into_reader(), &mut sink)
                     .map_err(Error::from)
@@ -71,6 +73,7 @@ fn save(
         if single && !to.name.is_empty() {
             names = vec![to.name.clone()];
         }
+        unpack::label(store, ns, &image.target)?;
         for name in names {
             store.images.put(ns, &name, &image.target, labels)?;
             unpack_for(store, ns, &name, &to.unpacks)?;
@@ -104,7 +107,7 @@ fn unpack_for(store: &Store, ns: &str, name: &str, wanted: &[UnpackConfiguration
             found => found?,
         };
         if let Some(top) = unpack::unpack(store, ns, &found)? {
-            store.named_snapshots.adopt(&scope, top)?;
+            unpack::name(store, &scope, &found, &top)?;
         }
     }
     Ok(())
