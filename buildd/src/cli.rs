@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, KeepStorage};
+use crate::config::{Amount, Config, ConfigError};
 
 /// The file that is read without `--config`, if it is there.
 const DEFAULT_FILE: &str = "/etc/buildd/buildd.toml";
@@ -52,10 +52,10 @@ pub(crate) struct Serve {
     #[arg(long = "addr", value_name = "ADDRESS")]
     addr: Vec<String>,
     /// Folder of what must survive a reboot
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", overrides_with = "root")]
     root: Option<PathBuf>,
     /// Folder of sockets and tasks
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", overrides_with = "state")]
     state: Option<PathBuf>,
     /// Configuration file
     #[arg(long, value_name = "FILE")]
@@ -143,7 +143,7 @@ impl Serve {
         worker.max_parallelism = self.max_parallelism.or(worker.max_parallelism);
         worker.gc = self.gc.or(worker.gc);
         worker.keep_storage =
-            self.keep_storage.clone().map(KeepStorage::Text).or_else(|| worker.keep_storage.take());
+            self.keep_storage.clone().map(Amount::Text).or_else(|| worker.keep_storage.take());
         worker.snapshotter = self.snapshotter.clone().or_else(|| worker.snapshotter.take());
         for label in self.labels.iter().flat_map(|list| list.split(',')) {
             let (key, value) = label.split_once('=').unwrap_or((label, ""));

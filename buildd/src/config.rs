@@ -10,9 +10,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-mod storage;
+mod amount;
 
-pub(crate) use storage::{KeepStorage, disk};
+pub(crate) use amount::{Amount, disk};
 
 /// Entitlements that a daemon can be told to grant.
 pub(crate) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
@@ -87,6 +87,10 @@ pub(crate) struct Worker {
     pub(crate) namespace: String,
     /// What RUN gets without `--network`: `host` or `none`.
     pub(crate) default_network: String,
+    /// Memory that one step may take: bytes, `2GB`, or a part of the machine's (`75%`).
+    pub(crate) step_memory: Amount,
+    /// Processes and threads that one step may have.
+    pub(crate) step_processes: u32,
     /// BuildKit's table.
     pub(crate) oci: OciWorker,
 }
@@ -108,7 +112,7 @@ pub(crate) struct OciWorker {
     pub(crate) gc: Option<bool>,
     /// How much of the cache it leaves: bytes, or a part of the disk (`10%`).
     #[serde(rename = "gckeepstorage", skip_serializing_if = "Option::is_none")]
-    pub(crate) keep_storage: Option<KeepStorage>,
+    pub(crate) keep_storage: Option<Amount>,
     /// Steps at once.
     #[serde(rename = "max-parallelism", skip_serializing_if = "Option::is_none")]
     pub(crate) max_parallelism: Option<usize>,
@@ -146,7 +150,13 @@ impl Default for Config {
 
 impl Default for Worker {
     fn default() -> Self {
-        Self { namespace: "default".into(), default_network: "host".into(), oci: OciWorker::default() }
+        Self {
+            namespace: "default".into(),
+            default_network: "host".into(),
+            step_memory: Amount::Text("75%".to_owned()),
+            step_processes: 4096,
+            oci: OciWorker::default(),
+        }
     }
 }
 
@@ -162,15 +172,8 @@ impl Config {
     /// Checks what types cannot say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         one_of("worker.default-network", &self.worker.default_network, &["host", "none"])?;
-        if let Some(KeepStorage::Text(text)) = &self.worker.oci.keep_storage
-            && self.worker.oci.keep_storage.as_ref().is_some_and(|keep| keep.bytes(0).is_none())
-        {
-            one_of(
-                "worker.oci.gckeepstorage",
-                text,
-                &["a number of bytes", "a number and a unit, 5GB", "10%"],
-            )?;
-        }
+        amount("worker.step-memory", Some(&self.worker.step_memory))?;
+        amount("worker.oci.gckeepstorage", self.worker.oci.keep_storage.as_ref())?;
         for entitlement in &self.insecure_entitlements {
             one_of("insecure-entitlements", entitlement, &ENTITLEMENTS)?;
         }
@@ -188,6 +191,15 @@ impl Config {
             return vec![format!("unix://{}/buildd.sock", self.state.display())];
         }
         self.grpc.address.clone()
+    }
+}
+
+fn amount(key: &'static str, amount: Option<&Amount>) -> Result<(), ConfigError> {
+    match amount {
+        Some(Amount::Text(text)) if amount.is_some_and(|amount| amount.bytes(0).is_none()) => {
+            one_of(key, text, &["a number of bytes", "a number and a unit, 5GB", "a part, 10%"])
+        }
+        _ => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use buildd_runtime::{
     cache_store::SqliteCacheStore,
     doctor,
-    step::{self, Executor, Network},
+    step::{self, Executor, Network, StepLimits},
     store::Store,
     task::{self, Tasks},
 };
@@ -20,7 +20,10 @@ use buildd_solver::{
     scheduler::{Solver, SolverOptions},
 };
 
-use crate::{buildkit::session::Sessions, config::Config};
+use crate::{
+    buildkit::session::Sessions,
+    config::{Amount, Config},
+};
 
 pub(crate) use buildd_runtime::worker::Worker;
 
@@ -44,6 +47,10 @@ pub(crate) fn assemble(config: &Config, store: Arc<Store>, sessions: Arc<Session
         executor: Arc::new(Executor::new(&config.state, &exe).context("prepare the steps' folder")?),
         sessions,
         namespace: config.worker.namespace.clone(),
+        limits: StepLimits {
+            pids: i64::from(config.worker.step_processes),
+            memory: step_memory(&config.worker.step_memory),
+        },
         default_network: match config.worker.default_network.as_str() {
             "none" => Network::None,
             _ => Network::Host,
@@ -57,6 +64,13 @@ pub(crate) fn assemble(config: &Config, store: Arc<Store>, sessions: Arc<Session
     });
     let tasks = Arc::new(Tasks::new(&config.state, &exe).context("look for tasks")?);
     Ok(Parts { worker, solver, tasks, uuid: identity(&config.root)? })
+}
+
+/// Bytes that a step may take of this machine's memory.
+fn step_memory(amount: &Amount) -> i64 {
+    let info = rustix::system::sysinfo();
+    let all = info.totalram * u64::from(info.mem_unit);
+    amount.bytes(all).and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(i64::MAX)
 }
 
 /// The name of this root, made once: both APIs tell it, so that clients see that they talk to one daemon.
@@ -88,7 +102,10 @@ pub(crate) fn helper() -> Option<ExitCode> {
 pub(crate) fn doctor() -> Result<()> {
     let mut out = io::stdout();
     let mut lacks = 0;
-    for finding in doctor::examine() {
+    let exe = std::env::current_exe().context("find our own binary")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let step = runtime.context("start a thread")?.block_on(doctor::try_step(&exe));
+    for finding in doctor::examine().into_iter().chain([step]) {
         let mark = if finding.remedy.is_none() { "ok  " } else { "LACK" };
         writeln!(out, "{mark}  {:<10} {}", finding.subject, finding.fact).context("print")?;
         if let Some(remedy) = finding.remedy {

@@ -67,13 +67,24 @@ impl FromStr for Compression {
     }
 }
 
-/// The uncompressed bytes of a stream, whatever it is compressed with.
+/// Memory that undoing xz may take: its format allows dictionaries of gigabytes.
+const XZ_MEMORY: u64 = 256 << 20;
+
+/// The uncompressed bytes of a stream, whatever it is compressed with; archives of ADD and of contexts may be bzip2 and xz too.
 pub fn reader<'a>(inner: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut buffered = BufReader::with_capacity(256 << 10, inner);
     let head = fill(&mut buffered)?;
     Ok(match Compression::detect(&head) {
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
+        Compression::Uncompressed if head.starts_with(b"BZh") => {
+            Box::new(bzip2::bufread::MultiBzDecoder::new(buffered))
+        }
+        Compression::Uncompressed if head.starts_with(b"\xfd7zX") => {
+            let decoder = liblzma::stream::Stream::new_auto_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)
+                .map_err(io::Error::other)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(buffered, decoder))
+        }
         Compression::Uncompressed => Box::new(buffered),
     })
 }

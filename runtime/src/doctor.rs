@@ -1,8 +1,16 @@
 //! Doctor: what the machine offers that the worker needs, and how to mend what it lacks.
 //!
-//! Only looks; it changes nothing. `buildd doctor` prints the findings.
+//! `examine` only looks. `try_step` runs a real step on a read-only view of this machine's root, and leaves nothing. `buildd doctor` prints
+//! the findings.
 
 use std::{fs, path::Path};
+
+use buildd_fs::mounts::{self, Mount};
+
+use crate::{
+    error::{Error, Result},
+    step::{Executor, Network, Output, Security, StepExit, StepLimits, StepSpec, StepUser},
+};
 
 /// One thing about the machine.
 #[derive(Clone, Debug)]
@@ -71,4 +79,56 @@ fn seccomp() -> Finding {
 
 fn network() -> Finding {
     finding("network", "steps share the host's network; RUN --network=none has none", None)
+}
+
+/// Runs `true` as a step would be: namespaces, cgroups, mounts, filter and all. `exe` is the daemon's binary.
+pub async fn try_step(exe: &Path) -> Finding {
+    match step(exe).await {
+        Ok(StepExit { code: 0, failure: None, .. }) => finding("step", "a sandboxed process runs", None),
+        Ok(exit) => {
+            let why = exit.failure.unwrap_or_else(|| format!("exit code {}", exit.code));
+            finding("step", why, Some("see what the lines above lack; `buildd --debug` logs more"))
+        }
+        Err(error) => {
+            finding("step", error.to_string(), Some("run it as root, outside of another container"))
+        }
+    }
+}
+
+async fn step(exe: &Path) -> Result<StepExit> {
+    let dir = tempfile::tempdir().map_err(Error::file("create a temporary folder in", "/tmp"))?;
+    let root = dir.path().join("root");
+    fs::create_dir(&root).map_err(Error::file("create folder", &root))?;
+    let options = vec!["bind".to_owned(), "ro".to_owned()];
+    let host = Mount { kind: "bind".to_owned(), source: "/".to_owned(), options };
+    mounts::mount_all(&[host], &root).map_err(|error| {
+        let source = std::io::Error::other(error);
+        Error::Mount { what: "this machine's root", target: root.clone(), source }
+    })?;
+    let spec = StepSpec {
+        rootfs: root.clone(),
+        args: vec!["/bin/true".to_owned()],
+        env: vec!["PATH=/usr/bin:/bin".to_owned()],
+        cwd: "/".to_owned(),
+        user: StepUser::default(),
+        hostname: "doctor".to_owned(),
+        mounts: Vec::new(),
+        network: Network::None,
+        security: Security::Sandbox,
+        ulimits: Vec::new(),
+        shm_size: 1 << 20,
+        limits: StepLimits { pids: 16, memory: 64 << 20 },
+    };
+    let ran = Executor::new(dir.path(), exe)?.run(&spec, &Nowhere).await;
+    let unmounted = mounts::unmount(&root);
+    let exit = ran?;
+    unmounted.map_err(|source| Error::Mount { what: "nothing any more", target: root, source })?;
+    Ok(exit)
+}
+
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl Output for Nowhere {
+    async fn take(&self, _: u32, _: &[u8]) {}
 }

@@ -2,7 +2,7 @@
 //!
 //! The daemon implements it over the client's connection; tests over folders.
 
-use std::{collections::BTreeMap, io::Read, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use buildd_oci::ErrorKind;
@@ -53,6 +53,8 @@ pub trait Session: Send + Sync {
     async fn sync_files(&self, request: SyncRequest, sink: TreeSink) -> Result<TreeSink, SessionError>;
     /// The paths that a sync would bring, for messages: at most `MAX_LISTED` of them, and no bytes.
     async fn list_files(&self, request: SyncRequest) -> Result<Vec<String>, SessionError>;
+    /// Streams what the client offers once under `path` into a file.
+    async fn pull(&self, path: &str, into: File) -> Result<(), SessionError>;
     /// A secret; None if the client has none of that id.
     async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, SessionError>;
     /// Streams an archive to exporter number `exporter` of the request.

@@ -127,16 +127,11 @@ impl Snapshots {
         self.root.join("layers").join(layer.0.to_string())
     }
 
-    /// A fresh folder that becomes a layer with `commit_folder`, or goes at the next start.
-    pub fn scratch(&self) -> Result<PathBuf> {
+    /// A fresh folder that becomes a layer with `commit_folder`, or goes with the value.
+    pub fn scratch(&self) -> Result<Scratch> {
         let path = self.root.join("tmp").join(self.number().to_string());
         fs::create_dir(&path).map_err(Error::file("create folder", &path))?;
-        Ok(path)
-    }
-
-    /// Removes a fresh folder that will not become a layer.
-    pub fn abandon(&self, folder: &Path) -> Result<()> {
-        self.discard(folder)
+        Ok(Scratch { path })
     }
 
     /// Makes `folder` (directory form, on this root) the layer above `parent`.
@@ -204,9 +199,9 @@ impl Snapshots {
         stream: &mut dyn Read,
         expected: Option<Digest>,
     ) -> Result<(Hold, Applied)> {
-        let folder = self.scratch()?;
+        let scratch = self.scratch()?;
         let work = || -> Result<Applied> {
-            let mut writer = DirectoryWriter::new(&folder, Whiteouts::Mark)?;
+            let mut writer = DirectoryWriter::new(scratch.path(), Whiteouts::Mark)?;
             let applied = apply_tar(stream, &mut writer)?;
             match expected.filter(|expected| *expected != applied.diff_id) {
                 Some(expected) => {
@@ -215,13 +210,8 @@ impl Snapshots {
                 None => Ok(applied),
             }
         };
-        match { work }() {
-            Ok(applied) => Ok((self.commit_folder(parent, &folder, Some(applied.diff_id))?, applied)),
-            Err(error) => {
-                self.discard(&folder)?;
-                Err(error)
-            }
-        }
+        let applied = { work }()?;
+        Ok((self.commit_folder(parent, scratch.path(), Some(applied.diff_id))?, applied))
     }
 
     /// The layers of a snapshot, lowest first.
@@ -405,6 +395,30 @@ fn empty(dir: &Path) -> Result<()> {
         fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
     }
     Ok(())
+}
+
+/// A fresh folder; what did not become a layer is removed with it, so that a failure leaves the disk as it was.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(path = %self.path.display(), %error, "remove a scratch folder");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A read-only mount that ends with this value.

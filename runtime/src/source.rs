@@ -12,6 +12,7 @@ use crate::worker::{Unsupported, Worker, op_error};
 
 mod image;
 mod local;
+mod upload;
 
 pub(crate) use local::Contexts;
 
@@ -30,6 +31,9 @@ pub(crate) fn resolve(
     }
     if let Some(name) = op.identifier.strip_prefix("local://") {
         return Ok(Arc::new(local::LocalSource::new(worker, name, &attrs)?));
+    }
+    if let Some(path) = op.identifier.strip_prefix(upload::HOST) {
+        return Ok(Arc::new(upload::UploadSource::new(worker, path, &attrs).map_err(op_error)?));
     }
     Err(OpError::new(ErrorKind::Unimplemented, Unsupported { what: format!("source {:?}", op.identifier) }))
 }

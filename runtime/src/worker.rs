@@ -27,7 +27,7 @@ use crate::{
     snapshot::View,
     snapshot_ref::SnapshotRef,
     source,
-    step::{Executor, Network},
+    step::{Executor, Network, StepLimits},
     store::Store,
     unpack::{self, FoundImage},
 };
@@ -45,6 +45,8 @@ pub struct WorkerOptions {
     pub namespace: String,
     /// The network of steps that name none.
     pub default_network: Network,
+    /// What one step may take of the machine.
+    pub limits: StepLimits,
 }
 
 /// The worker.
@@ -60,6 +62,8 @@ pub struct Worker {
     pub namespace: String,
     /// The network of steps that name none.
     pub default_network: Network,
+    /// What one step may take of the machine.
+    pub limits: StepLimits,
     /// One lock for each cache mount in use.
     pub(crate) cache_locks: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Client trees of earlier builds.
@@ -77,6 +81,7 @@ impl Worker {
             sessions: options.sessions,
             namespace: options.namespace,
             default_network: options.default_network,
+            limits: options.limits,
             cache_locks: Mutex::default(),
             contexts: source::Contexts::default(),
             me: me.clone(),

@@ -6,6 +6,7 @@ mod clients;
 mod export;
 mod gc;
 mod lifecycle;
+mod limits;
 mod real_input;
 mod run;
 mod tidy;

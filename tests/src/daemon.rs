@@ -161,7 +161,9 @@ impl Daemon {
     pub fn stop(&mut self, signal: Signal) -> Option<i32> {
         let mut child = self.child.take()?;
         let pid = Pid::from_child(&child);
-        kill_process(pid, signal).expect("signal our own child");
+        if child.try_wait().expect("wait for buildd").is_none() {
+            kill_process(pid, signal).expect("signal our own child");
+        }
         let start = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("wait for buildd") {

@@ -6,6 +6,7 @@
 mod calls;
 mod filesend;
 mod filesync;
+mod upload;
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -4,10 +4,14 @@ use buildd_api::{
     buildkit::pb,
     error_detail::{Detail, Position, Range, Source, SourceText},
 };
+use buildd_oci::ErrorKind;
 use buildd_solver::{op::OpError, scheduler::SolveError};
 use tonic::Status;
 
 use crate::status;
+
+/// What a user can do where something is used up.
+const FULL: &str = "free some space: `buildctl prune`, or `buildctl image rm`";
 
 /// A frontend's error.
 pub(crate) fn of_frontend(error: &buildd_frontend::Error) -> Status {
@@ -19,7 +23,8 @@ pub(crate) fn of_frontend(error: &buildd_frontend::Error) -> Status {
 pub(crate) fn of_solver(error: &SolveError, definition: &pb::Definition, hint: Option<String>) -> Status {
     match error {
         SolveError::Vertex { vertex, error, .. } => {
-            let hint = hint.or_else(|| error.hint.clone());
+            let full = || (error.kind == ErrorKind::ResourceExhausted).then(|| FULL.to_owned());
+            let hint = hint.or_else(|| error.hint.clone()).or_else(full);
             of_vertex(&vertex.to_string(), error, definition, hint)
         }
         SolveError::Definition(_) | SolveError::Output { .. } => {

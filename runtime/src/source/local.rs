@@ -121,25 +121,22 @@ impl LocalSource {
         known: Option<Context>,
     ) -> Result<(Hold, Context), OpError> {
         let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
-        let folder = self.worker.store.snapshots.scratch().map_err(op_error)?;
+        let scratch = self.worker.store.snapshots.scratch().map_err(op_error)?;
         let base = known.as_ref().map(|known| known.tree.clone());
-        let sink = TreeSink::new(&folder, base).map_err(op_error)?;
+        let sink = TreeSink::new(scratch.path(), base).map_err(op_error)?;
         let sink = session.sync_files(self.request.clone(), sink).await.map_err(fail)?;
         let worker = self.worker.clone();
         let work = move || -> crate::error::Result<_> {
-            let snapshots = &worker.store.snapshots;
+            let (snapshots, folder) = (&worker.store.snapshots, scratch.path());
             match (sink.finish()?, known) {
-                (None, Some(known)) => {
-                    snapshots.abandon(&folder)?;
-                    Ok((snapshots.hold(known.id)?, known))
-                }
+                (None, Some(known)) => Ok((snapshots.hold(known.id)?, known)),
                 (None, None) => Err(Error::NotFound { what: "tree", name: folder.display().to_string() }),
                 (Some(tree), _) => {
-                    let digest = checksum::tree(&folder)?;
-                    let held = snapshots.commit_folder(None, &folder, None)?;
+                    let digest = checksum::tree(folder)?;
+                    let held = snapshots.commit_folder(None, folder, None)?;
                     let layers = snapshots.layers(held.id())?;
                     let place = layers.last().map(|layer| snapshots.layer_path(layer.id));
-                    let tree = Arc::new(tree.at(place.unwrap_or(folder)));
+                    let tree = Arc::new(tree.at(place.unwrap_or_else(|| folder.to_owned())));
                     Ok((held.clone(), Context { id: held.id(), digest, tree }))
                 }
             }

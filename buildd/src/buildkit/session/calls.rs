@@ -1,6 +1,6 @@
 //! The client as the worker calls it: `runtime::session` over the client's gRPC services.
 
-use std::{collections::BTreeMap, io::Read, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use buildd_api::buildkit::moby::buildkit::secrets::v1::{GetSecretRequest, secrets_client::SecretsClient};
@@ -8,7 +8,7 @@ use buildd_oci::ErrorKind;
 use buildd_runtime::session::{Session, SessionError, Sessions as Clients, SyncRequest, TreeSink};
 use tonic::{Code, Status};
 
-use super::{ClientSession, Sessions, filesend, filesync};
+use super::{ClientSession, Sessions, filesend, filesync, upload};
 use crate::status;
 
 /// A client's refusal, with its words.
@@ -81,6 +81,11 @@ impl Session for ClientSession {
     async fn list_files(&self, request: SyncRequest) -> Result<Vec<String>, SessionError> {
         self.needs("/moby.filesync.v1.FileSync/DiffCopy", "files")?;
         self.while_there(filesync::list(self.channel.clone(), &request)).await
+    }
+
+    async fn pull(&self, path: &str, into: File) -> Result<(), SessionError> {
+        self.needs("/moby.upload.v1.Upload/Pull", "an upload")?;
+        self.while_there(upload::pull(self.channel.clone(), path, into)).await
     }
 
     async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, SessionError> {

@@ -22,14 +22,10 @@ use crate::{
     passwd,
     snapshot::{Active, Snapshots, View},
     snapshot_ref::SnapshotRef,
-    step::{Network, Security, StepLimits, StepMount, StepMountKind, StepSpec, Ulimit},
+    step::{Network, Security, StepMount, StepMountKind, StepSpec, Ulimit},
     worker::op_error,
 };
 
-/// Processes of one step: stops fork bombs, leaves room for wide parallel builds.
-const PIDS: i64 = 4096;
-/// Part of the machine's memory that one step may take, in percent.
-const MEMORY_PERCENT: u64 = 75;
 /// Bytes of /dev/shm, as docker gives.
 const SHM: u64 = 64 << 20;
 /// What a container of a build calls its host.
@@ -89,7 +85,7 @@ pub(super) async fn prepare(
             },
             ulimits: meta.ulimit.iter().map(ulimit).collect(),
             shm_size: gathered.shm_size.unwrap_or(SHM),
-            limits: StepLimits { pids: PIDS, memory: memory_limit()? },
+            limits: worker.limits,
         };
         Ok(Prepared { spec, outputs: gathered.writable, stubs, _held: gathered.held })
     };
@@ -142,16 +138,6 @@ fn proxies(meta: &pb::Meta) -> Vec<String> {
         .filter(|(_, value)| !value.is_empty())
         .flat_map(|(name, value)| [format!("{name}={value}"), format!("{}={value}", name.to_lowercase())])
         .collect()
-}
-
-fn memory_limit() -> Result<i64> {
-    let path = "/proc/meminfo";
-    let text = fs::read_to_string(path).map_err(Error::file("read", path))?;
-    let total = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    let bytes = total.unwrap_or(u64::MAX >> 20).saturating_mul(1024) / 100 * MEMORY_PERCENT;
-    Ok(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
 /// `resolv.conf` and `hosts` for the container, read-only.

@@ -1,4 +1,4 @@
-//! Storage: how much of the disk the build cache may keep.
+//! Amount: how much of the disk the build cache may keep, how much of the memory a step may take.
 //!
 //! # Sources
 //! BuildKit `cmd/buildkitd/config` (`gckeepstorage`), `util/disk`.
@@ -14,26 +14,26 @@ const KEEP_PERCENT: u64 = 10;
 /// Bytes that it keeps on however small a disk.
 const KEEP_LEAST: u64 = 2_000_000_000;
 
-/// An amount of the disk, as BuildKit's file has it.
+/// An amount, absolute or as a part, as BuildKit's file has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(crate) enum KeepStorage {
+pub(crate) enum Amount {
     /// Bytes.
     Bytes(u64),
     /// `10%`, or bytes with a unit (`5GB`).
     Text(String),
 }
 
-impl KeepStorage {
-    /// Bytes, on a disk of this size; None if the text is neither.
-    pub(super) fn bytes(&self, disk: u64) -> Option<u64> {
+impl Amount {
+    /// Bytes, of this many in all; None if the text is no amount.
+    pub(crate) fn bytes(&self, all: u64) -> Option<u64> {
         let text = match self {
             Self::Bytes(bytes) => return Some(*bytes),
             Self::Text(text) => text.trim(),
         };
         if let Some(part) = text.strip_suffix('%') {
             let part = part.trim().parse::<u64>().ok().filter(|part| *part <= 100)?;
-            return Some(disk / 100 * part);
+            return Some(all / 100 * part);
         }
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
@@ -81,11 +81,11 @@ pub(crate) fn disk(folder: &Path) -> Disk {
 
 #[cfg(test)]
 mod tests {
-    use super::KeepStorage;
+    use super::Amount;
 
     #[test]
     fn amounts_are_bytes_units_or_parts() {
-        let bytes = |text: &str| KeepStorage::Text(text.to_owned()).bytes(1000);
+        let bytes = |text: &str| Amount::Text(text.to_owned()).bytes(1000);
         let cases = [
             ("10%", Some(100)),
             ("5GB", Some(5_000_000_000)),
@@ -97,6 +97,6 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(bytes(text), expected, "{text}");
         }
-        assert_eq!(KeepStorage::Bytes(3).bytes(0), Some(3));
+        assert_eq!(Amount::Bytes(3).bytes(0), Some(3));
     }
 }
