@@ -8,6 +8,7 @@
 mod containers;
 mod content;
 mod convert;
+mod diff;
 pub(crate) mod filter;
 mod images;
 mod introspection;
@@ -62,6 +63,7 @@ impl Services {
         serve!(
             api::containers::v1::containers_server::ContainersServer,
             api::content::v1::content_server::ContentServer,
+            api::diff::v1::diff_server::DiffServer,
             api::images::v1::images_server::ImagesServer,
             api::introspection::v1::introspection_server::IntrospectionServer,
             api::leases::v1::leases_server::LeasesServer,

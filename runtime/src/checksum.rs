@@ -163,7 +163,7 @@ fn header(entry: &Entry, digester: &mut Digester) {
         EntryKind::Char(major, minor) => field(format!("c{major}:{minor}").as_bytes()),
         EntryKind::Block(major, minor) => field(format!("b{major}:{minor}").as_bytes()),
         EntryKind::Fifo => field(b"p"),
-        EntryKind::Whiteout => field(b"w"),
+        EntryKind::Whiteout | EntryKind::Opaque => field(b"w"),
     }
     // A link's own mode means nothing and differs between file systems.
     let mode = if matches!(entry.kind, EntryKind::Symlink(_)) { 0 } else { entry.mode };

@@ -40,6 +40,8 @@ pub enum EntryKind {
     Directory,
     /// A folder that hides what the layers below have in it.
     OpaqueDirectory,
+    /// The mark in a tar that makes its folder opaque; the folder has an entry of its own, or none.
+    Opaque,
     /// A file of so many bytes.
     File {
         /// Bytes.

@@ -14,6 +14,8 @@
 //! # Sources
 //! containerd `core/snapshots/snapshotter.go`, `plugins/snapshots/overlay`; spec containerd-api 1.3 and 2.1.
 
+mod applied;
+
 use std::{
     fs,
     os::unix::fs::MetadataExt,
@@ -22,6 +24,7 @@ use std::{
     time::SystemTime,
 };
 
+use applied::AppliedLayers;
 use buildd_oci::{config::chain_ids, digest::Digest};
 use rusqlite::{OptionalExtension, params};
 
@@ -115,6 +118,7 @@ impl Scope {
 pub struct NamedSnapshots {
     db: Arc<Db>,
     snapshots: Arc<Snapshots>,
+    applied: AppliedLayers,
     folder: PathBuf,
 }
 
@@ -125,7 +129,7 @@ impl NamedSnapshots {
     pub fn open(root: &Path, db: Arc<Db>, snapshots: Arc<Snapshots>) -> Result<Self> {
         let folder = root.join("named");
         fs::create_dir_all(&folder).map_err(Error::file("create folder", &folder))?;
-        let named = Self { db, snapshots, folder };
+        let named = Self { db, snapshots, applied: AppliedLayers::default(), folder };
         let known: Vec<i64> = named.db.read("list named snapshots", |c| {
             let mut rows = c.prepare("SELECT upper FROM named_snapshots WHERE upper IS NOT NULL")?;
             let uppers = rows.query_map([], |row| row.get(0))?;
@@ -350,8 +354,12 @@ impl NamedSnapshots {
         }
         let parent = found.stack.map(|stack| self.snapshots.by_number(stack)).transpose()?.flatten();
         let dir = self.folder.join(upper.to_string());
-        let held = self.snapshots.commit_folder(parent, &dir.join("fs"), None)?;
+        let diff_id = self.applied.take(upper, &dir.join("fs"))?;
+        let held = self.snapshots.commit_folder(parent, &dir.join("fs"), diff_id)?;
         let stack = held.id();
+        if let Some(chain_id) = self.chain_id(stack)? {
+            self.snapshots.set_chain_id(stack, &chain_id)?;
+        }
         self.snapshots.make_durable(stack)?;
         let now = to_nanos(SystemTime::now());
         self.db.write_durable("commit a named snapshot", |tx| {
@@ -362,6 +370,20 @@ impl NamedSnapshots {
             )
         })?;
         fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))
+    }
+
+    /// The chain id of a stack; None if a layer of it has no diff_id yet.
+    fn chain_id(&self, stack: SnapshotId) -> Result<Option<Digest>> {
+        let layers = self.snapshots.layers(stack)?;
+        let diff_ids: Option<Vec<Digest>> = layers.into_iter().map(|layer| layer.diff_id).collect();
+        Ok(diff_ids.and_then(|diff_ids| chain_ids(&diff_ids).pop()))
+    }
+
+    /// Notes that `folder` was filled with a layer, if it is the upper of an active snapshot of ours.
+    pub fn note_applied(&self, folder: &Path, diff_id: Digest) -> Result<()> {
+        let number =
+            folder.strip_prefix(&self.folder).ok().and_then(|rest| rest.parent()?.to_str()?.parse().ok());
+        number.map_or(Ok(()), |upper| self.applied.note(upper, folder, diff_id))
     }
 
     /// Removes a name; one that others stand on stays.
@@ -390,6 +412,7 @@ impl NamedSnapshots {
     /// Removes the folders of snapshots whose rows are gone.
     pub(crate) fn remove_uppers(&self, uppers: &[i64]) -> Result<()> {
         for upper in uppers {
+            self.applied.forget(*upper);
             let dir = self.folder.join(upper.to_string());
             match fs::remove_dir_all(&dir) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

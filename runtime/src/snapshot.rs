@@ -359,10 +359,14 @@ impl Snapshots {
 
     /// Mounts a snapshot read-only; None is the empty tree.
     pub fn view(&self, id: Option<SnapshotId>) -> Result<View> {
+        self.view_of(self.lowers(id)?)
+    }
+
+    /// Mounts these folders on top of each other read-only, the nearest first.
+    pub fn view_of(&self, mut lowers: Vec<PathBuf>) -> Result<View> {
         let dir = self.root.join("snapshots").join(self.number().to_string());
         let empty = dir.join("empty");
         fs::create_dir_all(&empty).map_err(Error::file("create folder", &empty))?;
-        let mut lowers = self.lowers(id)?;
         // overlayfs wants at least two lower folders where there is no upper one.
         while lowers.len() < 2 {
             lowers.push(empty.join(lowers.len().to_string()));

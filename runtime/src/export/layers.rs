@@ -3,26 +3,20 @@
 //! A layer that came in as a blob goes out as that blob. One that a step wrote is packed when an export first asks; its
 //! diff_id is then known, and a compressed form carries it as a label.
 
-use std::io::{BufWriter, Read, Write};
+use std::io::Read;
 
-use buildd_oci::{
-    compress::{self, Compression},
-    descriptor::Descriptor,
-    digest::Digest,
-    media_type,
-};
+use buildd_oci::{compress::Compression, descriptor::Descriptor, digest::Digest, media_type};
 
 use super::Attributes;
 use crate::{
     content::Labels,
     error::{Error, Result},
     layer::{ExportOptions, write_tar},
+    pack::{self, Form, UNCOMPRESSED},
     snapshot::{Layer, SnapshotId},
     worker::Worker,
 };
 
-/// Label of a compressed blob with the digest of its content.
-const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 /// Label of a blob with the form it was made in, so that another level or epoch makes another blob.
 const FORM: &str = "buildd.io/form";
 
@@ -58,28 +52,15 @@ fn pack_one(worker: &Worker, layer: &Layer, attributes: &Attributes) -> Result<P
             return Ok(Packed { descriptor: Descriptor::new(media_type, info.digest, info.size), diff_id });
         }
     }
-    let (reader, writer) = std::io::pipe().map_err(Error::file("open", "pipe"))?;
     let path = worker.store.snapshots.layer_path(layer.id);
     let options = ExportOptions { epoch: attributes.epoch };
-    let (compression, level) = (attributes.compression, attributes.level);
-    let packing = std::thread::spawn(move || -> Result<Digest> {
-        let fail = |source| Error::WriteLayer { entry: "its compressed form".to_owned(), source };
-        let buffered = BufWriter::with_capacity(256 << 10, writer);
-        let mut compressed = compress::Writer::new(buffered, compression, level).map_err(fail)?;
-        let (diff_id, _) = write_tar(&path, &mut compressed, options)?;
-        compressed.finish().and_then(|mut inner| inner.flush()).map_err(fail)?;
-        Ok(diff_id)
-    });
+    let form_of = Form { compression: attributes.compression, level: attributes.level };
     let labels = Labels::from([(FORM.to_owned(), form)]);
-    let stored = content.put(ns, &mut { reader }, &labels);
-    let diff_id = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-    let (digest, size) = stored?;
-    let mut labels = content.info(ns, &digest)?.labels;
-    labels.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
-    content.set_labels(ns, &digest, &labels)?;
+    let packed = pack::pack(content, ns, form_of, &labels, |out| write_tar(&path, out, options))?;
     if attributes.epoch.is_none() {
-        worker.store.snapshots.set_diff_id(layer.id, &diff_id)?;
+        worker.store.snapshots.set_diff_id(layer.id, &packed.diff_id)?;
     }
-    let media_type = media_type::layer(compression, attributes.family);
-    Ok(Packed { descriptor: Descriptor::new(media_type, digest, size), diff_id })
+    let media_type = media_type::layer(attributes.compression, attributes.family);
+    let descriptor = Descriptor::new(media_type, packed.digest, packed.size);
+    Ok(Packed { descriptor, diff_id: packed.diff_id })
 }

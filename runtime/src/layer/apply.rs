@@ -7,7 +7,7 @@
 //! `LayerEntry` for what is hostile or broken, `Apply` for what the disk refuses.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     ffi::OsStr,
     fs::File,
     io::{self, Read},
@@ -141,7 +141,7 @@ fn change_of(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Entry>> {
 fn whiteout(mut change: Entry, name: &[u8], hidden: &[u8], shown: &str) -> Result<Option<Entry>> {
     if name == OPAQUE.as_bytes() {
         change.path.pop();
-        change.kind = EntryKind::OpaqueDirectory;
+        change.kind = EntryKind::Opaque;
         return Ok(Some(change));
     }
     if hidden.starts_with(b".wh.") {
@@ -190,6 +190,8 @@ pub struct DirectoryWriter {
     folders: BTreeMap<PathBuf, Time>,
     /// What stands for a removed path.
     whiteouts: Whiteouts,
+    /// Paths of this layer and the folders above them, where whiteouts remove what is older.
+    made: HashSet<PathBuf>,
 }
 
 /// What a whiteout does in the target.
@@ -197,36 +199,74 @@ pub struct DirectoryWriter {
 pub enum Whiteouts {
     /// It becomes a character device 0:0, for overlayfs.
     Mark,
+    /// It removes what is there, for a tree that nothing lies below.
+    Remove,
     /// It is an ordinary file name of an archive and is refused.
     Refuse,
 }
 
 impl DirectoryWriter {
-    /// Writes into `root`, an empty folder of ours.
+    /// Writes into `root`, a folder that nobody else uses now.
     pub fn new(root: &Path, whiteouts: Whiteouts) -> Result<Self> {
         let fd = open_root(root).map_err(Error::file("open", root))?;
-        Ok(Self { root: fd, folders: BTreeMap::new(), whiteouts })
+        Ok(Self { root: fd, folders: BTreeMap::new(), whiteouts, made: HashSet::new() })
     }
 
     /// Makes one entry; `data` gives a file's bytes.
     pub fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
         let shown = || entry.path.display().to_string();
+        let hides = matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque);
+        if hides && self.whiteouts == Whiteouts::Refuse {
+            return Err(broken(shown(), "a whiteout has no place in this archive"));
+        }
+        if entry.kind == EntryKind::Opaque && self.whiteouts == Whiteouts::Remove {
+            return self.clear(&entry.path).map_err(|source| Error::Apply { entry: shown(), source });
+        }
         if entry.path.as_os_str().is_empty() {
             // The root itself: only its opaqueness could matter, and at the bottom it does not.
             return Ok(());
         }
+        if entry.kind == EntryKind::Opaque {
+            let folder = self.parent(&entry.path, &shown())?;
+            return mark_opaque(&folder).map_err(|source| Error::Apply { entry: shown(), source });
+        }
         let name = entry.path.file_name().ok_or_else(|| broken(shown(), "it has no name"))?.to_owned();
         let parent = self.parent(entry.path.parent().unwrap_or(Path::new("")), &shown())?;
         let made = match &entry.kind {
-            EntryKind::Whiteout if self.whiteouts == Whiteouts::Refuse => {
-                return Err(broken(shown(), "a whiteout has no place in this archive"));
-            }
+            EntryKind::Whiteout if self.whiteouts == Whiteouts::Remove => remove(&parent, &name),
             EntryKind::Hardlink(target) => self.hardlink(&parent, &name, target),
             _ => make(&parent, &name, entry, data),
         };
         made.map_err(|source| Error::Apply { entry: shown(), source })?;
         if matches!(entry.kind, EntryKind::Directory | EntryKind::OpaqueDirectory) {
             self.folders.insert(entry.path.clone(), entry.mtime);
+        }
+        if self.whiteouts == Whiteouts::Remove && !hides {
+            self.made.extend(entry.path.ancestors().map(Path::to_owned));
+        }
+        Ok(())
+    }
+
+    /// Removes what this layer did not make in a folder.
+    fn clear(&self, path: &Path) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let folder = match open_in_root(self.root.as_fd(), path, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        for child in rustix::fs::Dir::read_from(&folder)? {
+            let child = child?;
+            let name = OsStr::from_bytes(child.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            match self.made.contains(&path.join(name)) {
+                true => self.clear(&path.join(name))?,
+                false => remove(&folder, name)?,
+            }
         }
         Ok(())
     }
@@ -328,7 +368,7 @@ fn make(parent: &OwnedFd, name: &OsStr, entry: &Entry, data: &mut dyn Read) -> i
         EntryKind::Block(major, minor) => node(FileType::BlockDevice, rustix::fs::makedev(*major, *minor))?,
         EntryKind::Fifo => node(FileType::Fifo, 0)?,
         EntryKind::Whiteout => return Ok(node(FileType::CharacterDevice, 0)?),
-        EntryKind::Hardlink(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        EntryKind::Hardlink(_) | EntryKind::Opaque => return Err(io::ErrorKind::InvalidInput.into()),
     }
     let owner = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
     rustix::fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -372,6 +412,13 @@ fn set_xattrs(file: &File, entry: &Entry) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes a folder hide what lies below it; `folder` is open as a path only.
+fn mark_opaque(folder: &OwnedFd) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = rustix::fs::openat(folder, ".", flags, Mode::empty())?;
+    Ok(rustix::fs::fsetxattr(&open, OPAQUE_XATTR, b"y", XattrFlags::empty())?)
 }
 
 /// Removes whatever has the name, and all below it.

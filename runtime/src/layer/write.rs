@@ -70,6 +70,11 @@ impl<'a> TarWriter<'a> {
                 return self.mark(hidden).map_err(fail);
             }
             EntryKind::Directory | EntryKind::OpaqueDirectory => name.push(b'/'),
+            EntryKind::Opaque => {
+                name.push(b'/');
+                name.extend_from_slice(OPAQUE.as_bytes());
+                return self.mark(name).map_err(fail);
+            }
             _ => {}
         }
         let taken =
@@ -124,7 +129,7 @@ impl<'a> TarWriter<'a> {
             EntryKind::Char(..) => (tar::EntryType::Char, 0),
             EntryKind::Block(..) => (tar::EntryType::Block, 0),
             EntryKind::Fifo => (tar::EntryType::Fifo, 0),
-            EntryKind::Whiteout => return Err(io::ErrorKind::InvalidInput.into()),
+            EntryKind::Whiteout | EntryKind::Opaque => return Err(io::ErrorKind::InvalidInput.into()),
         };
         header.set_entry_type(kind);
         header.set_mode(entry.mode);
