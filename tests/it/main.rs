@@ -3,6 +3,7 @@
 mod bad_input;
 mod build;
 mod clients;
+mod containerd;
 mod export;
 mod gc;
 mod lifecycle;

@@ -94,6 +94,8 @@ fn whiteouts_become_devices_and_come_back() {
     let gone = fs::symlink_metadata(dir.path().join("d/gone")).expect("a mark");
     assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
     assert_eq!(fs::read_dir(dir.path().join("o")).expect("a folder").count(), 0);
+    let mode = |name: &str| fs::metadata(dir.path().join(name)).expect("a folder").mode() & 0o7777;
+    assert_eq!(mode("o"), mode("d"), "the mark's own mode says nothing about its folder");
     let mut out = Vec::new();
     write_tar(dir.path(), &mut out, ExportOptions::default()).expect("a tar");
     let mut archive = tar::Archive::new(out.as_slice());
