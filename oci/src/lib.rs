@@ -16,5 +16,6 @@ pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+pub mod tar_stream;
 
 pub use error::{Error, ErrorKind};

@@ -21,10 +21,13 @@ use crate::{
     manifest::{Index, Manifest},
     media_type::{self, Family},
     reference::Reference,
+    tar_stream::TarStream,
 };
 
 /// Most entries of one archive: more is an attack on memory.
 const MAX_ENTRIES: usize = 1_000_000;
+/// Most bytes of names, links and JSON files of one archive: they are held in memory until its end.
+const MAX_HELD: usize = 256 << 20;
 /// Largest image config that docker writes by far.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -95,35 +98,40 @@ fn read_files(reader: impl Read, sink: &mut dyn ImportSink) -> Result<Files, Err
         move |source| Error::ReadArchive { operation, source }
     };
     let mut files = Files::default();
-    let mut archive = tar::Archive::new(reader);
-    for (count, entry) in archive.entries().map_err(fail("its entries"))?.enumerate() {
-        if count >= MAX_ENTRIES {
+    let mut archive = TarStream::new(reader);
+    let (mut count, mut held) = (0, 0);
+    while let Some(entry) = archive.next_entry().map_err(fail("an entry's header"))? {
+        count += 1;
+        if count > MAX_ENTRIES {
             return Err(invalid(format!("more than {MAX_ENTRIES} entries")));
         }
-        let mut entry = entry.map_err(fail("an entry's header"))?;
-        let raw = entry.path_bytes().into_owned();
-        let name = clean(std::str::from_utf8(&raw).map_err(|_| invalid("an entry's name is not UTF-8"))?);
-        let kind = entry.header().entry_type();
+        let name = String::from_utf8(entry.path()).map_err(|_| invalid("an entry's name is not UTF-8"))?;
+        let name = clean(&name);
+        let kind = entry.kind();
         if kind.is_symlink() {
-            let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
-            let target = String::from_utf8(target).map_err(|_| invalid("a link's target is not UTF-8"))?;
+            let target = String::from_utf8(entry.link().unwrap_or_default())
+                .map_err(|_| invalid("a link's target is not UTF-8"))?;
             let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-            files.links.insert(name.clone(), clean(&format!("{folder}/{target}")));
+            let target = clean(&format!("{folder}/{target}"));
+            held += name.len() + target.len();
+            files.links.insert(name, target);
         } else if kind.is_file() || kind == tar::EntryType::Continuous {
+            held += name.len();
             if matches!(name.as_str(), LAYOUT_FILE | "index.json" | "manifest.json") {
-                let bytes = read_bounded(&mut entry, &name)?;
+                let bytes = read_bounded(&mut archive, &name)?;
                 files.documents.insert(name, bytes);
             } else {
                 let size = entry.size();
                 let (stored, taken) = if size <= MAX_CONFIG {
-                    let bytes = read_bounded(&mut entry, &name)?;
+                    let bytes = read_bounded(&mut archive, &name)?;
                     let stored = store(&mut bytes.as_slice(), sink)?;
                     if bytes.first() == Some(&b'{') {
+                        held += bytes.len();
                         files.configs.insert(stored.0.digest, bytes);
                     }
                     stored
                 } else {
-                    store(&mut entry, sink)?
+                    store(&mut archive, sink)?
                 };
                 if taken != size {
                     return Err(invalid(format!(
@@ -132,6 +140,9 @@ fn read_files(reader: impl Read, sink: &mut dyn ImportSink) -> Result<Files, Err
                 }
                 files.stored.insert(name, stored);
             }
+        }
+        if held > MAX_HELD {
+            return Err(invalid(format!("its names and documents have more than {MAX_HELD} bytes")));
         }
     }
     Ok(files)

@@ -19,7 +19,10 @@ use std::{
 };
 
 use buildd_fs::path::{clean, open_in_root, open_root};
-use buildd_oci::digest::{Digest, Digester};
+use buildd_oci::{
+    digest::{Digest, Digester},
+    tar_stream::{TarEntry, TarStream},
+};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
 use super::{Entry, EntryKind, OPAQUE, OPAQUE_XATTR, Time, WHITEOUT, keeps_xattr};
@@ -42,15 +45,15 @@ pub struct Applied {
 /// Applies a tar stream to the end of its bytes.
 pub fn apply_tar(stream: impl Read, target: &mut DirectoryWriter) -> Result<Applied> {
     let mut hashed = Hashed { inner: stream, digester: Digester::default() };
-    let mut archive = tar::Archive::new(&mut hashed);
-    archive.set_ignore_zeros(false);
-    for (count, entry) in (0..).zip(archive.entries().map_err(|source| Error::ReadLayer { source })?) {
-        if count >= MAX_ENTRIES {
+    let mut archive = TarStream::new(&mut hashed);
+    let mut count = 0;
+    while let Some(entry) = archive.next_entry().map_err(|source| Error::ReadLayer { source })? {
+        count += 1;
+        if count > MAX_ENTRIES {
             return Err(broken("", format!("more than {MAX_ENTRIES} entries")));
         }
-        let mut entry = entry.map_err(|source| Error::ReadLayer { source })?;
-        if let Some(change) = change_of(&mut entry)? {
-            target.entry(&change, &mut entry)?;
+        if let Some(change) = change_of(&entry)? {
+            target.entry(&change, &mut archive)?;
         }
     }
     target.finish()?;
@@ -77,9 +80,9 @@ fn broken(entry: impl Into<String>, reason: impl Into<String>) -> Error {
     Error::LayerEntry { entry: entry.into(), reason: reason.into() }
 }
 
-/// The change a tar header stands for; None for what says nothing (global headers, the marks of old union mounts).
-fn change_of(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Entry>> {
-    let raw = entry.path_bytes().into_owned();
+/// The change a tar header stands for; None for what says nothing (the marks of old union mounts).
+fn change_of(entry: &TarEntry) -> Result<Option<Entry>> {
+    let raw = entry.path();
     let shown = String::from_utf8_lossy(&raw).into_owned();
     if raw.contains(&0) {
         return Err(broken(shown, "its name has a NUL"));
@@ -88,11 +91,8 @@ fn change_of(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Entry>> {
     if path.components().count() > MAX_DEPTH {
         return Err(broken(shown, format!("deeper than {MAX_DEPTH} folders")));
     }
-    let header = entry.header().clone();
-    let kind = header.entry_type();
-    if kind.is_pax_global_extensions() {
-        return Ok(None);
-    }
+    let header = entry.header();
+    let kind = entry.kind();
     let field = |what: &str, value: io::Result<u64>| {
         let value = value.map_err(|e| broken(&shown, format!("its {what}: {e}")))?;
         u32::try_from(value).map_err(|_| broken(&shown, format!("its {what} is out of range")))
@@ -101,8 +101,8 @@ fn change_of(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Entry>> {
         path,
         kind: EntryKind::Directory,
         mode: header.mode().map_err(|e| broken(&shown, format!("its mode: {e}")))? & 0o7777,
-        uid: field("owner", header.uid())?,
-        gid: field("group", header.gid())?,
+        uid: field("owner", entry.uid())?,
+        gid: field("group", entry.gid())?,
         mtime: Time { seconds: header.mtime().unwrap_or_default().try_into().unwrap_or_default(), nanos: 0 },
         xattrs: BTreeMap::new(),
     };
@@ -116,7 +116,7 @@ fn change_of(entry: &mut tar::Entry<'_, impl Read>) -> Result<Option<Entry>> {
             |n: io::Result<Option<u32>>| n.ok().flatten().ok_or_else(|| broken(&shown, "its device number"));
         Ok((number(header.device_major())?, number(header.device_minor())?))
     };
-    let link = || entry.link_name_bytes().map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes)));
+    let link = || entry.link().map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes)));
     change.kind = match kind {
         tar::EntryType::Directory => EntryKind::Directory,
         tar::EntryType::Regular | tar::EntryType::Continuous => EntryKind::File { size: entry.size() },
@@ -156,20 +156,16 @@ fn whiteout(mut change: Entry, name: &[u8], hidden: &[u8], shown: &str) -> Resul
 }
 
 /// Extended attributes and exact times from the PAX records.
-fn pax(entry: &mut tar::Entry<'_, impl Read>, change: &mut Entry) -> Result<()> {
+fn pax(entry: &TarEntry, change: &mut Entry) -> Result<()> {
     let shown = change.path.display().to_string();
-    let Some(records) = entry.pax_extensions().map_err(|source| Error::ReadLayer { source })? else {
-        return Ok(());
-    };
-    for record in records {
-        let record = record.map_err(|source| Error::ReadLayer { source })?;
-        let Ok(key) = record.key() else { continue };
+    for (key, value) in entry.records() {
+        let Ok(key) = std::str::from_utf8(key) else { continue };
         if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
             if keeps_xattr(name) {
-                change.xattrs.insert(name.into(), record.value_bytes().to_vec());
+                change.xattrs.insert(name.into(), value.to_vec());
             }
         } else if key == "mtime" {
-            let text = record.value().map_err(|_| broken(&shown, "its time is not text"))?;
+            let text = std::str::from_utf8(value).map_err(|_| broken(&shown, "its time is not text"))?;
             change.mtime = parse_time(text).ok_or_else(|| broken(&shown, "its time is not a number"))?;
         }
     }
