@@ -37,7 +37,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     let sessions: Arc<Sessions> = Arc::default();
     let parts = worker::assemble(&config, Arc::clone(&store), Arc::clone(&sessions))?;
     let uuid = parts.uuid.clone();
-    let collector = Collector::start(Arc::clone(&store), config.worker.oci.keep(&config.root));
+    let collector = Collector::start(Arc::clone(&store), config.worker.oci.rules(&config.root));
     let builds = Builds::new(BuildsOptions {
         sessions,
         worker: parts.worker,

@@ -11,8 +11,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod amount;
+mod policy;
 
-pub(crate) use amount::{Amount, disk};
+pub(crate) use amount::Amount;
+pub(crate) use policy::{GcPolicy, Rule};
 
 /// Entitlements that a daemon can be told to grant.
 pub(crate) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
@@ -110,9 +112,21 @@ pub(crate) struct OciWorker {
     /// Whether the cache is pruned by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gc: Option<bool>,
-    /// How much of the cache it leaves: bytes, or a part of the disk (`10%`).
+    /// The older name of `reservedSpace`: bytes, or a part of the disk (`10%`).
     #[serde(rename = "gckeepstorage", skip_serializing_if = "Option::is_none")]
     pub(crate) keep_storage: Option<Amount>,
+    /// How much of the cache is left in any case.
+    #[serde(rename = "reservedSpace", skip_serializing_if = "Option::is_none")]
+    pub(crate) reserved_space: Option<Amount>,
+    /// How much of it is left at most.
+    #[serde(rename = "maxUsedSpace", skip_serializing_if = "Option::is_none")]
+    pub(crate) max_used_space: Option<Amount>,
+    /// How much of the disk shall be free.
+    #[serde(rename = "minFreeSpace", skip_serializing_if = "Option::is_none")]
+    pub(crate) min_free_space: Option<Amount>,
+    /// Rules that stand for all of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) gcpolicy: Vec<GcPolicy>,
     /// Steps at once.
     #[serde(rename = "max-parallelism", skip_serializing_if = "Option::is_none")]
     pub(crate) max_parallelism: Option<usize>,
@@ -173,7 +187,7 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         one_of("worker.default-network", &self.worker.default_network, &["host", "none"])?;
         amount("worker.step-memory", Some(&self.worker.step_memory))?;
-        amount("worker.oci.gckeepstorage", self.worker.oci.keep_storage.as_ref())?;
+        self.worker.oci.check()?;
         for entitlement in &self.insecure_entitlements {
             one_of("insecure-entitlements", entitlement, &ENTITLEMENTS)?;
         }

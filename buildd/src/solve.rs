@@ -199,6 +199,7 @@ impl Builds {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.builds.collector.built();
         let mut table = self.builds.table();
         table.running.remove(&self.build.id);
         table.ended.push_back(self.build.id.clone());

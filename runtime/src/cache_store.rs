@@ -2,11 +2,7 @@
 //!
 //! A result's row outlives its snapshot as a memo of contents; a row whose snapshot is gone loads as None.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use buildd_oci::digest::Digest;
@@ -18,9 +14,9 @@ use buildd_solver::{
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    db::{from_nanos, to_nanos},
+    db::to_nanos,
     error::{Error, Result},
-    snapshot::{LayerId, SnapshotId},
+    snapshot::SnapshotId,
     snapshot_ref::SnapshotRef,
     store::Store,
     worker::op_error,
@@ -79,7 +75,7 @@ impl CacheStore for SqliteCacheStore {
                     .optional()?
                     .flatten();
                 tx.execute(
-                    "UPDATE results SET used = ? WHERE id = ?",
+                    "UPDATE results SET used = ?, uses = uses + 1 WHERE id = ?",
                     params![to_nanos(SystemTime::now()), id.0],
                 )?;
                 Ok(found)
@@ -113,21 +109,23 @@ impl CacheStore for SqliteCacheStore {
 
     async fn save(&self, results: Vec<NewResult>) -> std::result::Result<Vec<ResultId>, OpError> {
         self.on(move |store| {
-            let snapshots: Vec<Option<SnapshotId>> =
-                results.iter().map(|new| Ok(SnapshotRef::of(&new.result)?.id())).collect::<Result<_>>()?;
+            let made: Vec<&SnapshotRef> =
+                results.iter().map(|new| SnapshotRef::of(&new.result)).collect::<Result<_>>()?;
             store.db.write("save results", |tx| {
                 let now = to_nanos(SystemTime::now());
                 let mut ids = Vec::new();
-                for (new, snapshot) in results.iter().zip(snapshots) {
+                for (new, made) in results.iter().zip(made) {
                     tx.execute(
-                        "INSERT INTO results (key, exec, snapshot, description, created, used) VALUES (?, ?, ?, ?, ?, ?)",
+                        "INSERT INTO results (key, exec, snapshot, description, created, used, kind)
+                         VALUES (?, ?, ?, ?, ?, ?, ?)",
                         params![
                             new.key.to_string(),
                             new.exec.to_string(),
-                            snapshot.map_or(EMPTY, SnapshotId::number),
+                            made.id().map_or(EMPTY, SnapshotId::number),
                             new.description,
                             now,
-                            now
+                            now,
+                            made.kind().word()
                         ],
                     )?;
                     ids.push(ResultId(tx.last_insert_rowid()));
@@ -194,107 +192,6 @@ impl CacheStore for SqliteCacheStore {
         })
         .await
     }
-}
-
-impl SqliteCacheStore {
-    /// Every result with what people see of it. Sizes are of the layer that a result adds.
-    pub fn list(&self) -> Result<Vec<CachedResult>> {
-        let snapshots = &self.store.snapshots;
-        let held = snapshots.while_held(<[i64]>::to_vec);
-        let mut results = self.store.db.read("list results", |c| {
-            let mut rows = c.prepare(
-                "SELECT r.id, r.description, r.created, r.used, r.snapshot, s.layer,
-                    (SELECT max(p.id) FROM results p WHERE p.snapshot = s.parent),
-                    EXISTS (SELECT 1 FROM named_snapshots n WHERE n.snapshot = r.snapshot)
-                 FROM results r LEFT JOIN snapshots s ON s.id = r.snapshot ORDER BY r.id",
-            )?;
-            let results = rows.query_map([], |row| {
-                Ok(CachedResult {
-                    id: row.get(0)?,
-                    description: row.get(1)?,
-                    created: from_nanos(row.get(2)?),
-                    used: from_nanos(row.get(3)?),
-                    in_use: row.get::<_, Option<i64>>(4)?.is_some_and(|snapshot| held.contains(&snapshot)),
-                    layer: row.get::<_, Option<i64>>(5)?.map(LayerId::of_row),
-                    parent: row.get(6)?,
-                    shared: row.get(7)?,
-                    size: 0,
-                })
-            })?;
-            results.collect::<rusqlite::Result<Vec<CachedResult>>>()
-        })?;
-        let mut counted = HashSet::new();
-        for result in &mut results {
-            // Several results may share a layer: its bytes count once.
-            if let Some(layer) = result.layer.filter(|layer| counted.insert(*layer)) {
-                result.size = snapshots.layer_size(layer)?;
-            }
-        }
-        Ok(results)
-    }
-
-    /// Forgets results that match until a limit is kept, those first whose last use is longest ago; what was forgotten. Those in use stay.
-    /// Their layers go with the next collection, unless something else needs them.
-    pub fn prune(&self, limit: &Limit, matches: &dyn Fn(&CachedResult) -> bool) -> Result<Vec<CachedResult>> {
-        let mut results = self.list()?;
-        results.sort_by_key(|result| result.used);
-        let mut total: u64 = results.iter().map(|result| result.size).sum();
-        let now = SystemTime::now();
-        let mut forgotten = Vec::new();
-        for result in results {
-            let young = limit
-                .keep_duration
-                .is_some_and(|keep| now.duration_since(result.used).is_ok_and(|unused| unused < keep));
-            let enough = limit.max_used.is_some_and(|most| total <= most)
-                || limit.reserved.is_some_and(|least| total.saturating_sub(result.size) < least);
-            if result.in_use || young || enough || !matches(&result) {
-                continue;
-            }
-            total = total.saturating_sub(result.size);
-            forgotten.push(result);
-        }
-        self.store.db.write_durable("forget results", |tx| {
-            for result in &forgotten {
-                tx.execute("DELETE FROM contents WHERE result = ?", [result.id])?;
-                tx.execute("DELETE FROM results WHERE id = ?", [result.id])?;
-            }
-            Ok(())
-        })?;
-        Ok(forgotten)
-    }
-}
-
-/// What a pruning leaves.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limit {
-    /// What was used within this time.
-    pub keep_duration: Option<Duration>,
-    /// At most this many bytes are left.
-    pub max_used: Option<u64>,
-    /// At least this many bytes are left.
-    pub reserved: Option<u64>,
-}
-
-/// A remembered result.
-#[derive(Clone, Debug)]
-pub struct CachedResult {
-    /// Its number.
-    pub id: i64,
-    /// The step that made it.
-    pub description: String,
-    /// When.
-    pub created: SystemTime,
-    /// When it served last.
-    pub used: SystemTime,
-    /// Whether a build works with it.
-    pub in_use: bool,
-    /// Whether a snapshot of a client or an image has the same layers.
-    pub shared: bool,
-    /// A result that it stands on.
-    pub parent: Option<i64>,
-    /// Bytes of its own layer; 0 if another result counts them.
-    pub size: u64,
-    layer: Option<LayerId>,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! ```text
 //! content/blobs/sha256/<hex>      verified, never written again
 //! content/ingest/<ns>/<hash>/     data, ref: partial, resumed by the next writer of the same ref
+//! content/puts/<random>/          the same, of ourselves: nobody resumes them, a start removes them
 //! ```
 //!
 //! # Invariants
@@ -18,21 +19,18 @@
 //! # Sources
 //! containerd `core/content/content.go`; spec containerd-api 1.3.
 
+mod namespaced;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
-use buildd_oci::{
-    blob::{Ingester, Provider},
-    descriptor::Descriptor,
-    digest::{Algorithm, Digest, Digester},
-};
+use buildd_oci::digest::{Algorithm, Digest, Digester};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
@@ -40,8 +38,13 @@ use crate::{
     error::{Error, Result},
 };
 
+pub use namespaced::Namespaced;
+
 /// Free notes on a blob, an image or a snapshot.
 pub type Labels = BTreeMap<String, String>;
+
+/// Folder of the ingests that no client names, below the store's.
+const PUTS: &str = "puts";
 
 /// What a namespace knows of a blob.
 #[derive(Clone, Debug)]
@@ -90,6 +93,14 @@ impl Content {
         for folder in ["blobs/sha256", "blobs/sha512", "ingest"] {
             let path = dir.join(folder);
             fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
+        }
+        // Nobody can resume these.
+        let puts = dir.join(PUTS);
+        match fs::remove_dir_all(&puts) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::file("remove", &puts)(error));
+            }
+            _ => {}
         }
         let content = Self { dir, db, busy: Arc::default(), files: Arc::default() };
         content.remove_orphans()?;
@@ -215,7 +226,17 @@ impl Content {
         if let Some(digest) = expected.filter(|digest| self.info(ns, digest).is_ok()) {
             return Err(Error::AlreadyExists { what: "content", name: digest.to_string() });
         }
-        let dir = self.ingest(ns, name);
+        self.open_ingest(self.ingest(ns, name), ns, name, total, expected)
+    }
+
+    fn open_ingest(
+        &self,
+        dir: PathBuf,
+        ns: &str,
+        name: &str,
+        total: u64,
+        expected: Option<Digest>,
+    ) -> Result<Writer> {
         if !self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.clone()) {
             return Err(Error::IngestBusy { name: name.to_owned() });
         }
@@ -269,10 +290,11 @@ impl Content {
     /// Takes a whole blob of unknown digest.
     pub fn put(&self, ns: &str, data: &mut dyn Read, labels: &Labels) -> Result<(Digest, u64)> {
         let name = format!("put-{:032x}", rand::random::<u128>());
-        let mut writer = self.writer(ns, &name, 0, None)?;
+        let dir = self.dir.join(PUTS).join(&name);
+        let mut writer = self.open_ingest(dir.clone(), ns, &name, 0, None)?;
         if let Err(error) = writer.copy_from(data) {
             drop(writer);
-            self.abort(ns, &name)?;
+            fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))?;
             return Err(error);
         }
         let size = writer.offset();
@@ -431,64 +453,6 @@ impl Writer {
 /// Syncs a folder, so that names in it survive a power cut.
 pub fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::file("sync folder", path))
-}
-
-/// The store as one namespace sees it.
-#[derive(Clone, Debug)]
-pub struct Namespaced {
-    content: Arc<Content>,
-    ns: String,
-}
-
-impl Namespaced {
-    /// Reads `buf.len()` bytes at `offset`.
-    pub fn read_at(&self, digest: &Digest, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let file = self.content.open_blob(digest)?;
-        file.read_exact_at(buf, offset).map_err(Error::file("read", self.content.blob(digest)))
-    }
-}
-
-fn store_error(operation: &'static str, digest: Digest) -> impl FnOnce(Error) -> buildd_oci::Error {
-    move |error| match error {
-        Error::NotFound { .. } => buildd_oci::Error::BlobNotFound { digest },
-        error => buildd_oci::Error::Store { operation, digest, kind: error.kind(), source: Box::new(error) },
-    }
-}
-
-impl Provider for Namespaced {
-    fn open(&self, descriptor: &Descriptor) -> std::result::Result<Box<dyn Read + Send>, buildd_oci::Error> {
-        let fail = |error| store_error("open blob", descriptor.digest)(error);
-        self.content.info(&self.ns, &descriptor.digest).map_err(fail)?;
-        Ok(Box::new(self.content.open_blob(&descriptor.digest).map_err(fail)?))
-    }
-}
-
-impl Ingester for Namespaced {
-    fn exists(&self, digest: &Digest) -> std::result::Result<bool, buildd_oci::Error> {
-        match self.content.info(&self.ns, digest) {
-            Ok(_) => Ok(true),
-            Err(Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(store_error("look for blob", *digest)(error)),
-        }
-    }
-
-    fn ingest(
-        &self,
-        expected: &Descriptor,
-        data: &mut dyn Read,
-    ) -> std::result::Result<(), buildd_oci::Error> {
-        let name = format!("copy-{}", expected.digest);
-        let mut work = || {
-            let mut writer = self.content.writer(&self.ns, &name, expected.size, Some(expected.digest))?;
-            writer.seek(0)?;
-            writer.copy_from(data)?;
-            writer.commit(expected.size, Some(expected.digest), &Labels::new())
-        };
-        match work() {
-            Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(()),
-            Err(error) => Err(store_error("store blob", expected.digest)(error)),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,10 +17,10 @@ use rusqlite::{Connection, Transaction};
 
 use crate::error::{Error, Result};
 
-/// The form of the tables; a database of a later form is refused.
-const VERSION: i64 = 1;
+/// What makes each form of the tables from the one before; a database of a later form is refused.
+const FORMS: [&str; 2] = [FIRST, USAGE];
 
-const SCHEMA: &str = "
+const FIRST: &str = "
 CREATE TABLE namespaces (name TEXT PRIMARY KEY, labels TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE images (ns TEXT, name TEXT, target TEXT NOT NULL, labels TEXT NOT NULL, created INTEGER, updated INTEGER,
     PRIMARY KEY (ns, name)) WITHOUT ROWID;
@@ -49,6 +49,14 @@ CREATE TABLE aliases (key TEXT PRIMARY KEY, canonical TEXT NOT NULL) WITHOUT ROW
 CREATE TABLE records (key TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 ";
 
+/// What `usage` reports beyond the results themselves.
+const USAGE: &str = "
+ALTER TABLE results ADD COLUMN kind TEXT NOT NULL DEFAULT 'regular';
+ALTER TABLE results ADD COLUMN uses INTEGER NOT NULL DEFAULT 1;
+CREATE TABLE cache_mounts (folder TEXT PRIMARY KEY, name TEXT NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL,
+    uses INTEGER NOT NULL) WITHOUT ROWID;
+";
+
 /// The metadata.
 #[derive(Debug)]
 pub struct Db {
@@ -68,18 +76,20 @@ impl Db {
             connection.query_row("PRAGMA user_version", [], |row| row.get(0))
         };
         let version = prepare().map_err(fail)?;
-        if version > VERSION {
+        let latest = FORMS.len();
+        let present = usize::try_from(version).unwrap_or(usize::MAX);
+        let Some(missing) = FORMS.get(present..) else {
             return Err(Error::Precondition {
                 what: "database",
                 name: path.display().to_string(),
-                reason: format!("has form {version}, this buildd reads up to {VERSION}: use a newer buildd"),
+                reason: format!("has form {version}, this buildd reads up to {latest}: use a newer buildd"),
             });
-        }
+        };
         let db = Self { connection: Mutex::new(connection) };
-        if version == 0 {
-            db.write_durable("create the tables", |tx| {
-                tx.execute_batch(SCHEMA)?;
-                tx.pragma_update(None, "user_version", VERSION)
+        if !missing.is_empty() {
+            db.write_durable("bring the tables to their form", |tx| {
+                missing.iter().try_for_each(|form| tx.execute_batch(form))?;
+                tx.pragma_update(None, "user_version", i64::try_from(latest).unwrap_or_default())
             })?;
         }
         Ok(db)

@@ -4,6 +4,7 @@
 //! floor never imports the upper one, nor the solver.
 #![deny(unsafe_code)]
 
+pub mod cache_mount;
 pub mod cache_store;
 pub mod checksum;
 pub mod container;
@@ -34,6 +35,7 @@ pub mod store;
 mod sys;
 pub mod task;
 pub mod unpack;
+pub mod usage;
 pub mod worker;
 
 pub use error::Error;

@@ -11,16 +11,46 @@ use crate::{
     snapshot::{Hold, SnapshotId},
 };
 
+/// What made a result, as the usage of the disk tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A step, or an image that was unpacked.
+    Regular,
+    /// Files of a client.
+    Local,
+}
+
+impl Kind {
+    /// BuildKit's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Regular => "regular",
+            Self::Local => "source.local",
+        }
+    }
+}
+
 /// A result.
 #[derive(Clone, Debug)]
 pub struct SnapshotRef {
     hold: Option<Hold>,
+    kind: Kind,
 }
 
 impl SnapshotRef {
     /// A handle on a snapshot; None is the empty tree.
     pub fn result(hold: Option<Hold>) -> OpResult {
-        Arc::new(Self { hold })
+        Arc::new(Self { hold, kind: Kind::Regular })
+    }
+
+    /// A handle on a client's files.
+    pub(crate) fn local(hold: Hold) -> OpResult {
+        Arc::new(Self { hold: Some(hold), kind: Kind::Local })
+    }
+
+    /// What made it.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The worker's view of a handle.

@@ -20,6 +20,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
+    cache_mount::CacheMounts,
     container::Containers,
     content::Content,
     db::Db,
@@ -49,6 +50,8 @@ pub struct Store {
     pub leases: Leases,
     /// Namespaces and their labels.
     pub namespaces: Namespaces,
+    /// Folders of `RUN --mount=type=cache`.
+    pub cache_mounts: CacheMounts,
     /// Container records.
     pub containers: Containers,
     /// Layers and mounts.
@@ -77,8 +80,6 @@ impl Store {
             Err(error) => return Err(Error::file("lock", path)(error.into())),
         }
         let db = Arc::new(Db::open(&root.join("buildd.db"))?);
-        let mounts = root.join("cache-mounts");
-        fs::create_dir_all(&mounts).map_err(Error::file("create folder", &mounts))?;
         for private in ["layers", "snapshots", "named", "cache-mounts", "content"] {
             let path = root.join(private);
             fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
@@ -91,6 +92,7 @@ impl Store {
             images: Images::new(db.clone()),
             leases: Leases::new(db.clone()),
             namespaces: Namespaces::new(db.clone()),
+            cache_mounts: CacheMounts::open(root, db.clone())?,
             containers: Containers::new(db.clone()),
             named_snapshots: NamedSnapshots::open(root, db.clone(), snapshots.clone())?,
             snapshots,

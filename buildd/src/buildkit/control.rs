@@ -71,7 +71,11 @@ impl Control for ControlService {
         &self,
         _: Request<ListWorkersRequest>,
     ) -> Result<Response<ListWorkersResponse>, Status> {
-        let record = vec![worker_record::record(&self.builds.uuid, &self.builds.labels)];
+        let record = vec![worker_record::record(
+            &self.builds.uuid,
+            &self.builds.labels,
+            self.builds.collector.rules(),
+        )];
         Ok(Response::new(ListWorkersResponse { record }))
     }
 
@@ -83,7 +87,7 @@ impl Control for ControlService {
         &self,
         request: Request<DiskUsageRequest>,
     ) -> Result<Response<DiskUsageResponse>, Status> {
-        let record = usage::list(&self.builds, &request.into_inner().filter).await?;
+        let record = usage::list(&self.builds, &request.into_inner()).await?;
         Ok(Response::new(DiskUsageResponse { record }))
     }
 

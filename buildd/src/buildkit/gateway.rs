@@ -113,7 +113,11 @@ impl LlbBridge for Gateway {
         Ok(Response::new(wire::PongResponse {
             frontend_api_caps: caps::frontend(),
             llb_caps: caps::llb(),
-            workers: vec![worker_record::record(&self.builds.uuid, &self.builds.labels)],
+            workers: vec![worker_record::record(
+                &self.builds.uuid,
+                &self.builds.labels,
+                self.builds.collector.rules(),
+            )],
         }))
     }
 

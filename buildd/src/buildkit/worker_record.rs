@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use buildd_api::buildkit::{
-    moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord},
+    moby::buildkit::v1::types::{BuildkitVersion, GcPolicy, WorkerRecord},
     pb,
 };
 use buildd_oci::platform::Platform;
+
+use crate::config::Rule;
 
 /// The version that clients compare features by.
 pub(crate) fn version() -> BuildkitVersion {
@@ -17,8 +19,21 @@ pub(crate) fn version() -> BuildkitVersion {
     }
 }
 
-/// The one worker.
-pub(crate) fn record(id: &str, labels: &BTreeMap<String, String>) -> WorkerRecord {
+fn gc_policy(rule: &Rule) -> GcPolicy {
+    let bytes = |bytes: Option<u64>| i64::try_from(bytes.unwrap_or(0)).unwrap_or(i64::MAX);
+    let nanos = |age: std::time::Duration| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+    GcPolicy {
+        all: rule.policy.all,
+        keep_duration: bytes(rule.policy.keep_duration.map(nanos)),
+        filters: rule.filters.clone(),
+        reserved_space: bytes(rule.policy.reserved),
+        max_used_space: bytes(rule.policy.max_used),
+        min_free_space: bytes(rule.policy.min_free),
+    }
+}
+
+/// The one worker, and the rules that its cache is cut back by.
+pub(crate) fn record(id: &str, labels: &BTreeMap<String, String>, rules: &[Rule]) -> WorkerRecord {
     let ours = [
         ("org.mobyproject.buildkit.worker.executor", "oci"),
         ("org.mobyproject.buildkit.worker.snapshotter", "overlayfs"),
@@ -37,6 +52,7 @@ pub(crate) fn record(id: &str, labels: &BTreeMap<String, String>) -> WorkerRecor
         id: id.to_owned(),
         labels,
         platforms: vec![platform],
+        gc_policy: rules.iter().map(gc_policy).collect(),
         buildkit_version: Some(version()),
         ..WorkerRecord::default()
     }

@@ -3,16 +3,7 @@
 //! # Sources
 //! BuildKit `cmd/buildkitd/config` (`gckeepstorage`), `util/disk`.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
-
-use super::OciWorker;
-
-/// Hundredths of the disk that the cache keeps where nothing is configured.
-const KEEP_PERCENT: u64 = 10;
-/// Bytes that it keeps on however small a disk.
-const KEEP_LEAST: u64 = 2_000_000_000;
 
 /// An amount, absolute or as a part, as BuildKit's file has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,37 +37,6 @@ impl Amount {
         };
         text[..digits].parse::<u64>().ok()?.checked_mul(unit)
     }
-}
-
-impl OciWorker {
-    /// Bytes of the build cache that stay when it is cut back; None if it never is.
-    pub(crate) fn keep(&self, root: &Path) -> Option<u64> {
-        if self.gc == Some(false) {
-            return None;
-        }
-        let size = disk(root).size;
-        match &self.keep_storage {
-            Some(keep) => keep.bytes(size),
-            None => Some((size / 100 * KEEP_PERCENT).max(KEEP_LEAST)),
-        }
-    }
-}
-
-/// A disk's bytes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Disk {
-    /// All.
-    pub(crate) size: u64,
-    /// Those that are free for us.
-    pub(crate) free: u64,
-}
-
-/// The disk that a folder lies on; nothing if it cannot be asked.
-pub(crate) fn disk(folder: &Path) -> Disk {
-    rustix::fs::statvfs(folder).map_or_else(
-        |_| Disk::default(),
-        |disk| Disk { size: disk.f_blocks * disk.f_frsize, free: disk.f_bavail * disk.f_frsize },
-    )
 }
 
 #[cfg(test)]

@@ -49,7 +49,8 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-/// Writes an archive of `images`; of an index only what `platforms` asks for (all, if empty).
+/// Writes an archive of `images`; of an index only what `platforms` asks for (all, if empty), and of that only what is there, as long as one
+/// platform is whole.
 pub fn export(
     provider: &dyn Provider,
     images: &[ExportImage],
@@ -109,9 +110,10 @@ fn collect(
     }
     if media_type::is_manifest(&target.media_type) {
         let manifest = Manifest::parse(&read_document(provider, target)?)?;
-        for descriptor in manifest.layers.iter().chain([&manifest.config, target]) {
-            blobs.insert(descriptor.digest, descriptor.clone());
-        }
+        blobs.insert(target.digest, target.clone());
+        let children = manifest.layers.iter().chain([&manifest.config]);
+        children.clone().try_for_each(|descriptor| provider.open(descriptor).map(drop))?;
+        blobs.extend(children.map(|descriptor| (descriptor.digest, descriptor.clone())));
         return Ok(vec![(target.platform.clone(), manifest)]);
     }
     if !media_type::is_index(&target.media_type) {
@@ -122,11 +124,21 @@ fn collect(
         Some(platform) if !platforms.is_empty() => platforms.iter().any(|wanted| wanted.matches(platform)),
         _ => true,
     };
-    let mut manifests = Vec::new();
+    let (mut manifests, mut missing) = (Vec::new(), None);
     for child in index.manifests.iter().filter(wanted) {
-        manifests.extend(collect(provider, child, platforms, blobs, depth + 1)?);
+        match collect(provider, child, platforms, blobs, depth + 1) {
+            // A pull of one platform leaves the others incomplete.
+            Err(Error::BlobNotFound { digest }) => {
+                tracing::warn!(manifest = %child.digest, blob = %digest, "exported without the content of a platform");
+                missing = Some(digest);
+            }
+            found => manifests.extend(found?),
+        }
     }
     if manifests.is_empty() {
+        if let Some(digest) = missing {
+            return Err(Error::BlobNotFound { digest });
+        }
         let wanted: Vec<String> = platforms.iter().map(Platform::to_string).collect();
         return Err(Error::NoPlatform { digest: target.digest, wanted: wanted.join(", ") });
     }

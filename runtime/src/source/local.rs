@@ -162,7 +162,7 @@ impl Op for LocalSource {
 
     async fn exec(&self, _: &OpContext, _: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         match self.synced.get() {
-            Some((held, _)) => Ok(vec![SnapshotRef::result(Some(held.clone()))]),
+            Some((held, _)) => Ok(vec![SnapshotRef::local(held.clone())]),
             None => Err(OpError::new(
                 ErrorKind::Internal,
                 Error::Precondition {

@@ -93,7 +93,7 @@ impl Op for UploadSource {
                 Error::Precondition { what: "upload", name: self.path.clone(), reason },
             )
         })?;
-        Ok(vec![SnapshotRef::result(Some(held.clone()))])
+        Ok(vec![SnapshotRef::local(held.clone())])
     }
 
     fn is_heavy(&self) -> bool {

@@ -23,6 +23,7 @@ use super::{
     prepare::{Writable, owned_folder, selected, tree},
 };
 use crate::{
+    cache_mount::CacheMountHold,
     error::{Error, Result},
     snapshot::View,
     step::{StepMount, StepMountKind},
@@ -40,6 +41,7 @@ pub(super) struct Held {
     views: Vec<View>,
     locks: Vec<OwnedMutexGuard<()>>,
     pub(super) folders: Vec<PathBuf>,
+    caches: Vec<CacheMountHold>,
     secrets: Option<PathBuf>,
 }
 
@@ -178,9 +180,10 @@ async fn cache(
             }
         }
     }
-    let path = worker.store.root().join("cache-mounts").join(Digest::of(id.as_bytes()).hex());
-    if cx.freshness == Freshness::Forced {
-        gathered.held.folders.push(path.clone());
+    let path = worker.store.cache_mounts.path(&id);
+    match cx.freshness {
+        Freshness::Forced => gathered.held.folders.push(path.clone()),
+        _ => gathered.held.caches.push(worker.store.cache_mounts.enter(&id).map_err(op_error)?),
     }
     let (worker, selector, readonly) = (worker.clone(), mount.selector.clone(), mount.readonly);
     let target = PathBuf::from(&mount.dest);
