@@ -39,3 +39,20 @@ fn mistakes_are_refused() {
         assert!(matches!(parse(text), Err(ConfigError::Value { .. })), "{text}");
     }
 }
+
+#[test]
+fn every_key_is_documented() {
+    let text = "root = \"/r\"\nstate = \"/s\"\ndebug = true\ninsecure-entitlements = []\n[grpc]\naddress = []\n\
+        [worker.oci]\nenabled = true\nsnapshotter = \"x\"\ngc = true\ngckeepstorage = 1\nreservedSpace = 1\nmaxUsedSpace = 1\n\
+        minFreeSpace = 1\nmax-parallelism = 1\n[[worker.oci.gcpolicy]]\nall = true\nkeepDuration = 1\nkeepBytes = 1\n\
+        reservedSpace = 1\nmaxUsedSpace = 1\nminFreeSpace = 1\n[registry.HOST]\nmirrors = []\nhttp = true\ninsecure = true\nca = []\n";
+    let all = parse(text).expect("known keys").to_toml().expect("plain data");
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/config.md")).expect("the page");
+    let keys = all.lines().filter_map(|line| line.split_once(" = ").map(|(key, _)| key));
+    let missing: Vec<&str> = keys
+        .filter(|key| !page.contains(&format!("`{key}`")) && !page.contains(&format!("] {key}`")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(all.contains("minFreeSpace") && all.contains("step-processes"), "{all}");
+}

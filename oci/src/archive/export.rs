@@ -181,7 +181,7 @@ fn docker_image(image: &ExportImage, manifest: &Manifest) -> DockerImage {
     }
 }
 
-fn blob_path(digest: &Digest) -> String {
+pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
 }
 

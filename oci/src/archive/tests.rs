@@ -168,3 +168,111 @@ fn an_absent_platform_is_not_found() {
     let wanted = ["linux/riscv64".parse().expect("a platform")];
     export(&store, &images, &wanted, Kind::Both, &mut Vec::new()).expect("present");
 }
+
+/// An index of two platforms over one layer each; the second one's layer.
+fn two_platforms(store: &Memory) -> (ExportImage, Digest) {
+    let mut children = Vec::new();
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let layer = store.add(media_type::OCI_LAYER, platform.as_bytes().to_vec());
+        let mut config = ImageConfig::default();
+        config.rootfs.diff_ids.push(layer.digest);
+        let config = store.add(media_type::OCI_CONFIG, config.to_bytes());
+        let manifest = Manifest::new(media_type::OCI_MANIFEST, config, vec![layer]);
+        let mut child = store.add(media_type::OCI_MANIFEST, manifest.to_bytes());
+        child.platform = Some(platform.parse().expect("a platform"));
+        children.push(child);
+    }
+    let index = crate::manifest::Index::new(children);
+    let target = store.add(media_type::OCI_INDEX, index.to_bytes());
+    let names = vec!["docker.io/library/one:v1".to_owned(), "example.com/two:v2".to_owned()];
+    (ExportImage { names, target }, Digest::of(b"linux/arm64"))
+}
+
+/// Names and bytes of an archive's files.
+fn unpacked(archive: &[u8]) -> HashMap<String, Vec<u8>> {
+    let mut stream = crate::tar_stream::TarStream::new(archive);
+    let mut files = HashMap::new();
+    while let Some(entry) = stream.next_entry().expect("sound") {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("memory");
+        files.insert(String::from_utf8(entry.path()).expect("UTF-8"), bytes);
+    }
+    files
+}
+
+#[test]
+fn an_index_goes_out_whole_with_the_platforms_that_were_asked_for() {
+    let store = Memory::default();
+    let (image, arm) = two_platforms(&store);
+    let has =
+        |archive: &[u8], digest: &Digest| unpacked(archive).contains_key(&super::export::blob_path(digest));
+    let all = exported(&store, &image);
+    assert!(has(&all, &arm) && has(&all, &image.target.digest));
+    let wanted = ["linux/amd64".parse().expect("a platform")];
+    let mut one = Vec::new();
+    export(&store, std::slice::from_ref(&image), &wanted, Kind::Both, &mut one).expect("an export");
+    assert!(!has(&one, &arm) && has(&one, &image.target.digest));
+    // Rule 27 and 29: an entry for each name; docker's list has the one manifest that suits best.
+    let files = unpacked(&one);
+    let json = |name: &str| serde_json::from_slice::<serde_json::Value>(&files[name]).expect("JSON");
+    assert_eq!(json("index.json")["manifests"].as_array().map(Vec::len), Some(2));
+    let docker = &json("manifest.json")[0];
+    assert_eq!(docker["RepoTags"], serde_json::json!(["one:v1", "example.com/two:v2"]));
+    let layer = super::export::blob_path(&Digest::of(b"linux/amd64"));
+    assert_eq!(docker["Layers"], serde_json::json!([layer]));
+}
+
+#[test]
+fn what_is_not_there_is_left_out_as_long_as_one_platform_is_whole() {
+    let store = Memory::default();
+    let (image, arm) = two_platforms(&store);
+    let amd = Digest::of(b"linux/amd64");
+    store.blobs.lock().expect("no panic").remove(&arm);
+    let archive = exported(&store, &image);
+    let back = import(archive.as_slice(), &mut &Memory::default()).expect("an import");
+    assert_eq!(back.len(), 2);
+    assert_eq!(back[0].target.digest, image.target.digest, "the round trip keeps the digest");
+    assert!(unpacked(&archive).contains_key(&super::export::blob_path(&amd)));
+    store.blobs.lock().expect("no panic").remove(&amd);
+    let error = export(&store, &[image], &[], Kind::Both, &mut Vec::new()).expect_err("nothing is whole");
+    assert!(matches!(error, Error::BlobNotFound { .. }), "{error}");
+}
+
+#[test]
+fn names_in_an_index_are_whole_or_tags() {
+    let store = Memory::default();
+    let image = image(&store);
+    for (annotations, name, tag) in [
+        (
+            &[(super::IMAGE_NAME, "example.com/a:v1"), (super::REF_NAME, "other")][..],
+            Some("example.com/a:v1"),
+            None,
+        ),
+        (&[(super::REF_NAME, "v2")], None, Some("v2")),
+        (&[(super::REF_NAME, "one:v2")], Some("docker.io/library/one:v2"), None),
+        (&[], None, None),
+    ] {
+        let mut target = image.target.clone();
+        target.annotations = annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let index = crate::manifest::Index::new(vec![target]).to_bytes();
+        let mut files = unpacked(&exported(&store, &image));
+        files.insert("index.json".to_owned(), index);
+        // Rule 23: the order is free.
+        let entries: Vec<_> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice(), None)).collect();
+        let entries: Vec<_> = entries.into_iter().filter(|(name, ..)| !name.ends_with('/')).collect();
+        let imported = import(tar_of(&entries).as_slice(), &mut &Memory::default()).expect("an import");
+        assert_eq!((imported[0].name.as_deref(), imported[0].tag.as_deref()), (name, tag));
+    }
+}
+
+#[test]
+fn a_header_that_would_fill_the_memory_is_refused() {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(1 << 40);
+    header.set_cksum();
+    let bomb = std::io::Read::chain(&header.as_bytes()[..], std::io::repeat(b'a'));
+    let error = import(bomb, &mut &Memory::default()).expect_err("a bomb");
+    assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
+}

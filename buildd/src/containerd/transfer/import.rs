@@ -82,11 +82,7 @@ fn save(
     }
     match saved.is_empty() {
         false => Ok(saved),
-        true => Err(Error::Invalid {
-            what: "archive",
-            name: "stream".to_owned(),
-            reason: "it names no image; give it a name".to_owned(),
-        }),
+        true => Err(Error::NotFound { what: "image name", name: "in the archive; give one".to_owned() }),
     }
 }
 
@@ -113,22 +109,39 @@ fn unpack_for(store: &Store, ns: &str, name: &str, wanted: &[UnpackConfiguration
     Ok(())
 }
 
-/// Compat: a whole name stands for itself; a bare tag, or nothing, is put after each prefix that the client gave.
+/// The names of an image, each once.
+///
+/// Compat: every prefix of the client gives one. A whole name of the archive stays as it is, if it begins with the prefix or the client lets
+/// others in; a bare tag is put after the prefix; with `add_digest`, so is the digest. Without a prefix whole names stay, and what has none
+/// takes the names that the client gave.
 fn names_of(image: &Imported, references: &[ImageReference]) -> Vec<String> {
-    let prefixes = || references.iter().filter(|reference| reference.is_prefix);
-    let mut names: Vec<String> = image.name.iter().cloned().collect();
-    if names.is_empty() {
-        let tagged = image.tag.iter().flat_map(|tag| prefixes().map(move |p| format!("{}:{tag}", p.name)));
-        names.extend(tagged);
+    let (prefixes, given): (Vec<_>, Vec<_>) = references.iter().partition(|reference| reference.is_prefix);
+    let mut names = Vec::new();
+    if prefixes.is_empty() {
+        names.extend(image.name.clone());
     }
-    let digests = prefixes().filter(|reference| reference.add_digest);
-    let unnamed = names.is_empty();
-    names.extend(
-        digests
-            .filter(|reference| unnamed || !reference.skip_named_digest)
-            .map(|reference| format!("{}@{}", reference.name, image.target.digest)),
-    );
+    for prefix in prefixes {
+        let name = match (&image.name, &image.tag) {
+            (Some(name), _) => {
+                Some(name).filter(|name| prefix.allow_overwrite || begins(name, &prefix.name)).cloned()
+            }
+            (None, tag) => tag.as_ref().map(|tag| format!("{}:{tag}", prefix.name)),
+        };
+        let digest = prefix.add_digest && !(prefix.skip_named_digest && name.is_some());
+        names.extend(name);
+        names.extend(digest.then(|| format!("{}@{}", prefix.name, image.target.digest)));
+    }
+    if names.is_empty() && image.name.is_none() {
+        names.extend(given.into_iter().map(|reference| reference.name.clone()));
+    }
+    names.sort();
+    names.dedup();
     names
+}
+
+/// Whether a name begins with a prefix that ends where a part of the name does.
+fn begins(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
 }
 
 struct Sink<'a> {
@@ -163,3 +176,6 @@ impl ImportSink for Sink<'_> {
         Ok((digest, size))
     }
 }
+
+#[cfg(test)]
+mod tests;
