@@ -166,6 +166,8 @@ impl Content {
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let (changed, left) = self.db.write_durable("delete a blob's row", |tx| {
             let changed = tx.execute("DELETE FROM blobs WHERE ns = ? AND digest = ?", params![ns, text])?;
+            let leased = "DELETE FROM lease_resources WHERE ns = ? AND kind = 'content' AND id = ?";
+            tx.execute(leased, params![ns, text])?;
             let left: i64 =
                 tx.query_row("SELECT count(*) FROM blobs WHERE digest = ?", [&text], |row| row.get(0))?;
             Ok((changed, left))
@@ -278,6 +280,22 @@ impl Content {
         Ok(entries.flatten().filter_map(|entry| status(&entry.path())).collect())
     }
 
+    /// The namespaces that have partial blobs, whether they have anything else or not.
+    pub(crate) fn ingesting(&self) -> Result<Vec<String>> {
+        let dir = self.dir.join("ingest");
+        let entries = fs::read_dir(&dir).map_err(Error::file("list", &dir))?.flatten();
+        Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
+    /// Drops a partial blob that nobody writes to.
+    pub(crate) fn expire(&self, ns: &str, name: &str) -> Result<()> {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        match busy.contains(&self.ingest(ns, name)) {
+            true => Ok(()),
+            false => self.abort(ns, name),
+        }
+    }
+
     /// Drops a partial blob.
     pub fn abort(&self, ns: &str, name: &str) -> Result<()> {
         let dir = self.ingest(ns, name);
@@ -363,6 +381,11 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// The ref that it is written under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Bytes so far.
     pub fn offset(&self) -> u64 {
         self.digester.size()

@@ -21,7 +21,13 @@ use buildd_oci::digest::Digest;
 use prost::Message;
 use rusqlite::Transaction;
 
-use crate::{content::Labels, db::labels_of, error::Result, snapshot::LayerId, store::Store};
+use crate::{
+    content::Labels,
+    db::labels_of,
+    error::{Error, Result},
+    snapshot::LayerId,
+    store::Store,
+};
 
 mod mark;
 
@@ -62,7 +68,11 @@ pub fn collect(store: &Store) -> Result<Collected> {
     for (node, updated) in ingests {
         let old = now.duration_since(updated).is_ok_and(|age| age > INGEST_AGE);
         if old && !kept.contains(&node) {
-            store.content.abort(&node.ns, &node.id)?;
+            match store.content.expire(&node.ns, &node.id) {
+                // Its client was quicker.
+                Err(Error::NotFound { .. }) => {}
+                done => done?,
+            }
         }
     }
     store.content.remove_files(&collected.blobs)?;
@@ -73,7 +83,7 @@ pub fn collect(store: &Store) -> Result<Collected> {
 
 fn ingests(store: &Store) -> Result<Vec<(Node, SystemTime)>> {
     let mut all = Vec::new();
-    for (ns, _) in store.namespaces.list()? {
+    for ns in store.content.ingesting()? {
         let partial = store.content.statuses(&ns)?;
         all.extend(partial.into_iter().map(|one| (Node::new(&ns, "ingests", &one.name), one.updated)));
     }

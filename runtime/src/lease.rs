@@ -8,7 +8,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use rusqlite::params;
+use buildd_oci::digest::Digest;
+use rusqlite::{Connection, params};
 
 use crate::{
     content::Labels,
@@ -90,40 +91,69 @@ impl Leases {
     /// Lets a lease hold something.
     pub fn add(&self, ns: &str, id: &str, resource: &Resource) -> Result<()> {
         let known = self.db.write("add to a lease", |tx| {
-            let sql = "SELECT EXISTS (SELECT 1 FROM leases WHERE ns = ? AND id = ?)";
-            let known: bool = tx.query_row(sql, [ns, id], |row| row.get(0))?;
+            let known = exists(tx, ns, id)?;
             if known {
-                let row = [ns, id, &resource.kind, &resource.id];
-                tx.execute("INSERT OR IGNORE INTO lease_resources VALUES (?, ?, ?, ?)", row)?;
+                insert(tx, ns, id, resource)?;
             }
             Ok(known)
         })?;
-        match known {
-            true => Ok(()),
-            false => Err(Error::NotFound { what: "lease", name: id.to_owned() }),
-        }
+        found(id, known.then_some(()))
+    }
+
+    /// Lets a lease hold a blob instead of the ingest that becomes it.
+    pub fn commit(&self, ns: &str, id: &str, ingest: &str, digest: &Digest) -> Result<()> {
+        let blob = Resource { kind: "content".to_owned(), id: digest.to_string() };
+        let known = self.db.write("hold a blob by a lease", |tx| {
+            let known = exists(tx, ns, id)?;
+            if known {
+                insert(tx, ns, id, &blob)?;
+                delete(tx, ns, id, &Resource { kind: "ingests".to_owned(), id: ingest.to_owned() })?;
+            }
+            Ok(known)
+        })?;
+        found(id, known.then_some(()))
     }
 
     /// Lets a lease hold something no longer.
     pub fn remove(&self, ns: &str, id: &str, resource: &Resource) -> Result<()> {
-        self.db.write_durable("take from a lease", |tx| {
-            tx.execute(
-                "DELETE FROM lease_resources WHERE ns = ? AND lease = ? AND kind = ? AND id = ?",
-                [ns, id, &resource.kind, &resource.id],
-            )
+        let known = self.db.write_durable("take from a lease", |tx| {
+            delete(tx, ns, id, resource)?;
+            exists(tx, ns, id)
         })?;
-        Ok(())
+        found(id, known.then_some(()))
     }
 
     /// What a lease holds.
     pub fn resources(&self, ns: &str, id: &str) -> Result<Vec<Resource>> {
-        self.db.read("list a lease's resources", |c| {
+        let resources = self.db.read("list a lease's resources", |c| {
+            if !exists(c, ns, id)? {
+                return Ok(None);
+            }
             let mut rows = c.prepare(
                 "SELECT kind, id FROM lease_resources WHERE ns = ? AND lease = ? ORDER BY kind, id",
             )?;
             let resources =
                 rows.query_map([ns, id], |row| Ok(Resource { kind: row.get(0)?, id: row.get(1)? }))?;
-            resources.collect()
-        })
+            resources.collect::<rusqlite::Result<Vec<_>>>().map(Some)
+        })?;
+        found(id, resources)
     }
+}
+
+fn exists(c: &Connection, ns: &str, id: &str) -> rusqlite::Result<bool> {
+    c.query_row("SELECT EXISTS (SELECT 1 FROM leases WHERE ns = ? AND id = ?)", [ns, id], |row| row.get(0))
+}
+
+fn insert(c: &Connection, ns: &str, id: &str, resource: &Resource) -> rusqlite::Result<usize> {
+    let row = [ns, id, &resource.kind, &resource.id];
+    c.execute("INSERT OR IGNORE INTO lease_resources VALUES (?, ?, ?, ?)", row)
+}
+
+fn delete(c: &Connection, ns: &str, id: &str, resource: &Resource) -> rusqlite::Result<usize> {
+    let row = [ns, id, &resource.kind, &resource.id];
+    c.execute("DELETE FROM lease_resources WHERE ns = ? AND lease = ? AND kind = ? AND id = ?", row)
+}
+
+fn found<T>(id: &str, found: Option<T>) -> Result<T> {
+    found.ok_or_else(|| Error::NotFound { what: "lease", name: id.to_owned() })
 }

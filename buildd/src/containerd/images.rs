@@ -85,9 +85,10 @@ impl Images for Services {
         &self,
         request: Request<UpdateImageRequest>,
     ) -> Result<Response<UpdateImageResponse>, Status> {
-        let ns = namespace(&request)?;
+        let (ns, lease) = (namespace(&request)?, lease(&request));
         let request = request.into_inner();
         let image = required(request.image)?;
+        self.leased(&ns, lease, "images".to_owned(), &image.name).await?;
         let (scope, name) = (ns.clone(), image.name.clone());
         let old = self.with_store(move |store| store.images.get(&scope, &name)).await?;
         let change = convert::masked(request.update_mask, &["target"], &old.labels, image.labels)?;

@@ -155,3 +155,53 @@ fn an_operation_that_names_last_is_waited_for() {
     drop(kept);
     assert!(waiting.join().expect("no panic").blobs.is_empty());
 }
+
+#[test]
+fn leases_of_ingests_become_leases_of_blobs() {
+    let place = place();
+    let leases = &place.store.leases;
+    let ingest = Resource { kind: "ingests".to_owned(), id: "ref".to_owned() };
+    let digest = Digest::of(b"x");
+    let kind = |error: Error| error.kind();
+    let gone = [
+        leases.add(NS, "l", &ingest).map_err(kind),
+        leases.remove(NS, "l", &ingest).map_err(kind),
+        leases.resources(NS, "l").map(drop).map_err(kind),
+        leases.commit(NS, "l", "ref", &digest).map_err(kind),
+    ];
+    assert_eq!(gone, [Err(buildd_oci::ErrorKind::NotFound); 4]);
+    leases.create(NS, "l", &Labels::new()).expect("a lease");
+    leases.add(NS, "l", &ingest).expect("held");
+    leases.commit(NS, "l", "ref", &digest).expect("held");
+    let kinds =
+        || leases.resources(NS, "l").expect("a list").into_iter().map(|one| one.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(), ["content"]);
+    place.blob("x", &[]);
+    assert!(collect(&place.store).expect("a round").blobs.is_empty());
+    place.store.content.delete(NS, &digest).expect("deleted by hand");
+    assert!(kinds().is_empty(), "what comes again is not held by old leases");
+}
+
+#[test]
+fn partial_blobs_go_when_they_are_old_and_nobody_writes_or_holds_them() {
+    let place = place();
+    let store = &place.store;
+    for name in ["old", "held", "busy", "young"] {
+        drop(store.content.writer(NS, name, 0, None).expect("an ingest"));
+    }
+    let long_ago = fs::FileTimes::new().set_modified(SystemTime::now() - 2 * INGEST_AGE);
+    for entry in fs::read_dir(place.dir.path().join("content/ingest").join(NS)).expect("ingests").flatten() {
+        let young = fs::read_to_string(entry.path().join("ref")).expect("a ref").ends_with("young");
+        let data = fs::File::options().write(true).open(entry.path().join("data")).expect("data");
+        data.set_times(if young { fs::FileTimes::new() } else { long_ago }).expect("a time");
+    }
+    store.leases.create(NS, "l", &Labels::new()).expect("a lease");
+    let held = Resource { kind: "ingests".to_owned(), id: "held".to_owned() };
+    store.leases.add(NS, "l", &held).expect("held");
+    let _busy = store.content.writer(NS, "busy", 0, None).expect("a writer");
+    collect(store).expect("a round");
+    let mut left: Vec<String> =
+        store.content.statuses(NS).expect("a list").into_iter().map(|status| status.name).collect();
+    left.sort();
+    assert_eq!(left, ["busy", "held", "young"]);
+}

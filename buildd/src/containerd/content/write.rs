@@ -6,7 +6,7 @@ use buildd_api::containerd::containerd::services::content::v1::{
     WriteAction, WriteContentRequest, WriteContentResponse,
 };
 use buildd_oci::digest::Digest;
-use buildd_runtime::{Error, content::Writer, lease::Resource, store::Store};
+use buildd_runtime::{Error, content::Writer, lease::Resource};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -97,10 +97,14 @@ impl Ingest {
         let lease = self.lease.clone();
         self.services
             .with_store(move |store| {
-                if let Some(digest) = expected.filter(|digest| store.content.info(&ns, digest).is_ok()) {
-                    hold(store, &ns, lease.as_deref(), &digest)?;
+                let Some(lease) = lease else { return store.content.writer(&ns, &name, total, expected) };
+                store.leases.add(&ns, &lease, &Resource { kind: "ingests".to_owned(), id: name.clone() })?;
+                let opened = store.content.writer(&ns, &name, total, expected);
+                // What is there already belongs to the lease too.
+                if let (Err(Error::AlreadyExists { .. }), Some(digest)) = (&opened, expected) {
+                    store.leases.commit(&ns, &lease, &name, &digest)?;
                 }
-                store.content.writer(&ns, &name, total, expected)
+                opened
             })
             .await
     }
@@ -114,7 +118,9 @@ impl Ingest {
         let (total, expected) = (self.total, self.expected);
         self.services
             .with_store(move |store| {
-                hold(store, &ns, lease.as_deref(), &writer.digest())?;
+                if let Some(lease) = lease {
+                    store.leases.commit(&ns, &lease, writer.name(), &writer.digest())?;
+                }
                 writer.commit(total, expected, &labels)
             })
             .await
@@ -130,9 +136,4 @@ impl Ingest {
             updated_at: convert::timestamp(std::time::SystemTime::now()),
         }
     }
-}
-
-fn hold(store: &Store, ns: &str, lease: Option<&str>, digest: &Digest) -> Result<(), Error> {
-    let Some(lease) = lease else { return Ok(()) };
-    store.leases.add(ns, lease, &Resource { kind: "content".to_owned(), id: digest.to_string() })
 }
