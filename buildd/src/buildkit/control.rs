@@ -9,7 +9,7 @@ use buildd_api::buildkit::moby::buildkit::v1::{
     control_server::Control,
 };
 use futures::{StreamExt, stream::BoxStream};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
 use super::worker_record;
 use crate::solve::{Builds, event::timestamp, usage};
@@ -63,7 +63,9 @@ impl Control for ControlService {
         request: Request<Streaming<BytesMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let metadata = request.metadata().clone();
-        let outgoing = self.builds.sessions.accept(&metadata, request.into_inner())?;
+        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+        let outgoing =
+            self.builds.sessions.accept(&metadata, peer.map(|peer| peer.uid()), request.into_inner())?;
         Ok(Response::new(outgoing.boxed()))
     }
 

@@ -46,7 +46,7 @@ const MAX_ID: usize = 256;
 pub(crate) struct ClientSession {
     /// Its id.
     pub(crate) id: String,
-    /// The name under which its files may be kept; empty if it gave none.
+    /// The name under which its files may be kept, with its user: nobody else's; empty if it gave none.
     pub(crate) shared_key: String,
     /// Its methods, lower-cased.
     methods: BTreeSet<String>,
@@ -81,6 +81,7 @@ impl Sessions {
     pub(crate) fn accept(
         self: &Arc<Self>,
         metadata: &MetadataMap,
+        user: Option<u32>,
         incoming: Streaming<BytesMessage>,
     ) -> Result<impl Stream<Item = Result<BytesMessage, Status>> + Send + 'static, Status> {
         let header = |key: &str| metadata.get(key).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -92,7 +93,11 @@ impl Sessions {
         let methods = methods.filter_map(|value| value.to_str().ok()).map(str::to_lowercase).collect();
         let (channel, outgoing) = transport::channel(incoming);
         let gone = CancellationToken::new();
-        let shared_key = header("x-docker-expose-session-sharedkey").chars().take(MAX_ID).collect();
+        let key: String = header("x-docker-expose-session-sharedkey").chars().take(MAX_ID).collect();
+        let shared_key = match user {
+            Some(user) if !key.is_empty() => format!("{user}:{key}"),
+            _ => String::new(),
+        };
         let session = ClientSession { id, shared_key, methods, channel, gone };
         let end = self.register(Arc::new(session))?;
         Ok(EndWith { outgoing: Box::pin(outgoing), _end: end })

@@ -39,6 +39,11 @@ impl SyncedTree {
         self.entries.get(&entry.path) == Some(entry)
     }
 
+    /// How many entries it has.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Moves to where the tree's layer lies.
     pub fn at(mut self, folder: PathBuf) -> Self {
         self.folder = folder;

@@ -43,9 +43,13 @@ type ContextKey = (String, SyncRequest);
 pub(crate) struct Contexts(Mutex<VecDeque<(ContextKey, Context)>>);
 
 impl Contexts {
+    /// The tree of the same request; else the latest of the same folder, asked for with other patterns: what it has of the files is as good.
     fn find(&self, key: &ContextKey) -> Option<Context> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(known, _)| known == key).map(|(_, context)| context.clone())
+        let same = kept.iter().find(|(known, _)| known == key);
+        let alike = |(known, _): &&(ContextKey, Context)| known.0 == key.0 && known.1.name == key.1.name;
+        let found = same.or_else(|| kept.iter().filter(alike).max_by_key(|(_, context)| context.tree.len()));
+        found.map(|(_, context)| context.clone())
     }
 
     fn keep(&self, key: ContextKey, context: Context) -> Context {
@@ -67,6 +71,8 @@ pub(super) struct LocalSource {
     worker: Arc<Worker>,
     request: SyncRequest,
     session: Option<String>,
+    /// `local.differ=none`: all is sent, whatever an earlier build left.
+    afresh: bool,
     synced: OnceCell<(Hold, Context)>,
 }
 
@@ -89,8 +95,16 @@ impl LocalSource {
             exclude: list("local.excludepatterns")?,
             follow: list("local.followpaths")?,
         };
+        let afresh = match attrs.get("local.differ").map_or("metadata", String::as_str) {
+            "none" => true,
+            "metadata" | "" => false,
+            other => {
+                let reason = format!("{other:?} is neither none nor metadata");
+                return Err(op_error(Error::Invalid { what: "attribute", name: "local.differ".into(), reason }));
+            }
+        };
         let session = attrs.get("local.session").cloned();
-        Ok(Self { worker, request, session, synced: OnceCell::new() })
+        Ok(Self { worker, request, session, afresh, synced: OnceCell::new() })
     }
 
     async fn sync(&self, cx: &OpContext) -> Result<(Hold, Context), OpError> {
@@ -100,7 +114,8 @@ impl LocalSource {
         let session = self.worker.sessions.any(&ids).await.map_err(fail)?;
         let key = (session.shared_key().to_owned(), self.request.clone());
         // A client that names no key may be any: its descriptions prove nothing.
-        let known = if key.0.is_empty() { None } else { self.worker.contexts.find(&key) };
+        let known =
+            if key.0.is_empty() || self.afresh { None } else { self.worker.contexts.find(&key) };
         if let Some(known) = known {
             match self.receive(&*session, Some(known)).await {
                 Ok((held, synced)) => return Ok((held, self.worker.contexts.keep(key, synced))),
@@ -112,6 +127,9 @@ impl LocalSource {
             }
         }
         let (held, synced) = self.receive(&*session, None).await?;
+        if self.afresh {
+            return Ok((held, synced));
+        }
         Ok((held, self.worker.contexts.keep(key, synced)))
     }
 

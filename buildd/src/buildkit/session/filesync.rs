@@ -13,7 +13,7 @@ use buildd_api::{
 };
 use buildd_oci::ErrorKind;
 use buildd_runtime::{
-    layer::{Entry, EntryKind, Time},
+    layer::{Entry, EntryKind, Time, keeps_xattr},
     session::{MAX_LISTED, SessionError, SyncRequest, SyncedTree, TreeSink},
 };
 use tokio::sync::mpsc;
@@ -199,7 +199,13 @@ fn entry(kind: Kind, stat: &Stat) -> Option<Entry> {
         uid: stat.uid,
         gid: stat.gid,
         mtime: Time { seconds, nanos },
-        xattrs: stat.xattrs.iter().map(|(name, value)| (name.into(), value.clone())).collect(),
+        // What overlayfs and the kernel keep for themselves is not a client's to set.
+        xattrs: stat
+            .xattrs
+            .iter()
+            .filter(|(name, _)| keeps_xattr(name))
+            .map(|(name, value)| (name.into(), value.clone()))
+            .collect(),
         ..Entry::directory(Path::new(&path).to_owned())
     })
 }
