@@ -15,7 +15,10 @@ use std::{
     io::Write,
     os::fd::AsFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use buildd_fs::path::{open_in_root, open_root};
@@ -63,6 +66,7 @@ pub struct TreeSink {
     /// Entries that are all as in the base: not made as long as nothing differs.
     pending: Vec<Entry>,
     differs: bool,
+    received: Arc<AtomicU64>,
 }
 
 impl TreeSink {
@@ -78,12 +82,18 @@ impl TreeSink {
             base,
             entries: HashMap::new(),
             pending: Vec::new(),
+            received: Arc::default(),
         })
     }
 
     /// What is known from an earlier build.
     pub fn base(&self) -> Option<Arc<SyncedTree>> {
         self.base.clone()
+    }
+
+    /// The number of bytes that have come so far, for whoever shows it.
+    pub(crate) fn received(&self) -> Arc<AtomicU64> {
+        self.received.clone()
     }
 
     /// Takes an entry; a file that the base does not have is empty until it is written to.
@@ -142,6 +152,7 @@ impl TreeSink {
 
     /// Appends to a file made before.
     pub fn write(&mut self, path: &Path, data: &[u8]) -> Result<()> {
+        self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
         let fail = |source| Error::Apply { entry: path.display().to_string(), source };
         if !self.open.contains_key(path) {
             let root = open_root(&self.root).map_err(fail)?;

@@ -5,7 +5,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -27,6 +28,9 @@ use crate::{
 
 /// Trees that are kept in mind: a client has few folders, and each takes memory by its number of files.
 const MAX_CONTEXTS: usize = 32;
+
+/// How often the number of bytes is shown.
+const SHOW_INTERVAL: Duration = Duration::from_millis(150);
 
 /// A client's tree that was synced.
 #[derive(Clone, Debug)]
@@ -117,7 +121,7 @@ impl LocalSource {
         let known =
             if key.0.is_empty() || self.afresh { None } else { self.worker.contexts.find(&key) };
         if let Some(known) = known {
-            match self.receive(&*session, Some(known)).await {
+            match self.receive(cx, &*session, Some(known)).await {
                 Ok((held, synced)) => return Ok((held, self.worker.contexts.keep(key, synced))),
                 // The earlier tree may be gone; what the client can send is there still.
                 Err(error) if error.kind == ErrorKind::NotFound => {
@@ -126,7 +130,7 @@ impl LocalSource {
                 Err(error) => return Err(error),
             }
         }
-        let (held, synced) = self.receive(&*session, None).await?;
+        let (held, synced) = self.receive(cx, &*session, None).await?;
         if self.afresh {
             return Ok((held, synced));
         }
@@ -135,14 +139,14 @@ impl LocalSource {
 
     async fn receive(
         &self,
+        cx: &OpContext,
         session: &dyn Session,
         known: Option<Context>,
     ) -> Result<(Hold, Context), OpError> {
-        let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
         let scratch = self.worker.store.snapshots.scratch().map_err(op_error)?;
         let base = known.as_ref().map(|known| known.tree.clone());
         let sink = TreeSink::new(scratch.path(), base).map_err(op_error)?;
-        let sink = session.sync_files(self.request.clone(), sink).await.map_err(fail)?;
+        let sink = self.transfer(cx, session, sink).await?;
         let worker = self.worker.clone();
         let work = move || -> crate::error::Result<_> {
             let (snapshots, folder) = (&worker.store.snapshots, scratch.path());
@@ -160,6 +164,32 @@ impl LocalSource {
             }
         };
         buildd_fs::blocking::run(work).await.map_err(op_error)
+    }
+}
+
+impl LocalSource {
+    /// Takes the files, and shows how much has come.
+    async fn transfer(
+        &self,
+        cx: &OpContext,
+        session: &dyn Session,
+        sink: TreeSink,
+    ) -> Result<TreeSink, OpError> {
+        let (title, started) = (format!("transferring {}:", self.request.name), SystemTime::now());
+        let received = sink.received();
+        let show = |completed| {
+            cx.progress.status(&title, received.load(Ordering::Relaxed), 0, started, completed);
+        };
+        let mut ticks = tokio::time::interval(SHOW_INTERVAL);
+        let mut files = session.sync_files(self.request.clone(), sink);
+        let sink = loop {
+            tokio::select! {
+                done = &mut files => break done,
+                _ = ticks.tick() => show(None),
+            }
+        };
+        show(Some(SystemTime::now()));
+        sink.map_err(|error| OpError::new(error.kind, error))
     }
 }
 
