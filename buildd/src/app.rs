@@ -49,7 +49,9 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     });
     let mut routes = RoutesBuilder::default();
     buildkit::assemble(&mut routes, &builds);
-    Services::new(store, Arc::clone(&parts.tasks), collector, uuid).assemble(&mut routes);
+    let services = Services::new(store, Arc::clone(&parts.tasks), collector, uuid);
+    services.assemble(&mut routes);
+    tokio::spawn(async move { services.watch_tasks().await });
 
     let leave = CancellationToken::new();
     let activity = shutdown::Activity::default();

@@ -9,6 +9,7 @@ mod containers;
 mod content;
 mod convert;
 mod diff;
+mod events;
 pub(crate) mod filter;
 mod images;
 mod introspection;
@@ -20,7 +21,10 @@ mod tasks;
 mod transfer;
 mod version;
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
 
 use buildd_api::containerd::containerd::services as api;
 use buildd_runtime::{error::Error, lease::Resource, namespace, store::Store, task};
@@ -35,6 +39,7 @@ pub(crate) struct Services {
     tasks: Arc<task::Tasks>,
     collector: Collector,
     streams: Arc<streaming::Streams>,
+    watched: Arc<Mutex<HashSet<tasks::told::Watched>>>,
     uuid: String,
 }
 
@@ -46,7 +51,7 @@ impl Services {
         collector: Collector,
         uuid: String,
     ) -> Self {
-        Self { store, tasks, collector, streams: Arc::default(), uuid }
+        Self { store, tasks, collector, streams: Arc::default(), watched: Arc::default(), uuid }
     }
 
     /// Adds every service.
@@ -64,6 +69,7 @@ impl Services {
             api::containers::v1::containers_server::ContainersServer,
             api::content::v1::content_server::ContentServer,
             api::diff::v1::diff_server::DiffServer,
+            api::events::v1::events_server::EventsServer,
             api::images::v1::images_server::ImagesServer,
             api::introspection::v1::introspection_server::IntrospectionServer,
             api::leases::v1::leases_server::LeasesServer,

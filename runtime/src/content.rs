@@ -30,6 +30,7 @@ use std::{
     time::SystemTime,
 };
 
+use buildd_api::containerd::containerd::events::{ContentCreate, ContentDelete};
 use buildd_oci::digest::{Algorithm, Digest, Digester};
 use rusqlite::{OptionalExtension, params};
 
@@ -175,6 +176,7 @@ impl Content {
         if changed == 0 {
             return Err(Error::NotFound { what: "content", name: text });
         }
+        self.db.events.publish(ns, "/content/delete", &ContentDelete { digest: text });
         if left == 0 {
             let path = self.blob(digest);
             fs::remove_file(&path).map_err(Error::file("remove", &path))?;
@@ -325,7 +327,7 @@ impl Content {
 
     /// The store as one namespace sees it, for copies.
     pub fn in_namespace(self: &Arc<Self>, ns: &str) -> Namespaced {
-        Namespaced { content: self.clone(), ns: ns.to_owned() }
+        Namespaced::new(self.clone(), ns)
     }
 }
 
@@ -468,7 +470,11 @@ impl Writer {
         fs::remove_dir_all(&self.claim.dir).map_err(Error::file("remove", &self.claim.dir))?;
         match new {
             0 => Err(Error::AlreadyExists { what: "content", name: actual.to_string() }),
-            _ => Ok(actual),
+            _ => {
+                let made = ContentCreate { digest: actual.to_string(), size: written.cast_signed() };
+                self.db.events.publish(&self.ns, "/content/create", &made);
+                Ok(actual)
+            }
         }
     }
 }

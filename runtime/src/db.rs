@@ -15,7 +15,10 @@ use std::{
 
 use rusqlite::{Connection, Transaction};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    event::Events,
+};
 
 /// What makes each form of the tables from the one before; a database of a later form is refused.
 const FORMS: [&str; 2] = [FIRST, USAGE];
@@ -61,6 +64,8 @@ CREATE TABLE cache_mounts (folder TEXT PRIMARY KEY, name TEXT NOT NULL, created 
 #[derive(Debug)]
 pub struct Db {
     connection: Mutex<Connection>,
+    /// Tells what was committed.
+    pub(crate) events: Events,
 }
 
 impl Db {
@@ -85,7 +90,7 @@ impl Db {
                 reason: format!("has form {version}, this buildd reads up to {latest}: use a newer buildd"),
             });
         };
-        let db = Self { connection: Mutex::new(connection) };
+        let db = Self { connection: Mutex::new(connection), events: Events::default() };
         if !missing.is_empty() {
             db.write_durable("bring the tables to their form", |tx| {
                 missing.iter().try_for_each(|form| tx.execute_batch(form))?;

@@ -17,6 +17,10 @@ use std::{
 };
 
 use buildd_api::containerd::containerd::services::containers::v1::Container;
+use buildd_api::containerd::containerd::{
+    events::{ContentDelete, SnapshotRemove},
+    services::images::v1::ImageDelete,
+};
 use buildd_oci::digest::Digest;
 use prost::Message;
 use rusqlite::Transaction;
@@ -46,6 +50,8 @@ pub struct Collected {
     pub layers: Vec<LayerId>,
     /// Uppers of clients' snapshots.
     pub uppers: Vec<i64>,
+    /// What went, by its name.
+    gone: Vec<Node>,
 }
 
 /// One round. Waits until no operation keeps all.
@@ -64,6 +70,7 @@ pub fn collect(store: &Store) -> Result<Collected> {
         })
     });
     let (collected, kept) = collected?;
+    collected.gone.iter().for_each(|node| tell(store, node));
     let now = SystemTime::now();
     for (node, updated) in ingests {
         let old = now.duration_since(updated).is_ok_and(|age| age > INGEST_AGE);
@@ -79,6 +86,20 @@ pub fn collect(store: &Store) -> Result<Collected> {
     store.snapshots.remove_layers(&collected.layers)?;
     store.named_snapshots.remove_uppers(&collected.uppers)?;
     Ok(collected)
+}
+
+/// Tells that a thing was collected.
+fn tell(store: &Store, node: &Node) {
+    let (events, ns, id) = (store.events(), &node.ns, node.id.clone());
+    match (node.kind.as_str(), node.kind.strip_prefix("snapshots/")) {
+        ("images", _) => events.publish(ns, "/images/delete", &ImageDelete { name: id }),
+        ("content", _) => events.publish(ns, "/content/delete", &ContentDelete { digest: id }),
+        (_, Some(snapshotter)) => {
+            let gone = SnapshotRemove { key: id, snapshotter: snapshotter.to_owned() };
+            events.publish(ns, "/snapshot/remove", &gone);
+        }
+        _ => {}
+    }
 }
 
 fn ingests(store: &Store) -> Result<Vec<(Node, SystemTime)>> {
@@ -186,6 +207,7 @@ fn sweep(
                 collected.uppers.extend(uppers.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten());
             }
         }
+        collected.gone.push(node.clone());
     }
     collected.layers = sweep_layers(tx, kept, held)?;
     Ok(collected)

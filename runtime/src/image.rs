@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use buildd_api::containerd::containerd::services::images::v1::{ImageCreate, ImageDelete, ImageUpdate};
 use buildd_oci::descriptor::Descriptor;
 use rusqlite::{OptionalExtension, params};
 
@@ -72,6 +73,15 @@ impl Images {
         self.get(ns, name)
     }
 
+    /// Tells that a name was made, or points elsewhere.
+    fn tell(&self, ns: &str, name: &str, labels: &Labels, existed: bool) {
+        let (name, labels) = (name.to_owned(), labels.clone().into_iter().collect());
+        match existed {
+            true => self.db.events.publish(ns, "/images/update", &ImageUpdate { name, labels }),
+            false => self.db.events.publish(ns, "/images/create", &ImageCreate { name, labels }),
+        }
+    }
+
     /// Makes a name, or lets it point elsewhere.
     pub fn put(&self, ns: &str, name: &str, target: &Descriptor, labels: &Labels) -> Result<Image> {
         self.insert(ns, name, target, labels, "INSERT OR REPLACE")?;
@@ -99,13 +109,21 @@ impl Images {
                 return Ok(None);
             }
             let now = to_nanos(SystemTime::now());
+            let named = "SELECT EXISTS (SELECT 1 FROM images WHERE ns = ? AND name = ?)";
+            let existed: bool = tx.query_row(named, [ns, name], |row| row.get(0))?;
             let sql = format!(
                 "{verb} INTO images VALUES (?1, ?2, ?3, ?4,
                  coalesce((SELECT created FROM images WHERE ns = ?1 AND name = ?2), ?5), ?5)"
             );
-            Ok(Some(tx.execute(&sql, params![ns, name, target_text, labels_text(labels), now])? > 0))
+            let written = tx.execute(&sql, params![ns, name, target_text, labels_text(labels), now])? > 0;
+            Ok(Some((written, existed)))
         })?;
-        outcome.ok_or_else(|| Error::NotFound { what: "content", name: target.digest.to_string() })
+        let missing = || Error::NotFound { what: "content", name: target.digest.to_string() };
+        let (written, existed) = outcome.ok_or_else(missing)?;
+        if written {
+            self.tell(ns, name, labels, existed);
+        }
+        Ok(written)
     }
 
     /// Removes a name; its blobs go when nothing else needs them.
@@ -115,7 +133,10 @@ impl Images {
         })?;
         match changed {
             0 => Err(Error::NotFound { what: "image", name: name.to_owned() }),
-            _ => Ok(()),
+            _ => {
+                self.db.events.publish(ns, "/images/delete", &ImageDelete { name: name.to_owned() });
+                Ok(())
+            }
         }
     }
 }

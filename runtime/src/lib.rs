@@ -13,6 +13,7 @@ pub mod db;
 pub mod diff;
 pub mod doctor;
 pub mod error;
+pub mod event;
 pub mod export;
 pub mod gc;
 pub mod image;

@@ -14,6 +14,7 @@
 //! # Sources
 //! containerd `core/snapshots/snapshotter.go`, `plugins/snapshots/overlay`; spec containerd-api 1.3 and 2.1.
 
+mod adopt;
 mod applied;
 
 use std::{
@@ -25,14 +26,15 @@ use std::{
 };
 
 use applied::AppliedLayers;
-use buildd_oci::{config::chain_ids, digest::Digest};
+use buildd_api::containerd::containerd::events::{SnapshotCommit, SnapshotPrepare, SnapshotRemove};
+use buildd_oci::digest::Digest;
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
     content::Labels,
     db::{Db, from_nanos, labels_of, labels_text, to_nanos},
     error::{Error, Result},
-    snapshot::{SnapshotId, Snapshots, usage},
+    snapshot::{Snapshots, usage},
     task::RootMount,
 };
 
@@ -179,31 +181,6 @@ impl NamedSnapshots {
         })
     }
 
-    /// Gives a stack and all below it their chain ids as names, durably.
-    pub fn adopt(&self, scope: &Scope, top: SnapshotId) -> Result<()> {
-        self.snapshots.make_durable(top)?;
-        let stacks = self.snapshots.ancestors(top)?;
-        let diff_ids: Option<Vec<Digest>> =
-            self.snapshots.layers(top)?.into_iter().map(|layer| layer.diff_id).collect();
-        let Some(diff_ids) = diff_ids else {
-            return Err(Error::NotFound { what: "chain id of snapshot", name: top.number().to_string() });
-        };
-        let chain = chain_ids(&diff_ids);
-        let now = to_nanos(SystemTime::now());
-        self.db.write_durable("name snapshots", |tx| {
-            let mut parent = String::new();
-            for (stack, chain_id) in stacks.iter().zip(&chain) {
-                let name = chain_id.to_string();
-                tx.execute(
-                    "INSERT OR IGNORE INTO named_snapshots VALUES (?, ?, ?, 'committed', ?, ?, NULL, '{}', ?, ?)",
-                    params![scope.ns, scope.snapshotter, name, parent, stack.number(), now, now],
-                )?;
-                parent = name;
-            }
-            Ok(())
-        })
-    }
-
     /// Makes a tree to write to, above a committed one or above nothing.
     pub fn prepare(&self, scope: &Scope, key: &str, parent: &str, labels: &Labels) -> Result<Vec<RootMount>> {
         self.make(scope, key, parent, labels, Kind::Active)
@@ -267,6 +244,12 @@ impl NamedSnapshots {
             self.forget(scope, key)?;
             return Err(error);
         }
+        let made = SnapshotPrepare {
+            key: key.to_owned(),
+            parent: parent.to_owned(),
+            snapshotter: scope.snapshotter.clone(),
+        };
+        self.db.events.publish(&scope.ns, "/snapshot/prepare", &made);
         self.mounts(scope, key)
     }
 
@@ -357,7 +340,7 @@ impl NamedSnapshots {
         let diff_id = self.applied.take(upper, &dir.join("fs"))?;
         let held = self.snapshots.commit_folder(parent, &dir.join("fs"), diff_id)?;
         let stack = held.id();
-        if let Some(chain_id) = self.chain_id(stack)? {
+        if let Some(chain_id) = self.chain(stack)?.and_then(|mut chain| chain.pop()) {
             self.snapshots.set_chain_id(stack, &chain_id)?;
         }
         self.snapshots.make_durable(stack)?;
@@ -369,14 +352,13 @@ impl NamedSnapshots {
                 params![name, stack.number(), labels_text(labels), now, scope.ns, scope.snapshotter, key],
             )
         })?;
+        let committed = SnapshotCommit {
+            key: key.to_owned(),
+            name: name.to_owned(),
+            snapshotter: scope.snapshotter.clone(),
+        };
+        self.db.events.publish(&scope.ns, "/snapshot/commit", &committed);
         fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))
-    }
-
-    /// The chain id of a stack; None if a layer of it has no diff_id yet.
-    fn chain_id(&self, stack: SnapshotId) -> Result<Option<Digest>> {
-        let layers = self.snapshots.layers(stack)?;
-        let diff_ids: Option<Vec<Digest>> = layers.into_iter().map(|layer| layer.diff_id).collect();
-        Ok(diff_ids.and_then(|diff_ids| chain_ids(&diff_ids).pop()))
     }
 
     /// Notes that `folder` was filled with a layer, if it is the upper of an active snapshot of ours.
@@ -406,6 +388,8 @@ impl NamedSnapshots {
             });
         }
         self.forget(scope, key)?;
+        let gone = SnapshotRemove { key: key.to_owned(), snapshotter: scope.snapshotter.clone() };
+        self.db.events.publish(&scope.ns, "/snapshot/remove", &gone);
         self.remove_uppers(found.upper.as_slice())
     }
 

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use buildd_api::containerd::containerd::events::{NamespaceCreate, NamespaceDelete, NamespaceUpdate};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
@@ -87,7 +88,12 @@ impl Namespaces {
         })?;
         match new {
             0 => Err(Error::AlreadyExists { what: "namespace", name: name.to_owned() }),
-            _ => Ok(()),
+            _ => {
+                let labels = labels.clone().into_iter().collect();
+                let made = NamespaceCreate { name: name.to_owned(), labels };
+                self.db.events.publish(name, "/namespaces/create", &made);
+                Ok(())
+            }
         }
     }
 
@@ -97,6 +103,12 @@ impl Namespaces {
         self.db.write_durable("label a namespace", |tx| {
             tx.execute("INSERT OR REPLACE INTO namespaces VALUES (?, ?)", params![name, labels_text(labels)])
         })?;
+        let labels = labels.clone().into_iter().collect();
+        self.db.events.publish(
+            name,
+            "/namespaces/update",
+            &NamespaceUpdate { name: name.to_owned(), labels },
+        );
         Ok(())
     }
 
@@ -119,7 +131,11 @@ impl Namespaces {
         })?;
         match (held.is_empty(), known) {
             (true, 0) => Err(Error::NotFound { what: "namespace", name: name.to_owned() }),
-            (true, _) => Ok(()),
+            (true, _) => {
+                let gone = NamespaceDelete { name: name.to_owned() };
+                self.db.events.publish(name, "/namespaces/delete", &gone);
+                Ok(())
+            }
             (false, _) => Err(Error::Precondition {
                 what: "namespace",
                 name: name.to_owned(),

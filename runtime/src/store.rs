@@ -25,6 +25,7 @@ use crate::{
     content::Content,
     db::Db,
     error::{Error, Result},
+    event::Events,
     image::Images,
     lease::Leases,
     named_snapshot::NamedSnapshots,
@@ -125,6 +126,11 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// What happens here.
+    pub fn events(&self) -> &Events {
+        &self.db.events
     }
 
     /// The folder that holds it all.

@@ -1,22 +1,22 @@
 //! containerd's image-side services, driven by the real `ctr`: layers into snapshots and back, events.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Stdio},
+};
 
 use buildd_tests::{
-    daemon::{Daemon, Ran, run},
+    daemon::{Daemon, eventually, run},
     fixture::{context, import_base, text},
-    peers::peer,
+    peers::{ctr, peer},
 };
 
 /// The name under which `build -t made` is found.
 const MADE: &str = "docker.io/library/made:latest";
 
-fn ctr(daemon: &Daemon, args: &[&str]) -> Ran {
-    run(peer("ctr2").arg("--address").arg(daemon.path("sock")).args(args).stdin(Stdio::null()))
-}
-
 /// A daemon with an image of two layers, made by a build; the archive of the image.
-fn with_image() -> (Daemon, std::path::PathBuf) {
+fn with_image() -> (Daemon, PathBuf) {
     let daemon = Daemon::start();
     import_base(&daemon);
     let script = "FROM alpine\nRUN echo hello > /file && rm -r /root && mkdir -m 700 /root\n";
@@ -95,4 +95,78 @@ fn ctr_tells_the_difference_of_snapshots() {
     assert!(other.contains("file"), "{other}");
     ctr(&daemon, &["snapshots", "diff", "nothing"]).fails(1, &["not found"]);
     ctr(&daemon, &["snapshots", "diff", "--media-type", "text/plain", &layers[0]]).fails(1, &["text/plain"]);
+}
+
+/// A `ctr events` that runs until it is dropped.
+struct Listener {
+    child: Child,
+    heard: PathBuf,
+}
+
+impl Listener {
+    fn start(daemon: &Daemon, name: &str, filters: &[&str]) -> Self {
+        let heard = daemon.path(name);
+        let file = File::create(&heard).expect("a file");
+        let mut ctr = peer("ctr2");
+        ctr.arg("--address").arg(daemon.path("sock")).arg("events").args(filters);
+        Self { child: ctr.stdin(Stdio::null()).stdout(file).spawn().expect("start ctr"), heard }
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.heard).expect("what it heard")
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("end our own child");
+    }
+}
+
+#[test]
+fn events_are_told_in_the_order_they_happen() {
+    let daemon = Daemon::start();
+    let all = Listener::start(&daemon, "all", &[]);
+    let exits = Listener::start(
+        &daemon,
+        "exits",
+        &["topic~=^/tasks/(exit|oom)$,namespace==default", "topic==/namespaces/create"],
+    );
+    let mut probes = 0;
+    eventually("the first event", || {
+        probes += 1;
+        ctr(&daemon, &["namespaces", "create", &format!("probe{probes}")]).ok();
+        [&all, &exits].iter().all(|listener| listener.text().contains("/namespaces/create"))
+    });
+    import_base(&daemon);
+    let image = "docker.io/library/alpine:latest";
+    ctr(&daemon, &["run", "--rm", image, "c", "sh", "-c", "exit 3"]).fails(3, &[]);
+    ctr(&daemon, &["-n", "probe1", "run", "--rm", image, "c", "true"]).fails(1, &["not found"]);
+    ctr(&daemon, &["images", "label", image, "a=b"]).ok();
+    ctr(&daemon, &["images", "rm", "--sync", image]).ok();
+    eventually("the last event", || all.text().contains("/content/delete"));
+    let heard = all.text();
+    let mut rest = heard.as_str();
+    for wanted in [
+        "default /content/create {\"digest\":",
+        "default /images/create {\"name\":\"docker.io/library/alpine:latest\"",
+        "default /snapshot/prepare {\"key\":\"c\",\"parent\":\"sha256:",
+        "default /containers/create {\"id\":\"c\",\"image\":\"docker.io/library/alpine:latest\"",
+        "default /tasks/create {\"container_id\":\"c\"",
+        "default /tasks/start {\"container_id\":\"c\",\"pid\":",
+        "default /tasks/exit {\"container_id\":\"c\",\"id\":\"c\"",
+        "\"exit_status\":3",
+        "default /tasks/delete {\"container_id\":\"c\"",
+        "default /snapshot/remove {\"key\":\"c\"",
+        "default /containers/delete {\"id\":\"c\"}",
+        "default /images/update {",
+        "default /images/delete {",
+        "default /content/delete {",
+    ] {
+        let at = rest.find(wanted).unwrap_or_else(|| panic!("no {wanted} in its place in:\n{heard}"));
+        rest = &rest[at + wanted.len()..];
+    }
+    let exits = exits.text();
+    assert!(exits.lines().all(|line| line.contains("/tasks/exit") || line.contains("/namespaces/create")));
+    assert_eq!(exits.matches("/tasks/exit").count(), 1, "an exit is told once: {exits}");
 }

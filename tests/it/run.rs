@@ -4,31 +4,14 @@ use std::{
     fs,
     io::Write,
     process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use buildd_tests::{
-    daemon::{Daemon, Ran, run},
+    daemon::{Daemon, Ran, eventually, run},
     fixture::{context, import_base, text},
-    peers::peer,
+    peers::ctr,
 };
 use rustix::process::Signal;
-
-/// How long something that must happen may take: a liveness deadline.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < DEADLINE, "{what} did not happen");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn ctr(daemon: &Daemon, args: &[&str]) -> Ran {
-    run(peer("ctr2").arg("--address").arg(daemon.path("sock")).args(args).stdin(Stdio::null()))
-}
 
 fn with_base() -> Daemon {
     let daemon = Daemon::start();

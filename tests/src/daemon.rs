@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// How long a daemon may take to open its socket or to leave: a liveness deadline, not a measurement.
+/// How long something that must happen may take: a liveness deadline, not a measurement.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running daemon.
@@ -183,6 +183,16 @@ impl Drop for Daemon {
             eprintln!("log of buildd:\n{}", self.log());
         }
         self.stop(Signal::TERM);
+    }
+}
+
+/// Waits for something that must happen.
+#[track_caller]
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < DEADLINE, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

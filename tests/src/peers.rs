@@ -1,6 +1,11 @@
 //! Peers: third-party clients that drive us, fetched by `tests/peers` into `$BUILDD_PEERS`.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::daemon::{Daemon, Ran, run};
 
 /// A command of the peers' folder, or of the system if it came as a package.
 pub fn peer(name: &str) -> Command {
@@ -16,4 +21,9 @@ pub fn peer(name: &str) -> Command {
         Some(path) => Command::new(path),
         None => panic!("{name} is missing: run `tests/peers {}`", dir.display()),
     }
+}
+
+/// Runs containerd's `ctr` on a daemon, to its end.
+pub fn ctr(daemon: &Daemon, args: &[&str]) -> Ran {
+    run(peer("ctr2").arg("--address").arg(daemon.path("sock")).args(args).stdin(Stdio::null()))
 }

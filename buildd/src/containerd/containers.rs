@@ -4,10 +4,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use buildd_api::containerd::containerd::services::containers::v1::{
-    Container as Wire, CreateContainerRequest, CreateContainerResponse, DeleteContainerRequest,
-    GetContainerRequest, GetContainerResponse, ListContainerMessage, ListContainersRequest,
-    ListContainersResponse, UpdateContainerRequest, UpdateContainerResponse, containers_server::Containers,
+use buildd_api::containerd::containerd::{
+    events::{ContainerCreate, ContainerDelete, ContainerUpdate, container_create::Runtime},
+    services::containers::v1::{
+        Container as Wire, CreateContainerRequest, CreateContainerResponse, DeleteContainerRequest,
+        GetContainerRequest, GetContainerResponse, ListContainerMessage, ListContainersRequest,
+        ListContainersResponse, UpdateContainerRequest, UpdateContainerResponse,
+        containers_server::Containers,
+    },
 };
 use buildd_runtime::container::Container;
 use futures::{StreamExt, stream::BoxStream};
@@ -123,8 +127,15 @@ impl Containers for Services {
             return Err(Status::invalid_argument("a container needs a spec"));
         }
         let record = container.encode_to_vec();
+        let made = ContainerCreate {
+            id: container.id.clone(),
+            image: container.image.clone(),
+            runtime: container.runtime.clone().map(|r| Runtime { name: r.name, options: r.options }),
+        };
+        let scope = ns.clone();
         let container =
             self.with_store(move |store| store.containers.create(&ns, &container.id, &record)).await?;
+        self.store.events().publish(&scope, "/containers/create", &made);
         Ok(Response::new(CreateContainerResponse { container: Some(wire(&container)?) }))
     }
 
@@ -158,14 +169,24 @@ impl Containers for Services {
             replace(&mut kept, new, &change.fields);
         }
         let record = kept.encode_to_vec();
+        let changed = ContainerUpdate {
+            id: kept.id.clone(),
+            image: kept.image.clone(),
+            labels: kept.labels.clone(),
+            snapshot_key: kept.snapshot_key.clone(),
+        };
+        let scope = ns.clone();
         let container = self.with_store(move |store| store.containers.update(&ns, &kept.id, &record)).await?;
+        self.store.events().publish(&scope, "/containers/update", &changed);
         Ok(Response::new(UpdateContainerResponse { container: Some(wire(&container)?) }))
     }
 
     async fn delete(&self, request: Request<DeleteContainerRequest>) -> Result<Response<()>, Status> {
         let ns = namespace(&request)?;
         let id = request.into_inner().id;
+        let (scope, gone) = (ns.clone(), ContainerDelete { id: id.clone() });
         self.with_store(move |store| store.containers.delete(&ns, &id)).await?;
+        self.store.events().publish(&scope, "/containers/delete", &gone);
         self.collector.soon();
         Ok(Response::new(()))
     }

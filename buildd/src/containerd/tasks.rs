@@ -5,6 +5,8 @@
 //! # Sources
 //! containerd `core/runtime/v2` and `plugins/services/tasks`, for the codes.
 
+pub(super) mod told;
+
 use std::time::SystemTime;
 
 use buildd_api::containerd::containerd::{
@@ -96,6 +98,7 @@ impl Tasks for Services {
             },
         };
         let pid = self.tasks.create(&task).await.or_status()?;
+        self.told_created(&task, pid);
         Ok(Response::new(CreateTaskResponse { container_id: id, pid }))
     }
 
@@ -103,6 +106,7 @@ impl Tasks for Services {
         let ns = namespace(&request)?;
         let StartRequest { container_id, exec_id } = request.into_inner();
         let pid = self.tasks.start(&ns, &container_id, &exec_id).await.or_status()?;
+        self.told_started(ns, container_id, exec_id, pid);
         Ok(Response::new(StartResponse { pid }))
     }
 
@@ -110,6 +114,7 @@ impl Tasks for Services {
         let ns = namespace(&request)?;
         let id = request.into_inner().container_id;
         let process = self.tasks.delete(&ns, &id, "").await.or_status()?;
+        self.told_deleted(&ns, &id, "", &process);
         Ok(Response::new(deleted(id, &process)))
     }
 
@@ -123,6 +128,7 @@ impl Tasks for Services {
             return Err(Status::invalid_argument("a process id is required"));
         }
         let process = self.tasks.delete(&ns, &container_id, &exec_id).await.or_status()?;
+        self.told_deleted(&ns, &container_id, &exec_id, &process);
         Ok(Response::new(deleted(exec_id, &process)))
     }
 
@@ -169,6 +175,7 @@ impl Tasks for Services {
         };
         let done = self.tasks.exec(&ns, &request.container_id, &request.exec_id, process, streams).await;
         done.or_status()?;
+        self.told_added(&ns, request.container_id, request.exec_id);
         Ok(Response::new(()))
     }
 
@@ -191,13 +198,17 @@ impl Tasks for Services {
 
     async fn pause(&self, request: Request<PauseTaskRequest>) -> Result<Response<()>, Status> {
         let ns = namespace(&request)?;
-        self.tasks.pause(&ns, &request.into_inner().container_id).await.or_status()?;
+        let id = request.into_inner().container_id;
+        self.tasks.pause(&ns, &id).await.or_status()?;
+        self.told_paused(&ns, id);
         Ok(Response::new(()))
     }
 
     async fn resume(&self, request: Request<ResumeTaskRequest>) -> Result<Response<()>, Status> {
         let ns = namespace(&request)?;
-        self.tasks.resume(&ns, &request.into_inner().container_id).await.or_status()?;
+        let id = request.into_inner().container_id;
+        self.tasks.resume(&ns, &id).await.or_status()?;
+        self.told_resumed(&ns, id);
         Ok(Response::new(()))
     }
 

@@ -1,4 +1,4 @@
-//! Namespaced: the content store as one namespace sees it, for the copies, imports and exports of `oci`.
+//! Namespaced: the content store as one namespace sees it, for everything that copies blobs.
 
 use std::{io::Read, os::unix::fs::FileExt, sync::Arc};
 
@@ -14,11 +14,15 @@ use crate::error::{Error, Result};
 /// The store as one namespace sees it.
 #[derive(Clone, Debug)]
 pub struct Namespaced {
-    pub(super) content: Arc<Content>,
-    pub(super) ns: String,
+    content: Arc<Content>,
+    ns: String,
 }
 
 impl Namespaced {
+    pub(super) fn new(content: Arc<Content>, ns: &str) -> Self {
+        Self { content, ns: ns.to_owned() }
+    }
+
     /// Reads `buf.len()` bytes at `offset`.
     pub fn read_at(&self, digest: &Digest, offset: u64, buf: &mut [u8]) -> Result<()> {
         let file = self.content.open_blob(digest)?;

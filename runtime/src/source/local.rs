@@ -104,7 +104,11 @@ impl LocalSource {
             "metadata" | "" => false,
             other => {
                 let reason = format!("{other:?} is neither none nor metadata");
-                return Err(op_error(Error::Invalid { what: "attribute", name: "local.differ".into(), reason }));
+                return Err(op_error(Error::Invalid {
+                    what: "attribute",
+                    name: "local.differ".into(),
+                    reason,
+                }));
             }
         };
         let session = attrs.get("local.session").cloned();
@@ -118,8 +122,7 @@ impl LocalSource {
         let session = self.worker.sessions.any(&ids).await.map_err(fail)?;
         let key = (session.shared_key().to_owned(), self.request.clone());
         // A client that names no key may be any: its descriptions prove nothing.
-        let known =
-            if key.0.is_empty() || self.afresh { None } else { self.worker.contexts.find(&key) };
+        let known = if key.0.is_empty() || self.afresh { None } else { self.worker.contexts.find(&key) };
         if let Some(known) = known {
             match self.receive(cx, &*session, Some(known)).await {
                 Ok((held, synced)) => return Ok((held, self.worker.contexts.keep(key, synced))),
