@@ -200,18 +200,7 @@ impl NamedSnapshots {
         kind: Kind,
     ) -> Result<Vec<RootMount>> {
         check_name(key)?;
-        let below = match parent {
-            "" => None,
-            parent => Some(self.stat(scope, parent)?),
-        };
-        if let Some(below) = below.as_ref().filter(|below| below.kind != Kind::Committed) {
-            return Err(Error::Invalid {
-                what: "parent snapshot",
-                name: parent.to_owned(),
-                reason: format!("it is {}, not committed", below.kind.word()),
-            });
-        }
-        let stack = below.and_then(|below| below.stack);
+        let stack = self.committed(scope, parent)?;
         let now = to_nanos(SystemTime::now());
         let made = self.db.write("prepare a snapshot", |tx| {
             let upper: i64 =
@@ -251,6 +240,22 @@ impl NamedSnapshots {
         };
         self.db.events.publish(&scope.ns, "/snapshot/prepare", &made);
         self.mounts(scope, key)
+    }
+
+    /// The stack of a parent; the empty name is no parent.
+    fn committed(&self, scope: &Scope, parent: &str) -> Result<Option<i64>> {
+        if parent.is_empty() {
+            return Ok(None);
+        }
+        let below = self.stat(scope, parent)?;
+        match below.kind {
+            Kind::Committed => Ok(below.stack),
+            kind => Err(Error::Invalid {
+                what: "parent snapshot",
+                name: parent.to_owned(),
+                reason: format!("it is {}, not committed", kind.word()),
+            }),
+        }
     }
 
     /// The folders of an upper; its root looks like the root below it.
