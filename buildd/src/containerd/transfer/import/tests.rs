@@ -16,13 +16,16 @@ fn reference(text: &str) -> ImageReference {
     }
 }
 
+/// The image's whole name or its tag, the client's references, and the names that it gets.
+type Case<'a> = (Option<&'a str>, Option<&'a str>, &'a [&'a str], &'a [&'a str]);
+
 #[test]
 fn names() {
     let target = Descriptor::new(media_type::OCI_MANIFEST, Digest::of(b"m"), 1);
     let digest = format!("p@{}", target.digest);
     let digest = digest.as_str();
     let (whole, tag) = (Some("docker.io/library/one:v1"), Some("v1"));
-    let cases: &[(Option<&str>, Option<&str>, &[&str], &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         (whole, None, &[], &["docker.io/library/one:v1"]),
         (None, tag, &[], &[]),
         // A tag goes after the prefix, a whole name stays only below it.
