@@ -35,10 +35,6 @@ mod flight;
 
 use flight::Flights;
 
-/// How often a key may change while its inputs are made before the build gives up: more than once means that an op's
-/// content changes each time it is read.
-const MAX_ROUNDS: usize = 8;
-
 /// A build that failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SolveError {
@@ -110,9 +106,11 @@ impl Solver {
     }
 }
 
-/// A result that a job holds on to.
+/// A result that a job holds on to, and the key it was loaded or saved under: another build may meanwhile save newer
+/// results below it, and what is made from this one must not go under keys that follow from those.
 #[derive(Clone, Debug)]
 struct Pinned {
+    key: Digest,
     id: ResultId,
     result: OpResult,
 }
@@ -279,8 +277,15 @@ impl Job {
     }
 
     async fn key(&self, edge: Edge) -> Result<Digest, SolveError> {
+        if let Some(pinned) = self.pinned(edge) {
+            return Ok(pinned.key);
+        }
         let exec = self.exec_key(&self.vertex(&edge.vertex)).await?;
         Ok(cache_key::output(&exec, edge.output))
+    }
+
+    fn pinned(&self, edge: Edge) -> Option<Pinned> {
+        self.state().pins.get(&edge).and_then(|cell| cell.get().cloned())
     }
 
     /// Digest of what `vertex` reads of an input: of the pinned result, else of any result that has a memo.
@@ -293,7 +298,7 @@ impl Job {
     ) -> Result<Digest, SolveError> {
         let fail = |error| self.failed(vertex, error);
         let store = &self.solver.store;
-        let pinned = self.state().pins.get(&edge).and_then(|cell| cell.get().cloned());
+        let pinned = self.pinned(edge);
         let input = self.vertex(&edge.vertex);
         if pinned.is_none() && !self.forced(&input).await? {
             let newest = store.results(&self.key(edge).await?).await.map_err(fail)?;
@@ -334,21 +339,18 @@ impl Job {
     async fn obtain(&self, edge: Edge) -> Result<Pinned, SolveError> {
         let vertex = self.vertex(&edge.vertex);
         let forced = self.forced(&vertex).await?;
-        let mut before = None;
-        for _ in 0..MAX_ROUNDS {
-            let exec = self.exec_key(&vertex).await?;
-            if !forced && let Some(pinned) = self.load(&vertex, cache_key::output(&exec, edge.output)).await?
-            {
-                self.show_cached(&vertex).await;
-                return Ok(pinned);
-            }
-            if before == Some(exec) || vertex.inputs.is_empty() {
-                return self.run(&vertex, edge, exec, forced).await;
-            }
-            before = Some(exec);
-            try_join_all(vertex.inputs.iter().map(|input| self.materialise(*input))).await?;
-        }
         let exec = self.exec_key(&vertex).await?;
+        if !forced && let Some(hit) = self.load(&vertex, cache_key::output(&exec, edge.output)).await? {
+            return Ok(hit);
+        }
+        try_join_all(vertex.inputs.iter().map(|input| self.materialise(*input))).await?;
+        // All inputs are pinned: this key stays. Another build may have come first while they were made.
+        let exec = self.exec_key(&vertex).await?;
+        if !(forced || vertex.inputs.is_empty())
+            && let Some(hit) = self.load(&vertex, cache_key::output(&exec, edge.output)).await?
+        {
+            return Ok(hit);
+        }
         self.run(&vertex, edge, exec, forced).await
     }
 
@@ -358,7 +360,10 @@ impl Job {
         let store = &self.solver.store;
         for id in store.results(&key).await.map_err(fail)? {
             match store.load(id).await {
-                Ok(Some(result)) => return Ok(Some(Pinned { id, result })),
+                Ok(Some(result)) => {
+                    self.show_cached(vertex).await;
+                    return Ok(Some(Pinned { key, id, result }));
+                }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%key, %error, "load a cached result");
@@ -392,11 +397,11 @@ impl Job {
             let outcome = self.solver.fly(order, &self.events).await;
             self.end(vertex, started, outcome.as_ref().err()).await;
             let made = outcome.map_err(|error| self.failed(vertex, error))?;
-            Ok(Arc::new(
-                made.iter()
-                    .map(|(id, result)| Pinned { id: *id, result: result.clone() })
-                    .collect::<Vec<_>>(),
-            ))
+            let pin = |(output, (id, result)): (u32, &(ResultId, OpResult))| {
+                let key = cache_key::output(&exec, output);
+                Pinned { key, id: *id, result: result.clone() }
+            };
+            Ok(Arc::new((0..).zip(made.iter()).map(pin).collect::<Vec<_>>()))
         };
         let outputs = cell.get_or_try_init(fly).await?;
         let index = usize::try_from(edge.output).unwrap_or(usize::MAX);

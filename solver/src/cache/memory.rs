@@ -18,6 +18,8 @@ use crate::{
 
 #[derive(Debug, Default)]
 struct Tables {
+    /// The newest number; none is used again, or memos of a forgotten result would stick to another.
+    last: i64,
     results: BTreeMap<ResultId, (Digest, Option<OpResult>)>,
     contents: HashMap<(ResultId, String), Digest>,
     aliases: HashMap<Digest, Digest>,
@@ -64,7 +66,8 @@ impl CacheStore for MemoryStore {
         let mut tables = self.tables();
         let mut ids = Vec::new();
         for new in results {
-            let id = ResultId(tables.results.last_key_value().map_or(1, |(last, _)| last.0 + 1));
+            tables.last += 1;
+            let id = ResultId(tables.last);
             tables.results.insert(id, (new.key, Some(new.result)));
             ids.push(id);
         }

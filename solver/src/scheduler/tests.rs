@@ -54,6 +54,8 @@ pub(super) struct Fake {
     pub(super) aliases: Vec<String>,
     /// Gives something else each time it runs.
     pub(super) random: bool,
+    /// How often it lets others go first before it runs.
+    pub(super) yields: usize,
 }
 
 /// A run that came to its end: what ran, on what it saw, and what came out.
@@ -157,6 +159,9 @@ impl Op for FakeOp {
         let _running = Running(&self.world.running);
         if !self.fake.delay.is_zero() {
             tokio::time::sleep(self.fake.delay).await;
+        }
+        for _ in 0..self.fake.yields {
+            tokio::task::yield_now().await;
         }
         if self.fake.fails {
             return Err(OpError::new(ErrorKind::Unknown, Failed));
@@ -371,4 +376,79 @@ async fn a_failure_names_its_vertex_and_is_not_remembered() {
         "{error}"
     );
     assert_eq!(bench.build(&[fake("broken", "fine")]).await, gave("fine", 1));
+}
+
+#[tokio::test]
+async fn a_loaded_input_keeps_the_key_it_was_loaded_under() {
+    // `copy` is loaded as the copy of a; while the slow step runs, another build makes its source give b. What is then made from the copy
+    // of a must not be found by who asks for the copy of b.
+    let bench = Bench::new();
+    let source = |op: &str, value: &str| fake(op, value);
+    let image =
+        |first: Fake, slow: Fake| [first, fake("copy", "").reads(0, ""), slow, fake("image", "").on(1).on(2)];
+    let a_copy = [source("run", "a"), fake("copy", "").reads(0, "")];
+    let (copied, _) = bench.build(&a_copy).await;
+    let slow = Fake { yields: 200, ..fake("slow", "s") };
+    let definition = bench.world.definition(&image(source("run", "a"), slow));
+    let job = bench.job();
+    let slowly =
+        tokio::spawn(async move { text(&job.build(&definition).await.expect("a build").expect("one")) });
+    while bench.world.running.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    bench.build(&[source("run", "b").forced(), fake("look", "").reads(0, "")]).await;
+    assert_eq!(bench.world.running.load(Ordering::SeqCst), 1, "the slow step still runs");
+    let expected = value(&fake("image", "").on(1).on(2), &[String::new(), copied, "s".to_owned()][1..]);
+    assert_eq!(slowly.await.expect("no panic"), expected);
+    let (of_b, _) = bench.build(&image(source("always-b", "b"), fake("slow", "s"))).await;
+    assert_ne!(of_b, expected, "a copy of b");
+}
+
+#[tokio::test]
+async fn stages_that_copy_the_same_content_neither_loop_nor_collide() {
+    let bench = Bench::new();
+    // Each stage copies what the one before made, all of the same bytes.
+    let stages = [
+        fake("base", "same"),
+        fake("copy", "same").on(0).reads(0, ""),
+        fake("copy", "same").on(1).reads(1, ""),
+        fake("copy", "same").on(2).reads(1, ""),
+        fake("end", "").on(3).on(1),
+    ];
+    let (first, execs) = bench.build(&stages).await;
+    assert_eq!(execs, 5, "their bases differ, so none stands for another");
+    assert_eq!(bench.build(&stages).await, (first, 0));
+}
+
+#[tokio::test]
+async fn forced_runs_are_shared_while_active_and_never_with_unforced_ones() {
+    let bench = Bench::new();
+    let slow = |forced| Fake { delay: Duration::from_millis(50), forced, ..fake("slow", "v") };
+    let (forced, plain) = (bench.world.definition(&[slow(true)]), bench.world.definition(&[slow(false)]));
+    let execs = || bench.world.execs.swap(0, Ordering::SeqCst);
+    let jobs = [bench.job(), bench.job(), bench.job()];
+    // The unforced one is first: the forced ones do not join it, but each other.
+    let (a, b, c) = tokio::join!(jobs[0].build(&plain), jobs[1].build(&forced), jobs[2].build(&forced));
+    assert!(a.is_ok() && b.is_ok() && c.is_ok());
+    assert_eq!(execs(), 2);
+    let bench_again = Bench::new();
+    let plain = bench_again.world.definition(&[slow(false)]);
+    let forced = bench_again.world.definition(&[slow(true)]);
+    let jobs = [bench_again.job(), bench_again.job()];
+    let (a, b) = tokio::join!(jobs[0].build(&forced), jobs[1].build(&plain));
+    assert!(a.is_ok() && b.is_ok());
+    assert_eq!(bench_again.world.execs.load(Ordering::SeqCst), 1, "an unforced one joins a forced one");
+}
+
+#[tokio::test]
+async fn a_forced_vertex_runs_once_in_a_build() {
+    let bench = Bench::new();
+    let graph = [
+        fake("base", "b").forced(),
+        fake("left", "l").on(0),
+        fake("right", "r").reads(0, ""),
+        fake("end", "e").on(1).on(2),
+    ];
+    assert_eq!(bench.build(&graph).await, gave("e", 4));
+    assert_eq!(bench.build(&graph).await, gave("e", 3), "what reads it by content alone hits");
 }
