@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod platform;
 pub mod reference;
+pub mod registry;
 pub mod tar_stream;
 
 pub use error::{Error, ErrorKind};
