@@ -6,6 +6,7 @@
 //! The same stages and options give the same bytes. Every op carries the lines of its instruction.
 
 mod copy;
+mod go_format;
 mod meta;
 mod run;
 

@@ -6,7 +6,7 @@ use buildd_api::{buildkit::pb, llb::FileStep};
 use buildd_oci::config;
 use serde_json::{Map, Value};
 
-use super::{Lowering, copy::owner, join};
+use super::{Lowering, copy::owner, go_format, join};
 use crate::{
     dockerfile::{
         expand::Lexer,
@@ -172,15 +172,16 @@ impl Lowering<'_> {
             Some(Command::Exec(args)) => [&["CMD".to_owned()], args.as_slice()].concat(),
             Some(Command::Shell(line)) => vec!["CMD-SHELL".to_owned(), line.clone()],
         };
-        let text = format!("HEALTHCHECK {}", test.join(" "));
-        self.built.image.config.healthcheck = Some(config::Healthcheck {
+        let check = config::Healthcheck {
             test,
             interval: check.interval,
             timeout: check.timeout,
             start_period: check.start_period,
             start_interval: check.start_interval,
             retries: check.retries,
-        });
+        };
+        let text = format!("HEALTHCHECK {}", go_format::healthcheck(&check));
+        self.built.image.config.healthcheck = Some(check);
         text
     }
 
