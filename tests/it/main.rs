@@ -4,6 +4,7 @@ mod bad_input;
 mod build;
 mod clients;
 mod containerd;
+mod context;
 mod export;
 mod gc;
 mod lifecycle;

@@ -1,0 +1,97 @@
+//! Context: what of a client's files crosses the wire, told by the counter of the vertex that loads them.
+
+use std::{fs, path::Path, process::Command};
+
+use buildd_tests::{
+    daemon::{Daemon, Ran, run},
+    fixture::{context, import_base, text},
+    peers::peer,
+};
+
+const FILES: usize = 2000;
+
+/// A tree of many files of 24 bytes.
+fn project(dockerfile: &str) -> tempfile::TempDir {
+    let dir = context(&[("Dockerfile", dockerfile)]);
+    for file in 0..FILES {
+        let folder = dir.path().join(format!("src/d{}", file % 50));
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join(format!("f{file}")), format!("the words of file {file:06}")).expect("a file");
+    }
+    dir
+}
+
+/// The amount that the progress shows last for the context; empty if no byte came.
+fn transferred(ran: &Ran) -> String {
+    let lines = ran.stderr.lines().filter_map(|line| line.split_once("transferring context:"));
+    let (_, shown) = lines.last().unwrap_or_else(|| panic!("no counter in\n{}", ran.stderr));
+    shown.split_whitespace().find(|word| word.ends_with('B')).unwrap_or_default().to_owned()
+}
+
+/// Builds the tree thrice with `build`: all of it, none of it, one file of it.
+fn changes_alone_are_sent(dir: &Path, build: &dyn Fn() -> Ran, file: &str) {
+    let first = transferred(&build().ok());
+    assert!(first.starts_with("48"), "all files: {first}");
+    assert_eq!(transferred(&build().ok()), "", "none");
+    fs::write(dir.join("src/d7/f7"), "something quite different").expect("a change");
+    assert_eq!(transferred(&build().ok()), file, "one");
+    assert_eq!(transferred(&build().ok()), "", "none again");
+}
+
+#[test]
+fn a_context_is_sent_once_and_then_what_changed() {
+    let mut daemon = Daemon::start();
+    import_base(&daemon);
+    let dir = project("FROM scratch\nCOPY src /src\n");
+    let out = daemon.path("out");
+    let output = format!("type=local,dest={}", text(&out));
+    let build = || daemon.buildctl(&["build", "--progress", "plain", "-o", &output, text(dir.path())]);
+    changes_alone_are_sent(dir.path(), &build, "25B");
+    assert_eq!(
+        fs::read_to_string(out.join("src/d7/f7")).expect("the changed file"),
+        "something quite different"
+    );
+    assert_eq!(
+        fs::read_to_string(out.join("src/d8/f8")).expect("another file"),
+        "the words of file 000008"
+    );
+
+    // Other patterns: what is known serves them too.
+    fs::write(dir.path().join("more"), "more").expect("one more file");
+    fs::write(dir.path().join("Dockerfile"), "FROM scratch\nCOPY src /src\nCOPY more /\n").expect("a line");
+    assert_eq!(transferred(&build().ok()), "4B");
+    fs::write(dir.path().join(".dockerignore"), "src/d1*\n").expect("an ignore file");
+    let narrowed = daemon.path("narrowed");
+    let output = format!("type=local,dest={}", text(&narrowed));
+    let ran = daemon.buildctl(&["build", "--progress", "plain", "-o", &output, text(dir.path())]).ok();
+    assert_eq!(transferred(&ran), "");
+    assert!(narrowed.join("src/d2").exists() && !narrowed.join("src/d1").exists());
+    // A file that is only older is sent, and changes nothing.
+    let file = fs::File::options().write(true).open(dir.path().join("more")).expect("a file");
+    file.set_modified(std::time::UNIX_EPOCH).expect("another time");
+    let ran = daemon.buildctl(&["build", "--progress", "plain", "-o", &output, text(dir.path())]).ok();
+    assert_eq!(transferred(&ran), "4B");
+    assert_eq!(ran.stderr.matches("CACHED").count(), 2, "{}", ran.stderr);
+    assert_eq!(daemon.stop(rustix::process::Signal::TERM), Some(0));
+}
+
+#[test]
+fn buildx_sends_what_changed() {
+    let daemon = Daemon::start();
+    let home = daemon.path("buildx");
+    let buildx = |args: &[&str]| {
+        let mut command: Command = peer("docker-buildx");
+        command
+            .env("DOCKER_CONFIG", &home)
+            .env("BUILDX_CONFIG", home.join("buildx"))
+            .env_remove("BUILDKIT_HOST")
+            .args(args);
+        run(&mut command)
+    };
+    buildx(&["create", "--name", "ours", "--driver", "remote", &daemon.address()]).ok();
+    let dir = project("FROM scratch\nCOPY src /src\n");
+    let output = format!("type=local,dest={}", text(&daemon.path("out")));
+    let build =
+        || buildx(&["build", "--builder", "ours", "--progress", "plain", "-o", &output, text(dir.path())]);
+    changes_alone_are_sent(dir.path(), &build, "25B");
+}
