@@ -37,6 +37,11 @@ fn broken_dockerfiles_are_refused_and_leave_no_image() {
 fn a_missing_dockerfile_says_where_it_was_sought() {
     let daemon = Daemon::start();
     build(&daemon, &[("other", "")]).fails(1, &["Dockerfile"]);
+    build(&daemon, &[("Dockerflie", "")]).fails(1, &["no Dockerfile at", "did you mean \"Dockerflie\"?"]);
+    let dir = context(&[("Dockerflie", "FROM scratch\n")]);
+    let locals = [format!("context={}", text(dir.path())), format!("dockerfile={}", text(dir.path()))];
+    let args = ["build", "--frontend", "dockerfile.v0", "--local", &locals[0], "--local", &locals[1]];
+    daemon.buildctl(&args).fails(1, &["open Dockerfile: no such file", "did you mean \"Dockerflie\"?"]);
 }
 
 #[test]

@@ -84,10 +84,17 @@ impl Build {
             FrontendRequest { opts: opts.into_iter().collect(), inputs, session_id: self.session.clone() };
         let bridge = super::bridge::BuildBridge::new(Arc::clone(self));
         let result = buildd_frontend::dockerfile::solve(&request, &bridge).await;
-        result.map_err(|error| match error.location() {
-            Some(_) => failure::of_frontend(&error),
-            None => bridge.failure().unwrap_or_else(|| failure::of_frontend(&error)),
-        })
+        let error = match result {
+            Ok(result) => return Ok(result),
+            Err(error) => error,
+        };
+        if error.location().is_none()
+            && let Some(failure) = bridge.failure()
+        {
+            return Err(failure);
+        }
+        let hint = missing::dockerfile_hint(&error, &*self.worker.sessions, &self.session).await;
+        Err(failure::of_frontend(&error, hint))
     }
 
     /// Builds a definition; None is the empty tree.

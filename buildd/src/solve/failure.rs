@@ -13,10 +13,10 @@ use crate::status;
 /// What a user can do where something is used up.
 const FULL: &str = "free some space: `buildctl prune`, or `buildctl image rm`";
 
-/// A frontend's error.
-pub(crate) fn of_frontend(error: &buildd_frontend::Error) -> Status {
+/// A frontend's error; `hint` is the remedy if it knows none itself.
+pub(crate) fn of_frontend(error: &buildd_frontend::Error, hint: Option<String>) -> Status {
     let details: Vec<Detail> = error.location().cloned().map(Detail::Source).into_iter().collect();
-    status::detailed(error.kind(), &status::text(error, error.hint()), &details)
+    status::detailed(error.kind(), &status::text(error, error.hint().or(hint)), &details)
 }
 
 /// The error of a definition, or of one of its vertexes; `hint` is a better remedy than its own.

@@ -1,4 +1,4 @@
-//! Missing: why the source of a COPY is not in the context, and what may have been meant.
+//! Missing: why the source of a COPY is not in the context, or no Dockerfile where it was sought, and what may have been meant.
 //!
 //! The worker knows only the files that came. Whether a rule of the ignore file kept the wanted one out is told by the text that the
 //! frontend described the context with; names beside it are asked of the client.
@@ -6,7 +6,7 @@
 use buildd_api::buildkit::pb;
 use buildd_frontend::dockerfile::ignore;
 use buildd_fs::nearest::nearest;
-use buildd_oci::digest::Digest;
+use buildd_oci::{ErrorKind, digest::Digest};
 use buildd_runtime::{
     Error,
     session::{Sessions, SyncRequest},
@@ -41,19 +41,40 @@ pub(super) async fn hint(
     if beside.is_some() {
         return None;
     }
+    let near = beside_it(path, context.name, context.exclude, sessions, session).await?;
+    Some(format!("did you mean {near:?}?"))
+}
+
+/// The remedy for a Dockerfile that is not there; None for other failures.
+pub(super) async fn dockerfile_hint(
+    error: &buildd_frontend::Error,
+    sessions: &dyn Sessions,
+    session: &str,
+) -> Option<String> {
+    let buildd_frontend::Error::Read { what, source } = error else { return None };
+    if source.kind != ErrorKind::NotFound {
+        return None;
+    }
+    let near = beside_it(what, "dockerfile".to_owned(), Vec::new(), sessions, session).await?;
+    Some(format!("did you mean {near:?}? name it with -f"))
+}
+
+/// The client's name nearest to that of `path`, in the same folder.
+async fn beside_it(
+    path: &str,
+    local: String,
+    exclude: Vec<String>,
+    sessions: &dyn Sessions,
+    session: &str,
+) -> Option<String> {
     let path = path.trim_start_matches('/');
     let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
     let pattern = if folder.is_empty() { "*".to_owned() } else { format!("{folder}/*") };
-    let request = SyncRequest {
-        name: context.name,
-        include: vec![pattern],
-        exclude: context.exclude,
-        ..SyncRequest::default()
-    };
+    let request = SyncRequest { name: local, include: vec![pattern], exclude, ..SyncRequest::default() };
     let client = sessions.any(&[session.to_owned()]).await.ok()?;
     let listed = client.list_files(request).await.ok()?;
     let names: Vec<&str> = listed.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
-    nearest(name, &names).map(|near| format!("did you mean {near:?}?"))
+    nearest(name, &names).map(str::to_owned)
 }
 
 /// The context that a vertex reads, if it reads one.

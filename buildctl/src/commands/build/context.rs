@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use buildd_fs::nearest::nearest;
 use tempfile::TempDir;
 
 use crate::session::Upload;
@@ -74,7 +75,7 @@ fn default_dockerfile(context: &Path) -> PathBuf {
 }
 
 fn dockerfile(path: &Path, sources: &mut Sources) -> Result<()> {
-    let metadata = std::fs::metadata(path).with_context(|| format!("no Dockerfile at {}", path.display()))?;
+    let metadata = std::fs::metadata(path).with_context(|| no_dockerfile(path))?;
     if metadata.is_dir() {
         bail!("the Dockerfile {} is a folder", path.display());
     }
@@ -84,6 +85,23 @@ fn dockerfile(path: &Path, sources: &mut Sources) -> Result<()> {
     sources.locals.insert("dockerfile".to_owned(), dir.to_owned());
     sources.opts.insert("filename".to_owned(), name.to_owned());
     Ok(())
+}
+
+/// That it is not there, and which file beside may be meant.
+fn no_dockerfile(path: &Path) -> String {
+    let shown = format!("no Dockerfile at {}", path.display());
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names: Vec<String> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let near = path.file_name().and_then(|name| name.to_str()).and_then(|name| nearest(name, &names));
+    match near {
+        Some(near) => format!("{shown} (did you mean {near:?}? name it with -f)"),
+        None => shown,
+    }
 }
 
 fn dockerfile_text(text: &[u8], sources: &mut Sources) -> Result<()> {

@@ -7,6 +7,10 @@ fn folders_and_files() {
     let path = dir.path().to_str().expect("UTF-8");
     let missing = find(path, None).expect_err("no Dockerfile");
     assert!(format!("{missing:#}").contains(&format!("{path}/Dockerfile")), "{missing:#}");
+    std::fs::write(dir.path().join("Dockerflie"), "FROM a").expect("write");
+    let missing = find(path, None).expect_err("a slip");
+    assert!(format!("{missing:#}").contains("did you mean \"Dockerflie\"?"), "{missing:#}");
+    std::fs::remove_file(dir.path().join("Dockerflie")).expect("remove");
     std::fs::write(dir.path().join("dockerfile"), "FROM a").expect("write");
     let sources = find(path, None).expect("the lower-case name");
     assert_eq!(sources.opts["filename"], "dockerfile");
