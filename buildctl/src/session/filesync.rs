@@ -13,11 +13,11 @@ use std::{
 
 use buildd_api::{
     buildkit::moby::filesync::v1::file_sync_server::FileSync,
-    file_sync::{self, CHUNK_BYTES, Packet, Requested, Sender, stat},
+    file_sync::{self, CHUNK_BYTES, Packet, Requested, Sender, Stat, stat},
 };
 use buildd_fs::{
     blocking,
-    walk::{WalkEntry, WalkOptions, walk},
+    walk::{WalkEntry, WalkError, WalkOptions, walk},
 };
 use futures::StreamExt as _;
 use rustix::fs::OFlags;
@@ -27,6 +27,8 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 /// Packets waiting for the wire.
 const QUEUE: usize = 128;
+/// Bytes of an attribute, and of all names, that Linux allows.
+const MAX_XATTR: usize = 64 << 10;
 /// Files read at once.
 const PARALLEL_FILES: usize = 4;
 
@@ -88,7 +90,10 @@ async fn send_tree(
     packets: PacketSender,
 ) -> Result<(), Status> {
     let walked = root.clone();
-    let entries = blocking::run(move || walk(&walked, &options))
+    let describe_all = move || -> Result<Vec<Stat>, WalkError> {
+        Ok(walk(&walked, &options)?.iter().map(|entry| describe(&walked, entry)).collect())
+    };
+    let entries = blocking::run(describe_all)
         .await
         .map_err(|e| Status::internal(format!("read folder {}: {e}", root.display())))?;
     let entries = Arc::new(entries);
@@ -102,7 +107,7 @@ async fn send_tree(
             slot = packets.reserve(), if !listed => {
                 let Ok(slot) = slot else { return Ok(()) };
                 match unannounced.next() {
-                    Some(entry) => slot.send(Ok(sender.announce(describe(entry)).map_err(refused)?)),
+                    Some(entry) => slot.send(Ok(sender.announce(entry.clone()).map_err(refused)?)),
                     None => {
                         listed = true;
                         slot.send(Ok(sender.end()));
@@ -127,7 +132,7 @@ async fn send_tree(
 
 async fn read_files(
     root: PathBuf,
-    entries: Arc<Vec<WalkEntry>>,
+    entries: Arc<Vec<Stat>>,
     queue: mpsc::UnboundedReceiver<u32>,
     packets: PacketSender,
 ) -> Result<(), Status> {
@@ -170,10 +175,29 @@ fn send_file(id: u32, path: &Path, packets: &PacketSender) -> io::Result<()> {
 }
 
 /// A context belongs to nobody: the owner's ids on this machine mean nothing in an image.
-fn describe(entry: &WalkEntry) -> file_sync::Stat {
+fn describe(root: &Path, entry: &WalkEntry) -> Stat {
     let mut stat = stat::from_metadata(&entry.path, &entry.meta, entry.link.as_deref());
     (stat.uid, stat.gid) = (0, 0);
+    if entry.meta.is_file() || entry.meta.is_dir() {
+        stat.xattrs = attributes(&root.join(&entry.path)).into_iter().collect();
+    }
     stat
+}
+
+/// The extended attributes that mean something in an image; a file system without them has none.
+fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut names = vec![0; MAX_XATTR];
+    let Ok(length) = rustix::fs::llistxattr(path, &mut names) else { return Vec::new() };
+    let names = names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
+    names
+        .filter(|name| *name == "security.capability" || name.starts_with("user."))
+        .filter_map(|name| {
+            let mut value = vec![0; MAX_XATTR];
+            let length = rustix::fs::lgetxattr(path, name, &mut value).ok()?;
+            value.truncate(length);
+            Some((name.to_owned(), value))
+        })
+        .collect()
 }
 
 fn refused(error: file_sync::Error) -> Status {
