@@ -49,11 +49,11 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     });
     let mut routes = RoutesBuilder::default();
     buildkit::assemble(&mut routes, &builds);
-    let services = Services::new(store, Arc::clone(&parts.tasks), collector, uuid);
+    let leave = CancellationToken::new();
+    let services = Services::new(store, Arc::clone(&parts.tasks), collector, uuid, leave.clone());
     services.assemble(&mut routes);
     tokio::spawn(async move { services.watch_tasks().await });
 
-    let leave = CancellationToken::new();
     let activity = shutdown::Activity::default();
     let mut sockets = Vec::new();
     let mut listeners = Vec::new();

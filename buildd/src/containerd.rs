@@ -28,6 +28,7 @@ use std::{
 
 use buildd_api::containerd::containerd::services as api;
 use buildd_runtime::{error::Error, lease::Resource, namespace, store::Store, task};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, service::RoutesBuilder};
 
 use crate::{buildkit::MESSAGE_LIMIT, collect::Collector, status::Answer};
@@ -41,17 +42,20 @@ pub(crate) struct Services {
     streams: Arc<streaming::Streams>,
     watched: Arc<Mutex<HashSet<tasks::told::Watched>>>,
     uuid: String,
+    /// Ends the streams that have no end of their own.
+    leave: CancellationToken,
 }
 
 impl Services {
-    /// The services over a store; `uuid` names this daemon on both APIs.
+    /// The services over a store; `uuid` names this daemon on both APIs, `leave` says that it goes.
     pub(crate) fn new(
         store: Arc<Store>,
         tasks: Arc<task::Tasks>,
         collector: Collector,
         uuid: String,
+        leave: CancellationToken,
     ) -> Self {
-        Self { store, tasks, collector, streams: Arc::default(), watched: Arc::default(), uuid }
+        Self { store, tasks, collector, streams: Arc::default(), watched: Arc::default(), uuid, leave }
     }
 
     /// Adds every service.

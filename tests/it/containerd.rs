@@ -11,6 +11,7 @@ use buildd_tests::{
     fixture::{context, import_base, text},
     peers::{ctr, peer},
 };
+use rustix::process::Signal;
 
 /// The name under which `build -t made` is found.
 const MADE: &str = "docker.io/library/made:latest";
@@ -125,7 +126,7 @@ impl Drop for Listener {
 
 #[test]
 fn events_are_told_in_the_order_they_happen() {
-    let daemon = Daemon::start();
+    let mut daemon = Daemon::start_with(&["--debug"]);
     let all = Listener::start(&daemon, "all", &[]);
     let exits = Listener::start(
         &daemon,
@@ -169,4 +170,6 @@ fn events_are_told_in_the_order_they_happen() {
     let exits = exits.text();
     assert!(exits.lines().all(|line| line.contains("/tasks/exit") || line.contains("/namespaces/create")));
     assert_eq!(exits.matches("/tasks/exit").count(), 1, "an exit is told once: {exits}");
+    assert_eq!(daemon.stop(Signal::TERM), Some(0), "listeners do not hold it up");
+    assert!(!daemon.log().contains("still in flight"), "{}", daemon.log());
 }

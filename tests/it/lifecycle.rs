@@ -1,23 +1,12 @@
 //! Lifecycle: shutdown leaves nothing of a build behind, restarts lose nothing, tasks outlive the daemon.
 
-use std::{fs, process::Stdio, thread, time::Duration, time::Instant};
+use std::{fs, process::Stdio};
 
 use buildd_tests::{
-    daemon::{Daemon, run},
+    daemon::{Daemon, eventually, run},
     fixture::{context, import_base, text},
 };
 use rustix::process::Signal;
-
-/// How long cleaning up may take: a liveness deadline.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < DEADLINE, "{what} did not happen");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn mounts_below(path: &str) -> Vec<String> {
     let all = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");

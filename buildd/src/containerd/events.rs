@@ -88,6 +88,6 @@ impl Events for Services {
                 ))),
             })
         });
-        Ok(Response::new(wanted.boxed()))
+        Ok(Response::new(wanted.take_until(self.leave.clone().cancelled_owned()).boxed()))
     }
 }
