@@ -12,7 +12,7 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -53,6 +53,8 @@ pub struct CacheMounts {
     db: Arc<Db>,
     root: PathBuf,
     inside: Inside,
+    /// Sizes that were measured with nobody inside, and after how many uses: they hold until the next one.
+    sizes: Mutex<HashMap<String, (i64, u64)>>,
 }
 
 /// A cache mount that a step has, as long as this lives.
@@ -77,7 +79,7 @@ impl Drop for CacheMountHold {
 impl CacheMounts {
     /// The mounts below `root`; what a crash left half made is removed.
     pub(crate) fn open(root: &Path, db: Arc<Db>) -> Result<Self> {
-        let mounts = Self { db, root: root.to_owned(), inside: Arc::default() };
+        let mounts = Self { db, root: root.to_owned(), inside: Arc::default(), sizes: Mutex::default() };
         let known: Vec<String> = mounts.rows()?.into_iter().map(|mount| mount.folder).collect();
         let all = mounts.all();
         fs::create_dir_all(&all).map_err(Error::file("create folder", &all))?;
@@ -139,12 +141,25 @@ impl CacheMounts {
     pub fn list(&self) -> Result<Vec<CacheMount>> {
         let mut mounts = self.rows()?;
         for mount in &mut mounts {
-            let path = self.all().join(&mount.folder);
-            mount.size = usage(&path)?.0;
-            let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-            mount.in_use = inside.contains_key(&mount.folder);
+            mount.in_use = self.in_use(&mount.folder);
+            let known = self.sizes().get(&mount.folder).filter(|(uses, _)| *uses == mount.uses).copied();
+            mount.size = match known {
+                Some((_, size)) if !mount.in_use => size,
+                _ => usage(&self.all().join(&mount.folder))?.0,
+            };
+            if !mount.in_use {
+                self.sizes().insert(mount.folder.clone(), (mount.uses, mount.size));
+            }
         }
         Ok(mounts)
+    }
+
+    fn sizes(&self) -> MutexGuard<'_, HashMap<String, (i64, u64)>> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_use(&self, folder: &str) -> bool {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner).contains_key(folder)
     }
 
     /// Removes a folder, unless a step has it; whether it went.
@@ -158,6 +173,7 @@ impl CacheMounts {
             self.db.write_durable("forget a cache mount", |tx| {
                 tx.execute("DELETE FROM cache_mounts WHERE folder = ?", [folder])
             })?;
+            self.sizes().remove(folder);
             let path = self.all().join(folder);
             match fs::rename(&path, &trash) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),

@@ -73,7 +73,7 @@ fn builds_beside_collections_lose_nothing() {
     let mut rounds = 0;
     let mut builds = builds;
     while builds.iter_mut().any(|build| build.try_wait().expect("wait").is_none()) {
-        daemon.buildctl(&["prune"]).ok();
+        daemon.buildctl(&["prune", "--all"]).ok();
         rounds += 1;
     }
     for mut build in builds {
@@ -140,7 +140,7 @@ fn docker_sees_the_rules_and_the_records() {
 }
 
 #[test]
-fn a_lease_keeps_what_is_written_under_it() {
+fn what_has_no_owner_goes_with_the_next_deletion() {
     let daemon = Daemon::start();
     let ctr = |args: &[&str]| run(peer("ctr2").arg("--address").arg(daemon.path("sock")).args(args));
     let blobs = daemon.path("root/content/blobs/sha256");
