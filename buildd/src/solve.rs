@@ -46,6 +46,8 @@ use crate::buildkit::session::Sessions;
 const WAIT: Duration = Duration::from_secs(6);
 /// Ended builds whose progress can still be asked for.
 const KEPT: usize = 64;
+/// The option by which a client asks why steps were not cached.
+const EXPLAIN: &str = "explain-cache";
 /// Bytes of a build's id.
 const MAX_ID: usize = 256;
 
@@ -145,6 +147,9 @@ impl Builds {
         granted: entitlement::Granted,
     ) -> Result<(Running, oneshot::Receiver<Returned>), Status> {
         let (job, mut events) = self.solver.job(&request.session);
+        if request.frontend_attrs.get(EXPLAIN).is_some_and(|value| value != "false") {
+            job.explain();
+        }
         let progress = Arc::new(Progress::default());
         let (build, returned) =
             Build::new(request, Arc::clone(&self.worker), job, granted, Arc::clone(&progress));

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use buildd_oci::digest::Digest;
 use buildd_solver::{
     cache::{CacheStore, NewResult},
+    explain::{Record, RecordOf},
     op::OpError,
     result::{OpResult, ResultId},
 };
@@ -122,13 +123,17 @@ impl CacheStore for SqliteCacheStore {
                             new.key.to_string(),
                             new.exec.to_string(),
                             made.id().map_or(EMPTY, SnapshotId::number),
-                            new.description,
+                            new.record.name,
                             now,
                             now,
                             made.kind().word()
                         ],
                     )?;
                     ids.push(ResultId(tx.last_insert_rowid()));
+                    let record = serde_json::to_string(&new.record).expect("digests have a JSON form");
+                    for of in new.record.found_by() {
+                        tx.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", [&of.row(), &record])?;
+                    }
                 }
                 Ok(ids)
             })
@@ -189,6 +194,18 @@ impl CacheStore for SqliteCacheStore {
                 tx.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?)", [key, canonical])
             })?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn record(&self, of: &RecordOf) -> std::result::Result<Option<Record>, OpError> {
+        let key = of.row();
+        self.on(move |store| {
+            let text: Option<String> = store.db.read("find a record", |c| {
+                c.query_row("SELECT record FROM records WHERE key = ?", [key], |row| row.get(0)).optional()
+            })?;
+            // A record of another form explains nothing, and nothing depends on it.
+            Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
         })
         .await
     }

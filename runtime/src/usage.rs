@@ -22,6 +22,9 @@ use crate::{
     store::Store,
 };
 
+/// What is remembered of executions for `--explain-cache`; they outlive the results, so that one can say that a result was removed.
+const MAX_RECORDS: i64 = 100_000;
+
 /// The word for cache mounts, among the words of `snapshot_ref::Kind`.
 pub const CACHE_MOUNT: &str = "exec.cachemount";
 
@@ -182,6 +185,11 @@ pub fn prune(store: &Store, policy: &Policy, matches: &dyn Fn(&Record) -> bool) 
                 forgotten.push(record.clone());
             }
         }
+        tx.execute(
+            "DELETE FROM records WHERE key IN
+             (SELECT key FROM records ORDER BY random() LIMIT max(0, (SELECT count(*) FROM records) - ?))",
+            [MAX_RECORDS],
+        )?;
         Ok(())
     })?;
     Ok(forgotten)

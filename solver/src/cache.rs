@@ -1,7 +1,7 @@
 //! Cache: results by key, and the memo of what they contain.
 //!
-//! The store holds three tables: results (many for a key, the newest usable wins), contents (digest of selected paths of
-//! a result, which outlives the result's bytes) and aliases (keys that mean the same).
+//! The store holds four tables: results (many for a key, the newest usable wins), contents (digest of selected paths of
+//! a result, which outlives the result's bytes), aliases (keys that mean the same) and records (what keys were made of).
 //!
 //! # Sources
 //! design cache-model.md, "Model".
@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use buildd_oci::digest::Digest;
 
 use crate::{
+    explain::{Record, RecordOf},
     op::OpError,
     result::{OpResult, ResultId},
 };
@@ -24,8 +25,8 @@ pub struct NewResult {
     pub key: Digest,
     /// `exec(v)`.
     pub exec: Digest,
-    /// What people see.
-    pub description: String,
+    /// What `exec` was made of, and the name that people see.
+    pub record: Record,
     /// The result.
     pub result: OpResult,
 }
@@ -39,7 +40,7 @@ pub trait CacheStore: Send + Sync + std::fmt::Debug {
     async fn load(&self, id: ResultId) -> Result<Option<OpResult>, OpError>;
     /// Forgets a result whose bytes cannot be loaded.
     async fn forget(&self, id: ResultId) -> Result<(), OpError>;
-    /// Remembers results together or not at all.
+    /// Remembers results together or not at all, and their records as the newest.
     async fn save(&self, results: Vec<NewResult>) -> Result<Vec<ResultId>, OpError>;
     /// Digest of what `selector` selects of a result.
     async fn content(&self, id: ResultId, selector: &str) -> Result<Option<Digest>, OpError>;
@@ -49,4 +50,6 @@ pub trait CacheStore: Send + Sync + std::fmt::Debug {
     async fn canonical(&self, key: &Digest) -> Result<Option<Digest>, OpError>;
     /// Makes `key` another name of `canonical`.
     async fn set_alias(&self, key: &Digest, canonical: &Digest) -> Result<(), OpError>;
+    /// The newest record of an op or a name.
+    async fn record(&self, of: &RecordOf) -> Result<Option<Record>, OpError>;
 }

@@ -10,6 +10,7 @@
 
 pub mod cache;
 pub mod cache_key;
+pub mod explain;
 pub mod graph;
 pub mod op;
 pub mod progress;

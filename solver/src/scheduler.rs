@@ -8,13 +8,17 @@
 //! A job's work is one tree of futures: dropping it leaves every flight that nobody else holds, and a flight that
 //! nobody holds is cancelled. A flight saves its results before it answers.
 //!
+//! A vertex's state is in cells, each written once: cache map, pin of each output, run. They are filled in this order and only
+//! forwards, so no state is invalid; the cells of a vertex wait for those of its inputs only, so nothing waits in a circle. A
+//! cell whose writer is dropped is empty again, and the next in line writes it. An enum of states would need an owner that polls; the
+//! simulations (`tests/sim.rs`, `tests/crowd.rs`) drop builds at any of their awaits to hold this form to its word.
+//!
 //! # Errors
 //! `SolveError` names the vertex. A load that fails is not one: the result is forgotten and the step runs.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
 
 use buildd_api::buildkit::pb;
@@ -25,13 +29,15 @@ use tokio::sync::{OnceCell, Semaphore, mpsc};
 use crate::{
     cache::CacheStore,
     cache_key,
+    explain::Record,
     graph::{Edge, Graph, GraphError, Vertex},
     op::{CacheMap, Freshness, InputKey, Op, OpContext, OpError, OpResolver, SessionGroup},
-    progress::{Event, QUEUE, VertexEvent, VertexProgress},
+    progress::{Event, QUEUE, VertexProgress},
     result::{OpResult, ResultId},
 };
 
 mod flight;
+mod shown;
 
 use flight::Flights;
 
@@ -106,13 +112,21 @@ impl Solver {
     }
 }
 
-/// A result that a job holds on to, and the key it was loaded or saved under: another build may meanwhile save newer
-/// results below it, and what is made from this one must not go under keys that follow from those.
+/// A result that a job holds on to, and the key it was loaded or saved under: another build may meanwhile save newer results below it, and
+/// what is made from this one must not go under keys that follow from those.
 #[derive(Clone, Debug)]
 struct Pinned {
     key: Digest,
     id: ResultId,
     result: OpResult,
+}
+
+/// `exec(v)` and what it is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Exec {
+    key: Digest,
+    op: Digest,
+    inputs: Vec<Digest>,
 }
 
 type Cell<T> = Arc<OnceCell<T>>;
@@ -125,6 +139,7 @@ struct State {
     pins: HashMap<Edge, Cell<Pinned>>,
     runs: HashMap<Digest, Cell<Arc<Vec<Pinned>>>>,
     shown: HashSet<Digest>,
+    explains: bool,
 }
 
 /// One client's build: every vertex has one result for the whole of it.
@@ -155,6 +170,11 @@ impl Job {
             }
         }
         Ok(Some(self.materialise(graph.target).await?.result))
+    }
+
+    /// From now on each vertex that runs says in a warning why the cache had nothing for it.
+    pub fn explain(&self) {
+        self.state().explains = true;
     }
 
     /// A progress channel for work of the job's owner that should show as a vertex.
@@ -237,11 +257,12 @@ impl Job {
     }
 
     /// `exec(v)` from what is known; inputs are made only where their content is not.
-    fn exec_key<'a>(&'a self, vertex: &'a Vertex) -> BoxFuture<'a, Result<Digest, SolveError>> {
+    fn exec<'a>(&'a self, vertex: &'a Vertex) -> BoxFuture<'a, Result<Exec, SolveError>> {
         async move {
             let map = self.cache_map(vertex).await?;
             if vertex.inputs.is_empty() {
-                return self.source_key(vertex, &map).await;
+                let key = self.source_key(vertex, &map).await?;
+                return Ok(Exec { key, op: key, inputs: Vec::new() });
             }
             let inputs =
                 map.inputs.iter().zip(&vertex.inputs).enumerate().map(|(number, (input, edge))| async move {
@@ -254,7 +275,7 @@ impl Job {
                     }
                 });
             let inputs = try_join_all(inputs).await?;
-            Ok(cache_key::exec(&map.digest, &inputs))
+            Ok(Exec { key: cache_key::exec(&map.digest, &inputs), op: map.digest, inputs })
         }
         .boxed()
     }
@@ -280,8 +301,8 @@ impl Job {
         if let Some(pinned) = self.pinned(edge) {
             return Ok(pinned.key);
         }
-        let exec = self.exec_key(&self.vertex(&edge.vertex)).await?;
-        Ok(cache_key::output(&exec, edge.output))
+        let exec = self.exec(&self.vertex(&edge.vertex)).await?;
+        Ok(cache_key::output(&exec.key, edge.output))
     }
 
     fn pinned(&self, edge: Edge) -> Option<Pinned> {
@@ -339,15 +360,15 @@ impl Job {
     async fn obtain(&self, edge: Edge) -> Result<Pinned, SolveError> {
         let vertex = self.vertex(&edge.vertex);
         let forced = self.forced(&vertex).await?;
-        let exec = self.exec_key(&vertex).await?;
-        if !forced && let Some(hit) = self.load(&vertex, cache_key::output(&exec, edge.output)).await? {
+        let exec = self.exec(&vertex).await?;
+        if !forced && let Some(hit) = self.load(&vertex, edge, &exec).await? {
             return Ok(hit);
         }
         try_join_all(vertex.inputs.iter().map(|input| self.materialise(*input))).await?;
         // All inputs are pinned: this key stays. Another build may have come first while they were made.
-        let exec = self.exec_key(&vertex).await?;
+        let exec = self.exec(&vertex).await?;
         if !(forced || vertex.inputs.is_empty())
-            && let Some(hit) = self.load(&vertex, cache_key::output(&exec, edge.output)).await?
+            && let Some(hit) = self.load(&vertex, edge, &exec).await?
         {
             return Ok(hit);
         }
@@ -355,7 +376,8 @@ impl Job {
     }
 
     /// The newest result of a key that can be loaded.
-    async fn load(&self, vertex: &Vertex, key: Digest) -> Result<Option<Pinned>, SolveError> {
+    async fn load(&self, vertex: &Vertex, edge: Edge, exec: &Exec) -> Result<Option<Pinned>, SolveError> {
+        let key = cache_key::output(&exec.key, edge.output);
         let fail = |error| self.failed(vertex, error);
         let store = &self.solver.store;
         for id in store.results(&key).await.map_err(fail)? {
@@ -374,31 +396,31 @@ impl Job {
         Ok(None)
     }
 
-    async fn run(
-        &self,
-        vertex: &Vertex,
-        edge: Edge,
-        exec: Digest,
-        forced: bool,
-    ) -> Result<Pinned, SolveError> {
+    async fn run(&self, vertex: &Vertex, edge: Edge, exec: Exec, forced: bool) -> Result<Pinned, SolveError> {
         let cell = self.state().runs.entry(vertex.digest).or_default().clone();
         let freshness = if forced { Freshness::Forced } else { Freshness::Any };
         let fly = || async {
             let inputs = try_join_all(vertex.inputs.iter().map(|input| self.materialise(*input))).await?;
             let inputs = inputs.into_iter().map(|pinned| pinned.result).collect();
+            let record = Record { name: vertex.name(), op: exec.op, inputs: exec.inputs.clone() };
+            let reason = self.reason(vertex, &record, freshness).await?;
             let started = self.begin(vertex).await;
+            if let Some(reason) = reason {
+                let short = format!("{}: not cached: {reason}", record.name);
+                self.progress(vertex.digest).warn(&short, Vec::new()).await;
+            }
             let order = flight::Order {
                 op: self.op(vertex)?,
                 cx: self.context(vertex, freshness),
                 inputs,
-                exec,
-                description: vertex.name(),
+                exec: exec.key,
+                record,
             };
             let outcome = self.solver.fly(order, &self.events).await;
             self.end(vertex, started, outcome.as_ref().err()).await;
             let made = outcome.map_err(|error| self.failed(vertex, error))?;
             let pin = |(output, (id, result)): (u32, &(ResultId, OpResult))| {
-                let key = cache_key::output(&exec, output);
+                let key = cache_key::output(&exec.key, output);
                 Pinned { key, id: *id, result: result.clone() }
             };
             Ok(Arc::new((0..).zip(made.iter()).map(pin).collect::<Vec<_>>()))
@@ -409,48 +431,6 @@ impl Job {
             .get(index)
             .cloned()
             .ok_or_else(|| SolveError::Output { name: vertex.name(), output: edge.output })
-    }
-
-    fn event(&self, vertex: &Vertex) -> VertexEvent {
-        VertexEvent {
-            digest: Some(vertex.digest),
-            inputs: vertex.inputs.iter().map(|edge| edge.vertex).collect(),
-            name: vertex.name(),
-            ..VertexEvent::default()
-        }
-    }
-
-    async fn begin(&self, vertex: &Vertex) -> SystemTime {
-        let started = SystemTime::now();
-        self.state().shown.insert(vertex.digest);
-        self.send(Event::Vertex(VertexEvent { started: Some(started), ..self.event(vertex) })).await;
-        started
-    }
-
-    async fn end(&self, vertex: &Vertex, started: SystemTime, error: Option<&OpError>) {
-        let event = VertexEvent {
-            started: Some(started),
-            completed: Some(SystemTime::now()),
-            error: error.map(ToString::to_string).unwrap_or_default(),
-            ..self.event(vertex)
-        };
-        self.send(Event::Vertex(event)).await;
-    }
-
-    /// Shows a vertex, and what it stands on, as answered from the cache.
-    fn show_cached<'a>(&'a self, vertex: &'a Vertex) -> BoxFuture<'a, ()> {
-        async move {
-            if !self.state().shown.insert(vertex.digest) {
-                return;
-            }
-            for input in &vertex.inputs {
-                self.show_cached(&self.vertex(&input.vertex)).await;
-            }
-            let now = Some(SystemTime::now());
-            let event = VertexEvent { cached: true, started: now, completed: now, ..self.event(vertex) };
-            self.send(Event::Vertex(event)).await;
-        }
-        .boxed()
     }
 }
 

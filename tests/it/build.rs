@@ -158,3 +158,31 @@ fn the_examples_build() {
         .arg(daemon.path("state")));
     assert_eq!(found.code, Some(1), "the secret lies in {}", found.stdout);
 }
+
+#[test]
+fn a_step_that_runs_again_says_why() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let build = |command: &str, file: &str, flags: &[&str]| {
+        let dockerfile = format!("FROM alpine\nCOPY file /\nRUN {command}\nRUN cat /file\n");
+        let dir = context(&[("Dockerfile", &dockerfile), ("file", file)]);
+        let mut args =
+            vec!["build", "--progress", "plain", "--explain-cache", "-t", "explained", text(dir.path())];
+        args.extend(flags);
+        let said = daemon.buildctl(&args).ok().stderr;
+        let of = |step: &str| {
+            let start = format!("warning: {step}: not cached: ");
+            said.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("").to_owned()
+        };
+        [of("[2/4] COPY file /"), of(&format!("[3/4] RUN {command}")), of("[4/4] RUN cat /file")]
+    };
+    let new = "it was never built here";
+    assert_eq!(build("true", "a", &[]), [new, new, new]);
+    assert_eq!(build("true", "a", &[]), ["", "", ""]);
+    let below = |step: &str| format!("what it stands on changed ({step})");
+    assert_eq!(build("echo", "a", &[]), ["", new, &below("[3/4] RUN echo")]);
+    let files = "files that it reads changed ([internal] load build context)";
+    assert_eq!(build("true", "b", &[]), [files, &below("[2/4] COPY file /"), &below("[3/4] RUN true")]);
+    let forced = "the build asks to run it whatever the cache knows (--no-cache)";
+    assert_eq!(build("true", "b", &["--no-cache"]), [forced, forced, forced]);
+}

@@ -23,8 +23,8 @@ fn project(dockerfile: &str) -> tempfile::TempDir {
 
 /// The amount that the progress shows last for the context; empty if no byte came.
 fn transferred(ran: &Ran) -> String {
-    let lines = ran.stderr.lines().filter_map(|line| line.split_once("transferring context:"));
-    let (_, shown) = lines.last().unwrap_or_else(|| panic!("no counter in\n{}", ran.stderr));
+    let mut lines = ran.stderr.lines().filter_map(|line| line.split_once("transferring context:"));
+    let (_, shown) = lines.next_back().unwrap_or_else(|| panic!("no counter in\n{}", ran.stderr));
     shown.split_whitespace().find(|word| word.ends_with('B')).unwrap_or_default().to_owned()
 }
 
@@ -51,10 +51,7 @@ fn a_context_is_sent_once_and_then_what_changed() {
         fs::read_to_string(out.join("src/d7/f7")).expect("the changed file"),
         "something quite different"
     );
-    assert_eq!(
-        fs::read_to_string(out.join("src/d8/f8")).expect("another file"),
-        "the words of file 000008"
-    );
+    assert_eq!(fs::read_to_string(out.join("src/d8/f8")).expect("another file"), "the words of file 000008");
 
     // Other patterns: what is known serves them too.
     fs::write(dir.path().join("more"), "more").expect("one more file");

@@ -38,6 +38,9 @@ pub(crate) struct BuildArgs {
     /// Run every step, whatever the cache knows.
     #[arg(long)]
     pub(super) no_cache: bool,
+    /// Say of each step that runs why the cache had nothing for it.
+    #[arg(long)]
+    pub(super) explain_cache: bool,
     /// Run every step of these stages.
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Docker's flags")]
     pub(super) no_cache_filter: Vec<String>,

@@ -3,26 +3,33 @@
 //! It behaves as the one on disk does; `drop_bytes` plays garbage collection.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
-use buildd_oci::digest::Digest;
+use buildd_oci::{ErrorKind, digest::Digest};
 
 use super::{CacheStore, NewResult};
 use crate::{
+    explain::{Record, RecordOf},
     op::OpError,
     result::{OpResult, ResultId},
 };
+
+#[derive(Debug, thiserror::Error)]
+#[error("load result {0:?}: its bytes are damaged")]
+struct Damaged(ResultId);
 
 #[derive(Debug, Default)]
 struct Tables {
     /// The newest number; none is used again, or memos of a forgotten result would stick to another.
     last: i64,
+    damaged: BTreeSet<ResultId>,
     results: BTreeMap<ResultId, (Digest, Option<OpResult>)>,
     contents: HashMap<(ResultId, String), Digest>,
     aliases: HashMap<Digest, Digest>,
+    records: HashMap<String, Record>,
 }
 
 /// A store that ends with the process.
@@ -46,6 +53,14 @@ impl MemoryStore {
     }
 }
 
+impl MemoryStore {
+    /// Makes every result fail to load from now on; those saved later are sound.
+    pub fn break_results(&self) {
+        let mut tables = self.tables();
+        tables.damaged = tables.results.keys().copied().collect();
+    }
+}
+
 #[async_trait]
 impl CacheStore for MemoryStore {
     async fn results(&self, key: &Digest) -> Result<Vec<ResultId>, OpError> {
@@ -54,11 +69,17 @@ impl CacheStore for MemoryStore {
     }
 
     async fn load(&self, id: ResultId) -> Result<Option<OpResult>, OpError> {
-        Ok(self.tables().results.get(&id).and_then(|(_, result)| result.clone()))
+        let tables = self.tables();
+        if tables.damaged.contains(&id) {
+            return Err(OpError::new(ErrorKind::DataLoss, Damaged(id)));
+        }
+        Ok(tables.results.get(&id).and_then(|(_, result)| result.clone()))
     }
 
     async fn forget(&self, id: ResultId) -> Result<(), OpError> {
-        self.tables().results.remove(&id);
+        let mut tables = self.tables();
+        tables.results.remove(&id);
+        tables.contents.retain(|(of, _), _| *of != id);
         Ok(())
     }
 
@@ -69,6 +90,9 @@ impl CacheStore for MemoryStore {
             tables.last += 1;
             let id = ResultId(tables.last);
             tables.results.insert(id, (new.key, Some(new.result)));
+            for of in new.record.found_by() {
+                tables.records.insert(of.row(), new.record.clone());
+            }
             ids.push(id);
         }
         Ok(ids)
@@ -90,6 +114,10 @@ impl CacheStore for MemoryStore {
     async fn set_alias(&self, key: &Digest, canonical: &Digest) -> Result<(), OpError> {
         self.tables().aliases.insert(*key, *canonical);
         Ok(())
+    }
+
+    async fn record(&self, of: &RecordOf) -> Result<Option<Record>, OpError> {
+        Ok(self.tables().records.get(&of.row()).cloned())
     }
 }
 

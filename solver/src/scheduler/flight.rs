@@ -17,6 +17,7 @@ use super::Solver;
 use crate::{
     cache::NewResult,
     cache_key,
+    explain::Record,
     op::{Freshness, Op, OpContext, OpError, SessionGroup},
     progress::{Event, VertexProgress},
     result::{OpResult, ResultId},
@@ -31,7 +32,7 @@ pub(super) struct Order {
     pub(super) cx: OpContext,
     pub(super) inputs: Vec<OpResult>,
     pub(super) exec: Digest,
-    pub(super) description: String,
+    pub(super) record: Record,
 }
 
 /// The flights of a solver; an entry whose flight is gone means nothing.
@@ -123,7 +124,7 @@ async fn execute(solver: Arc<Solver>, order: Order) -> Result<Made, OpError> {
     let new = (0..).zip(&results).map(|(output, result)| NewResult {
         key: cache_key::output(&order.exec, output),
         exec: order.exec,
-        description: order.description.clone(),
+        record: order.record.clone(),
         result: result.clone(),
     });
     let ids = solver.store.save(new.collect()).await?;

@@ -23,6 +23,7 @@ use crate::{
     result::{OpResult, ResultHandle},
 };
 
+mod crowd;
 mod sim;
 
 /// A result is a text.
@@ -52,9 +53,9 @@ pub(super) struct Fake {
     pub(super) fails: bool,
     pub(super) delay: Duration,
     pub(super) aliases: Vec<String>,
-    /// Gives something else each time it runs.
+    /// Gives something else each time it runs; with a value: one of its letters.
     pub(super) random: bool,
-    /// How often it lets others go first before it runs.
+    /// How often it lets others go first whenever it is asked for something.
     pub(super) yields: usize,
 }
 
@@ -107,6 +108,14 @@ struct FakeOp {
     world: Arc<World>,
 }
 
+impl FakeOp {
+    async fn dawdle(&self) {
+        for _ in 0..self.fake.yields {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Resolver(Arc<World>);
 
@@ -132,6 +141,7 @@ struct Failed;
 #[async_trait]
 impl Op for FakeOp {
     async fn cache_map(&self, _: &OpContext) -> Result<CacheMap, OpError> {
+        self.dawdle().await;
         let input = |(_, selector): &(usize, Option<String>)| match selector {
             None => InputKey::Definition,
             Some(selector) => InputKey::Content { selector: selector.clone() },
@@ -149,6 +159,7 @@ impl Op for FakeOp {
         input: usize,
         result: &OpResult,
     ) -> Result<Digest, OpError> {
+        self.dawdle().await;
         let selector = self.fake.inputs[input].1.as_deref().expect("a content input");
         Ok(Digest::of(selected(selector, &text(result)).as_bytes()))
     }
@@ -160,9 +171,7 @@ impl Op for FakeOp {
         if !self.fake.delay.is_zero() {
             tokio::time::sleep(self.fake.delay).await;
         }
-        for _ in 0..self.fake.yields {
-            tokio::task::yield_now().await;
-        }
+        self.dawdle().await;
         if self.fake.fails {
             return Err(OpError::new(ErrorKind::Unknown, Failed));
         }
@@ -170,7 +179,9 @@ impl Op for FakeOp {
         let mut out = value(&self.fake, &inputs);
         let mut runs = self.world.runs.lock().expect("no panic");
         if self.fake.random {
-            out = Digest::of(format!("{out} {}", runs.len()).as_bytes()).short();
+            let unlike = Digest::of(format!("{out} {}", runs.len()).as_bytes());
+            let choice = usize::from(unlike.as_bytes()[unlike.as_bytes().len() - 1]) % out.len();
+            out = if self.fake.value.is_empty() { unlike.short() } else { out[choice..=choice].to_owned() };
         }
         runs.push(Run { op: self.fake.op.clone(), seen: seen(&self.fake, &inputs), out: out.clone() });
         Ok(vec![Arc::new(Text(out))])
@@ -402,6 +413,16 @@ async fn a_loaded_input_keeps_the_key_it_was_loaded_under() {
     assert_eq!(slowly.await.expect("no panic"), expected);
     let (of_b, _) = bench.build(&image(source("always-b", "b"), fake("slow", "s"))).await;
     assert_ne!(of_b, expected, "a copy of b");
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_loaded_is_made_again() {
+    let bench = Bench::new();
+    let two = [fake("s1", "r1"), fake("s0", "").on(0)];
+    let (first, _) = bench.build(&two).await;
+    bench.store.break_results();
+    assert_eq!(bench.build(&two).await, (first.clone(), 2), "both rows are forgotten, both run");
+    assert_eq!(bench.build(&two).await, (first, 0));
 }
 
 #[tokio::test]

@@ -73,6 +73,9 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         }
         sources.locals.insert(name, dir.into());
     }
+    if args.explain_cache {
+        opts.insert("explain-cache".to_owned(), "true".to_owned());
+    }
     let outputs = outputs(args)?;
     let secrets = args.secret.iter().map(|text| Secret::parse(text)).collect::<Result<_>>()?;
     let request = SolveRequest {

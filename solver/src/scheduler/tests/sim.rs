@@ -38,7 +38,7 @@ fn graph(rng: &mut StdRng) -> Vec<Fake> {
 }
 
 /// What the target must be; None if something it needs fails.
-fn model(fakes: &[Fake]) -> Vec<Option<String>> {
+pub(super) fn model(fakes: &[Fake]) -> Vec<Option<String>> {
     let mut values: Vec<Option<String>> = Vec::new();
     for fake in fakes {
         let inputs: Option<Vec<String>> =
@@ -49,7 +49,7 @@ fn model(fakes: &[Fake]) -> Vec<Option<String>> {
 }
 
 /// What the target may be, after these runs; those from `began` on are of the last build.
-fn possible(fakes: &[Fake], runs: &[Run], began: usize) -> BTreeSet<String> {
+pub(super) fn possible(fakes: &[Fake], runs: &[Run], began: usize) -> BTreeSet<String> {
     let mut values: Vec<BTreeSet<String>> = Vec::new();
     for fake in fakes {
         let led_to = |run: &&Run| {
