@@ -16,5 +16,6 @@
 pub mod auth;
 pub mod error;
 pub mod host;
+pub mod hosts;
 
 pub use error::Error;

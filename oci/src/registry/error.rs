@@ -43,6 +43,14 @@ pub enum Error {
         #[source]
         source: Arc<std::io::Error>,
     },
+    /// What should be a host's name and port is not.
+    #[error("host {text:?}: {reason}")]
+    Address {
+        /// What was given.
+        text: String,
+        /// The rule it breaks.
+        reason: String,
+    },
     /// No host of the list may be asked for this.
     #[error("{reference}: no {capability} hosts")]
     NoHosts {
@@ -126,7 +134,9 @@ impl Error {
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Settings { .. } | Self::ReadSettings { .. } => ErrorKind::InvalidArgument,
+            Self::Settings { .. } | Self::ReadSettings { .. } | Self::Address { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Self::NoHosts { .. } => ErrorKind::NotFound,
             Self::Request { .. } => ErrorKind::Unavailable,
             Self::Status { status, .. } => match status {

@@ -82,7 +82,7 @@ pub enum Origin {
 }
 
 /// One address that may serve a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Host {
     /// How to speak to it.
     pub scheme: Scheme,
@@ -100,6 +100,22 @@ pub struct Host {
     pub dial_timeout: Option<Duration>,
     /// Each setting's name (`server`, `capabilities`, `ca`, ...) and where it came from.
     pub origins: Vec<(&'static str, Origin)>,
+}
+
+impl fmt::Debug for Host {
+    /// Headers by name only: their values may be credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Host")
+            .field("scheme", &self.scheme)
+            .field("authority", &self.authority)
+            .field("path", &self.path)
+            .field("capabilities", &self.capabilities)
+            .field("tls", &self.tls)
+            .field("headers", &headers)
+            .field("dial_timeout", &self.dial_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Host {
