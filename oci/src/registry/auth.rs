@@ -1,8 +1,19 @@
 //! Auth: who we are, told to the host that asks and to no other.
 //!
 //! `transport` asks an `Authorizer` for the header of a request, and shows it the challenges of a 401.
+//!
+//! # Invariants
+//! Credentials are asked for by a host's own name, and go to it and to the token server that it names; never on to another.
+//! No `Debug`, error or log shows a secret.
+
+mod authorizer;
+mod challenge;
+mod realm;
+mod token;
 
 use std::fmt;
+
+pub use self::authorizer::Authorizer;
 
 /// Text that must not be seen: prints as `***`.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -92,3 +103,6 @@ impl Credentials for Anonymous {
         Ok(Credential::Anonymous)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ impl fmt::Display for Capability {
 }
 
 /// How to speak to a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// TLS, always.
     Https,

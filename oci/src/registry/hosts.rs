@@ -17,7 +17,7 @@
 //! # Sources
 //! containerd `docs/hosts.md`; spec registries.md rules 1 to 48.
 
-mod address;
+pub(super) mod address;
 pub mod buildkit;
 mod certs;
 mod chain;

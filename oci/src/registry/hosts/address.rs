@@ -9,9 +9,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The API of the registry that images without a domain come from: its own name serves a web site.
-pub(super) const HUB_API: &str = "registry-1.docker.io";
+pub(in crate::registry) const HUB_API: &str = "registry-1.docker.io";
 /// The domain of images that name none.
-pub(super) const HUB: &str = "docker.io";
+pub(in crate::registry) const HUB: &str = "docker.io";
 /// What DNS allows; longer is an attack on whoever prints or keeps it.
 const NAME_BYTES: usize = 253;
 
@@ -51,7 +51,7 @@ impl Address {
 }
 
 /// A host and port in the form that everything else relies on, or what is wrong with it.
-pub(super) fn check_authority(text: &str) -> Result<String, String> {
+pub(in crate::registry) fn check_authority(text: &str) -> Result<String, String> {
     let (name, port) = split_port(text);
     if let Some(port) = port {
         let number = port.bytes().all(|b| b.is_ascii_digit()).then(|| port.parse::<u16>().ok()).flatten();
@@ -78,7 +78,7 @@ pub(super) fn check_authority(text: &str) -> Result<String, String> {
 }
 
 /// Name (an IPv6 address with its brackets) and port.
-pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
+pub(in crate::registry) fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rfind(':') {
         // A colon inside of brackets belongs to the address.
         Some(colon) if !authority[colon..].contains(']') => {
@@ -89,7 +89,7 @@ pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
 }
 
 /// Whether it is this machine: exactly `localhost`, or a loopback address written plainly (rule 43).
-pub(super) fn is_localhost(authority: &str) -> bool {
+pub(in crate::registry) fn is_localhost(authority: &str) -> bool {
     let name = split_port(authority).0;
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     name == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
