@@ -10,6 +10,7 @@ mod gc;
 mod lifecycle;
 mod limits;
 mod real_input;
+mod registry_client;
 mod run;
 mod tidy;
 

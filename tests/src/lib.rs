@@ -5,3 +5,4 @@
 pub mod daemon;
 pub mod fixture;
 pub mod peers;
+pub mod registry;

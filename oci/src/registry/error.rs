@@ -111,6 +111,15 @@ pub enum Error {
         #[source]
         source: Arc<Error>,
     },
+    /// What was to be pushed cannot be read.
+    #[error("read what is to be pushed")]
+    Source {
+        /// The class of the failure.
+        kind: ErrorKind,
+        /// Why.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// What came is not what was asked for.
     #[error("{url}")]
     Content {
@@ -150,8 +159,36 @@ impl Error {
             Self::Protocol { .. } => ErrorKind::DataLoss,
             Self::Credentials { .. } => ErrorKind::Unauthenticated,
             Self::Exhausted { source, .. } => source.kind(),
+            Self::Source { kind, .. } => *kind,
             Self::Content { source, .. } => source.kind(),
         }
+    }
+
+    /// Whether the host said `code` (`BLOB_UNKNOWN` and its like).
+    pub fn says(&self, code: &str) -> bool {
+        matches!(self, Self::Status { errors, .. } if errors.iter().any(|error| error.code == code))
+    }
+
+    /// How far a host came with a request (rule 55): of several failures the furthest one is told.
+    pub(crate) fn progress(&self) -> u8 {
+        match self {
+            Self::Request { .. } => 1,
+            Self::Status { status: 404, .. } => 2,
+            Self::Protocol { .. } | Self::Content { .. } => 4,
+            _ => 3,
+        }
+    }
+
+    /// This error and its causes in one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
     }
 
     /// What a user can do about it.

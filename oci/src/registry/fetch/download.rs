@@ -1,0 +1,248 @@
+//! Download: the state of one blob's stream: where it is, who serves it, who failed.
+
+use std::{collections::HashMap, ops::Range};
+
+use bytes::Bytes;
+use reqwest::{
+    Method,
+    header::{ACCEPT_ENCODING, RANGE},
+};
+
+use super::Served;
+use crate::{
+    descriptor::Descriptor,
+    registry::{
+        Repository, Tried,
+        error::Error,
+        host::{Capability, Host},
+        transport::{Answer, Backoff, Patience},
+    },
+};
+
+/// Breaks in a row, without progress between them, after which a host gives no more.
+const MAX_BREAKS: u32 = 4;
+/// What counts as progress: a host that breaks after every few bytes is no better than one that is down.
+const PROGRESS: u64 = 64 << 10;
+
+/// One blob on its way.
+pub(super) struct Download {
+    repository: Repository,
+    descriptor: Descriptor,
+    at: u64,
+    end: u64,
+    current: Option<Current>,
+    /// Hosts that broke, and the waits before they are asked again.
+    broken: HashMap<String, Backoff>,
+    /// Hosts that give no more, by what they said last.
+    out: HashMap<String, Error>,
+    since_break: u64,
+    served: Served,
+}
+
+struct Current {
+    answer: Answer,
+    host: String,
+    /// Bytes before the wanted ones, from a host that does not know ranges.
+    skip: u64,
+}
+
+impl Download {
+    pub(super) fn new(
+        repository: Repository,
+        descriptor: Descriptor,
+        range: Range<u64>,
+        served: Served,
+    ) -> Self {
+        Self {
+            repository,
+            descriptor,
+            at: range.start,
+            end: range.end,
+            current: None,
+            broken: HashMap::new(),
+            out: HashMap::new(),
+            since_break: 0,
+            served,
+        }
+    }
+
+    /// The next bytes; `None` after the last one.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.at == self.end {
+                return self.finish().await;
+            }
+            if self.current.is_none() {
+                self.connect().await?;
+            }
+            let Some(current) = &mut self.current else { continue };
+            match current.answer.chunk().await {
+                Ok(Some(bytes)) => {
+                    if let Some(bytes) = self.take(bytes)? {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Ok(None) => {
+                    let short = crate::Error::SizeMismatch {
+                        digest: self.descriptor.digest,
+                        expected: self.descriptor.size,
+                        actual: self.at,
+                    };
+                    let error = current.answer.content(short);
+                    self.broke(error).await;
+                }
+                Err(error) => self.broke(error).await,
+            }
+        }
+    }
+
+    /// What of some bytes is ours: those before the wanted ones are dropped, those behind the end of a part too.
+    fn take(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, Error> {
+        let Some(current) = &mut self.current else { return Ok(None) };
+        let skipped = current.skip.min(bytes.len() as u64);
+        current.skip -= skipped;
+        let _ = bytes.split_to(usize::try_from(skipped).unwrap_or(bytes.len()));
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let left = self.end - self.at;
+        if bytes.len() as u64 > left {
+            if self.end == self.descriptor.size {
+                return Err(self.too_long());
+            }
+            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        self.at += bytes.len() as u64;
+        self.since_break += bytes.len() as u64;
+        self.served.add(&current.host);
+        if self.since_break >= PROGRESS {
+            self.broken.remove(&current.host);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// After the last byte there must be none, where the answer did not say its length (BLOB-07).
+    async fn finish(&mut self) -> Result<Option<Bytes>, Error> {
+        if let Some(current) = &mut self.current
+            && self.end == self.descriptor.size
+            && current.answer.length().is_none()
+            && matches!(current.answer.chunk().await, Ok(Some(_)))
+        {
+            return Err(self.too_long());
+        }
+        self.current = None;
+        Ok(None)
+    }
+
+    fn too_long(&self) -> Error {
+        let size = crate::Error::SizeMismatch {
+            digest: self.descriptor.digest,
+            expected: self.descriptor.size,
+            actual: self.descriptor.size + 1,
+        };
+        match &self.current {
+            Some(current) => {
+                self.served.add(&current.host);
+                current.answer.content(size)
+            }
+            None => Error::Content { url: self.repository.reference().to_string(), source: size.into() },
+        }
+    }
+
+    /// The connection is gone: waits a little, or gives the host up.
+    async fn broke(&mut self, error: Error) {
+        let Some(current) = self.current.take() else { return };
+        self.since_break = 0;
+        let timeouts = self.repository.0.transport.timeouts;
+        let patience = Patience { attempts: MAX_BREAKS, total: timeouts.patience };
+        let backoff = self
+            .broken
+            .entry(current.host.clone())
+            .or_insert_with(|| Backoff::new(patience, timeouts.backoff));
+        tracing::debug!(host = current.host, at = self.at, %error, "a blob's connection broke");
+        match backoff.after(None) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => {
+                self.out.insert(current.host, error);
+            }
+        }
+    }
+
+    /// Opens the rest at the first host that gives it.
+    pub(super) async fn connect(&mut self) -> Result<(), Error> {
+        let repository = self.repository.clone();
+        let hosts: Vec<&Host> = repository.candidates(Capability::Pull)?;
+        let last = hosts.iter().rposition(|host| !self.out.contains_key(&host.authority));
+        for (index, host) in hosts.iter().enumerate() {
+            if self.out.contains_key(&host.authority) {
+                continue;
+            }
+            match self.connect_to(host, repository.patience(Some(index) == last)).await {
+                Ok(current) => {
+                    self.current = Some(current);
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.out.insert(host.authority.clone(), error);
+                }
+            }
+        }
+        let mut tried = Tried::default();
+        for host in hosts {
+            if let Some(error) = self.out.remove(&host.authority) {
+                tried.add(host, error);
+            }
+        }
+        Err(tried.into_error(repository.reference()))
+    }
+
+    async fn connect_to(&self, host: &Host, patience: Patience) -> Result<Current, Error> {
+        let size = self.descriptor.size;
+        let rest = format!("blobs/{}", self.descriptor.digest);
+        let mut call = self.repository.call(Method::GET, host, &rest, patience)?;
+        call.headers = vec![(ACCEPT_ENCODING, "identity".to_owned())];
+        let range = match (self.at, self.end == size) {
+            (0, true) => None,
+            (at, true) => Some(format!("bytes={at}-")),
+            (at, false) => Some(format!("bytes={at}-{}", self.end.saturating_sub(1))),
+        };
+        call.headers.extend(range.clone().map(|range| (RANGE, range)));
+        let answer = self.repository.peer(host).send(&call).await?.accept(&[200, 206]).await?;
+        let skip = match answer.status() {
+            206 => match part(&answer, &self.descriptor) {
+                Some(got) if range.is_some() && got.start == self.at && got.end <= self.end => 0,
+                _ => return Err(answer.protocol("sends another part of the blob than was asked for")),
+            },
+            _ => self.at,
+        };
+        if let Some(actual) = answer.length().filter(|length| answer.status() == 200 && *length != size) {
+            let (digest, expected) = (self.descriptor.digest, size);
+            return Err(answer.content(crate::Error::SizeMismatch { digest, expected, actual }));
+        }
+        if skip > 0 && self.end != size {
+            return Err(answer.protocol("sends the whole blob where a part was asked for"));
+        }
+        Ok(Current { answer, host: host.authority.clone(), skip })
+    }
+}
+
+/// Which bytes an answer with a part of a blob holds; `None` if it does not say so, or is about something else.
+pub(super) fn part(answer: &Answer, descriptor: &Descriptor) -> Option<Range<u64>> {
+    (answer.status() == 206)
+        .then(|| content_range(answer.header("content-range")?, descriptor.size))
+        .flatten()
+}
+
+/// Reads `bytes 0-99/1234` for a blob of `size` bytes.
+fn content_range(text: &str, size: u64) -> Option<Range<u64>> {
+    let (range, total) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
+    if total != "*" && total.parse() != Ok(size) {
+        return None;
+    }
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last && last < size).then(|| first..last + 1)
+}
+
+#[cfg(test)]
+mod tests;

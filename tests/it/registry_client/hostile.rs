@@ -1,0 +1,1 @@
+//! Hostile registries: BLOB, MAN and NET cases of the specification.
