@@ -35,7 +35,7 @@ pub use transport::Timeouts;
 use self::{
     auth::{Authorizer, Scope},
     host::{Capability, Host},
-    transport::{Answer, Call, Patience, Payload, Peer, Transport},
+    transport::{Answer, Call, Patience, Payload, Peer, Reach, Transport},
 };
 use crate::reference::Reference;
 
@@ -111,7 +111,7 @@ impl Repository {
     }
 
     fn peer<'a>(&'a self, host: &'a Host) -> Peer<'a> {
-        Peer { transport: &self.0.transport, host, authorizer: &self.0.authorizer }
+        Peer { transport: &self.0.transport, host, authorizer: &self.0.authorizer, floor: Reach::Named }
     }
 
     /// A request about this repository.

@@ -11,6 +11,7 @@
 //! distribution-spec 1.1 "pulling blobs"; RFC 9110 "range requests"; spec registries.md rules 61 to 65.
 
 mod download;
+mod foreign;
 
 use std::{
     ops::Range,

@@ -26,6 +26,7 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
 };
 
+pub(crate) use address::{Reach, is_loopback};
 pub(crate) use body::Answer;
 pub(crate) use location::{endpoint, follow, next_page};
 pub(crate) use payload::{Failed, Payload};
@@ -107,6 +108,8 @@ pub(crate) struct Peer<'a> {
     pub(crate) transport: &'a Transport,
     pub(crate) host: &'a Host,
     pub(crate) authorizer: &'a Authorizer,
+    /// How far away it must be at least.
+    pub(crate) floor: Reach,
 }
 
 impl Peer<'_> {
@@ -217,7 +220,7 @@ impl Peer<'_> {
             // Rule 67 and NET-09: a redirect's end may be known to the same authority, but is not excused from being known.
             false => Tls { ca: self.host.tls.ca.clone(), ..Tls::default() },
         };
-        Target::of(url, tls, self.host.dial_timeout, location::reach(home, url))
+        Target::of(url, tls, self.host.dial_timeout, self.floor.max(location::reach(home, url)))
     }
 
     async fn attempt(
@@ -228,7 +231,15 @@ impl Peer<'_> {
         authorization: Option<&Redacted>,
     ) -> Result<Answer, Error> {
         let timeouts = self.transport.timeouts;
-        let client = self.transport.clients.of(&self.target(&hop.url, hop.same, home)).await?;
+        let target = self.target(&hop.url, hop.same, home);
+        if !target.reach.allows_host(&target.host) {
+            return Err(Error::Protocol {
+                method: call.method.to_string(),
+                url: location::shown(&hop.url),
+                reason: format!("{} is an address that no registry may have", target.host),
+            });
+        }
+        let client = self.transport.clients.of(&target).await?;
         let mut request = reqwest::Request::new(call.method.clone(), hop.url.clone());
         *request.headers_mut() = self.headers(call, hop.same, authorization)?;
         let sending = call.payload.attach(&mut request).await?;

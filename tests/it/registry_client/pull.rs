@@ -18,7 +18,7 @@ async fn a_tag_resolves_and_all_below_it_is_read() {
     let layer = repository.open(&manifest.layers[0], 0).await.expect("the layer");
     assert_eq!(read(layer).await.expect("its bytes"), noise(7, 100_000));
     let requests = registry.log("");
-    let (tag, digest) = (format!("HEAD /v2/team/app/manifests/v1 200"), expected.digest);
+    let (tag, digest) = ("HEAD /v2/team/app/manifests/v1 200".to_owned(), expected.digest);
     assert_eq!(requests[..2], [tag, format!("GET /v2/team/app/manifests/{digest} 200")]);
     assert_eq!(requests.len(), 4, "{requests:?}");
 }

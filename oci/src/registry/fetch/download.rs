@@ -8,7 +8,7 @@ use reqwest::{
     header::{ACCEPT_ENCODING, RANGE},
 };
 
-use super::Served;
+use super::{Served, foreign};
 use crate::{
     descriptor::Descriptor,
     registry::{
@@ -187,6 +187,10 @@ impl Download {
                 }
             }
         }
+        if let Some(current) = self.connect_elsewhere(&hosts).await {
+            self.current = Some(current);
+            return Ok(());
+        }
         let mut tried = Tried::default();
         for host in hosts {
             if let Some(error) = self.out.remove(&host.authority) {
@@ -196,33 +200,62 @@ impl Download {
         Err(tried.into_error(repository.reference()))
     }
 
+    /// Where a layer that registries may not distribute is kept instead, if no host has it.
+    async fn connect_elsewhere(&mut self, hosts: &[&Host]) -> Option<Current> {
+        let absent = |error: &Error| matches!(error, Error::Status { status: 404, .. });
+        if !foreign::may_be_elsewhere(&self.descriptor) || !self.out.values().all(absent) {
+            return None;
+        }
+        for url in self.descriptor.urls.iter().take(foreign::MAX_URLS) {
+            match foreign::open(&self.repository, hosts, url, self.range()).await {
+                Ok(answer) => match self.begin(answer, url.clone()) {
+                    Ok(current) => return Some(current),
+                    Err(error) => tracing::debug!(%error, "a foreign layer is not what it should be"),
+                },
+                Err(error) => tracing::debug!(%error, "a foreign layer is not where it should be"),
+            }
+        }
+        None
+    }
+
     async fn connect_to(&self, host: &Host, patience: Patience) -> Result<Current, Error> {
-        let size = self.descriptor.size;
         let rest = format!("blobs/{}", self.descriptor.digest);
         let mut call = self.repository.call(Method::GET, host, &rest, patience)?;
         call.headers = vec![(ACCEPT_ENCODING, "identity".to_owned())];
-        let range = match (self.at, self.end == size) {
+        call.headers.extend(self.range().map(|range| (RANGE, range)));
+        let answer = self.repository.peer(host).send(&call).await?.accept(&[200, 206]).await?;
+        self.begin(answer, host.authority.clone())
+    }
+
+    /// What is asked for; `None`: everything.
+    fn range(&self) -> Option<String> {
+        match (self.at, self.end == self.descriptor.size) {
             (0, true) => None,
             (at, true) => Some(format!("bytes={at}-")),
             (at, false) => Some(format!("bytes={at}-{}", self.end.saturating_sub(1))),
-        };
-        call.headers.extend(range.clone().map(|range| (RANGE, range)));
-        let answer = self.repository.peer(host).send(&call).await?.accept(&[200, 206]).await?;
-        let skip = match answer.status() {
-            206 => match part(&answer, &self.descriptor) {
-                Some(got) if range.is_some() && got.start == self.at && got.end <= self.end => 0,
-                _ => return Err(answer.protocol("sends another part of the blob than was asked for")),
-            },
-            _ => self.at,
-        };
-        if let Some(actual) = answer.length().filter(|length| answer.status() == 200 && *length != size) {
+        }
+    }
+
+    /// Whether an answer begins with what was asked for.
+    fn begin(&self, answer: Answer, host: String) -> Result<Current, Error> {
+        let size = self.descriptor.size;
+        if answer.status() == 206 {
+            return match part(&answer, &self.descriptor) {
+                Some(got) if self.range().is_some() && got.start == self.at && got.end <= self.end => {
+                    Ok(Current { answer, host, skip: 0 })
+                }
+                _ => Err(answer.protocol("sends another part of the blob than was asked for")),
+            };
+        }
+        if let Some(actual) = answer.length().filter(|length| *length != size) {
             let (digest, expected) = (self.descriptor.digest, size);
             return Err(answer.content(crate::Error::SizeMismatch { digest, expected, actual }));
         }
-        if skip > 0 && self.end != size {
+        if self.at > 0 && self.end != size {
             return Err(answer.protocol("sends the whole blob where a part was asked for"));
         }
-        Ok(Current { answer, host: host.authority.clone(), skip })
+        let skip = self.at;
+        Ok(Current { answer, host, skip })
     }
 }
 
