@@ -27,7 +27,7 @@ use hyper_util::{
 };
 
 pub use self::{
-    faults::{Act, Fault},
+    faults::{Act, Fault, Hang},
     tls::Authority,
     tokens::Tokens,
 };

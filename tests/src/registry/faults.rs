@@ -2,9 +2,11 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
     pin::Pin,
     sync::Mutex,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,6 +17,9 @@ use hyper::{
 };
 
 use super::{Body, Reply, Seen, State, reply, uploads::Upload};
+
+/// Between two bytes of a body that drips.
+const DRIP: Duration = Duration::from_millis(20);
 
 /// The connection is cut.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +48,8 @@ pub enum Act {
     Cut(usize),
     /// Stops sending after so many bytes of the body, and keeps the connection open.
     Stop(usize),
+    /// Sends the body a byte at a time, with a pause after each.
+    Drip,
     /// Turns one bit of this byte of the body.
     Flip(usize),
     /// Sends the body without saying its length, and so many bytes more than it has.
@@ -155,6 +162,7 @@ async fn spoil(act: Act, response: Response<Body>) -> Reply {
     let bytes = body.collect().await?.to_bytes();
     let mut pieces = VecDeque::new();
     let mut end = End::Clean;
+    let mut pause = None;
     match act {
         Act::LoseAnswer => return Err(Cut),
         Act::Cut(at) => {
@@ -164,6 +172,10 @@ async fn spoil(act: Act, response: Response<Body>) -> Reply {
         Act::Stop(at) => {
             pieces.push_back(bytes.slice(..at.min(bytes.len())));
             end = End::Never;
+        }
+        Act::Drip => {
+            pieces.extend(bytes.chunks(1).map(|byte| bytes.slice_ref(byte)));
+            pause = Some(DRIP);
         }
         Act::Flip(at) => {
             let mut flipped = bytes.to_vec();
@@ -188,7 +200,7 @@ async fn spoil(act: Act, response: Response<Body>) -> Reply {
         _ => pieces.push_back(bytes),
     }
     pieces.retain(|piece| !piece.is_empty());
-    let body = Pieces { pieces, end };
+    let body = Pieces { pieces, end, pause, flushed: false, sleeping: None };
     Ok(Response::from_parts(parts, body.boxed_unsync()))
 }
 
@@ -203,16 +215,32 @@ enum End {
 struct Pieces {
     pieces: VecDeque<Bytes>,
     end: End,
+    pause: Option<Duration>,
+    flushed: bool,
+    sleeping: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(sleeping) = &mut self.sleeping {
+            std::task::ready!(sleeping.as_mut().poll(context));
+        }
+        self.sleeping = self.pause.map(|pause| Box::pin(tokio::time::sleep(pause)));
         match (self.pieces.pop_front(), self.end) {
             (Some(piece), _) => Poll::Ready(Some(Ok(Frame::data(piece)))),
             (None, End::Clean) => Poll::Ready(None),
+            (None, End::Cut) if !self.flushed => {
+                // What was written so far goes out before the end.
+                self.flushed = true;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
             (None, End::Cut) => Poll::Ready(Some(Err(Cut))),
             // Nobody wakes this: the client gives up first.
             (None, End::Never) => Poll::Pending,

@@ -78,6 +78,8 @@ pub(super) async fn answer(
     }
     let length = seen.header("content-length").and_then(|text| text.parse::<u64>().ok());
     if max_body.is_some_and(|max| length.is_none_or(|length| length > max)) {
+        // As proxies do that want their answer to be read.
+        let _ = body.collect().await;
         return Ok(failure(413, "SIZE_INVALID"));
     }
     match *method {

@@ -32,6 +32,9 @@ const CHUNK: u64 = 16 << 20;
 const MAX_CHUNK: u64 = 1 << 30;
 /// How often an upload may be thrown back by what does not pass by itself: lost sessions, wrong offsets, wrong digests.
 const MAX_SETBACKS: u32 = 2;
+/// How often an upload may break without a byte of progress while the registry answers everything else. Proxies that refuse a body
+/// often just close the connection, so after two of these smaller requests are tried (F-29).
+const MAX_STUCK: u32 = 8;
 
 /// One blob on its way.
 pub(super) struct Upload<'a> {
@@ -43,6 +46,7 @@ pub(super) struct Upload<'a> {
     chunk: Option<u64>,
     min_chunk: u64,
     setbacks: u32,
+    stuck: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +77,7 @@ impl<'a> Upload<'a> {
         source: &'a dyn BlobSource,
     ) -> Self {
         let (session, chunk) = (None, None);
-        Self { repository, host, descriptor, source, session, chunk, min_chunk: 0, setbacks: 0 }
+        Self { repository, host, descriptor, source, session, chunk, min_chunk: 0, setbacks: 0, stuck: 0 }
     }
 
     /// Goes on with a session that a refused mount opened.
@@ -104,6 +108,7 @@ impl<'a> Upload<'a> {
                 self.session = None;
             }
             if self.session.as_ref().map_or(0, |session| session.at) > before {
+                self.stuck = 0;
                 backoff = Backoff::new(patience, self.repository.0.transport.timeouts.backoff);
             }
         }
@@ -111,8 +116,15 @@ impl<'a> Upload<'a> {
 
     /// How long to wait before the next attempt; `None`: there is none.
     fn verdict(&mut self, setback: &Setback, backoff: &mut Backoff) -> Option<Duration> {
-        if is_transient(setback.status) || (setback.status == 0 && is_passing(&setback.error)) {
+        if is_transient(setback.status) {
             return backoff.after(setback.asked);
+        }
+        if setback.status == 0 && is_passing(&setback.error) {
+            self.stuck += 1;
+            if self.stuck == 2 && self.chunk.is_none() {
+                self.chunk = Some(CHUNK.max(self.min_chunk));
+            }
+            return (self.stuck < MAX_STUCK).then(|| backoff.after(None)).flatten();
         }
         self.setbacks += 1;
         match setback.status {
@@ -217,7 +229,8 @@ impl<'a> Upload<'a> {
             return Ok(None);
         }
         session.at = answer.header("range").and_then(received).unwrap_or(0);
-        if session.at > self.descriptor.size {
+        // `0-0` may be one byte or none: what cannot be told apart is begun anew.
+        if session.at < 2 || session.at > self.descriptor.size {
             return Ok(None);
         }
         // Not every registry repeats where the session goes on.
@@ -228,9 +241,9 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// How many bytes a registry has, by `Range: 0-<last>`; `0-0` is none of them, as registries write it.
+/// How many bytes a registry has, by `Range: 0-<last>`.
 fn received(text: &str) -> Option<u64> {
     let (first, last) = text.trim().trim_start_matches("bytes=").split_once('-')?;
     let last: u64 = last.parse().ok()?;
-    (first == "0").then_some(if last == 0 { 0 } else { last.checked_add(1)? })
+    if first == "0" { last.checked_add(1) } else { None }
 }
