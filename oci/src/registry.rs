@@ -14,6 +14,7 @@
 //! distribution-spec 1.1; containerd `core/remotes/docker`; spec registries.md.
 
 pub mod auth;
+pub mod docker_config;
 pub mod error;
 pub mod fetch;
 pub mod host;

@@ -43,6 +43,15 @@ pub enum Error {
         #[source]
         source: Arc<std::io::Error>,
     },
+    /// A file of settings cannot be written.
+    #[error("write {}", path.display())]
+    WriteSettings {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
     /// What should be a host's name and port is not.
     #[error("host {text:?}: {reason}")]
     Address {
@@ -146,6 +155,7 @@ impl Error {
             Self::Settings { .. } | Self::ReadSettings { .. } | Self::Address { .. } => {
                 ErrorKind::InvalidArgument
             }
+            Self::WriteSettings { .. } => ErrorKind::FailedPrecondition,
             Self::NoHosts { .. } => ErrorKind::NotFound,
             Self::Request { .. } => ErrorKind::Unavailable,
             Self::Status { status, .. } => match status {
