@@ -47,6 +47,17 @@ pub fn is_layer(media_type: &str) -> bool {
         || media_type.starts_with("application/vnd.docker.image.rootfs.")
 }
 
+/// Whether this is an image's config.
+pub fn is_config(media_type: &str) -> bool {
+    matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
+}
+
+/// Whether this is a layer that registries need not have: it is not pushed.
+pub fn is_foreign(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.v1.tar")
+        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
+}
+
 /// The compression that a layer's media type names; what the bytes really are is found when they are read.
 pub fn compression_of(media_type: &str) -> Compression {
     if media_type.ends_with("gzip") {

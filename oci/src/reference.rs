@@ -79,6 +79,20 @@ impl Reference {
         self
     }
 
+    /// The same image, at this digest whatever its tag may come to mean.
+    pub fn with_digest(mut self, digest: Digest) -> Self {
+        self.digest = Some(digest);
+        self
+    }
+
+    /// The name under which a store keeps it: with the tag if it has one, else with the digest.
+    pub fn store_name(&self) -> String {
+        match self.tag {
+            Some(_) => Self { digest: None, ..self.clone() }.to_string(),
+            None => self.to_string(),
+        }
+    }
+
     /// The registry.
     pub fn domain(&self) -> &str {
         &self.domain

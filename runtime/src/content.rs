@@ -19,6 +19,7 @@
 //! # Sources
 //! containerd `core/content/content.go`; spec containerd-api 1.3.
 
+mod adopt;
 mod namespaced;
 
 use std::{
@@ -391,6 +392,13 @@ impl Writer {
     /// Bytes so far.
     pub fn offset(&self) -> u64 {
         self.digester.size()
+    }
+
+    /// What is written by now, to be read from its beginning.
+    pub fn written(&self) -> Result<impl Read + Send + use<>> {
+        let path = self.claim.dir.join("data");
+        let file = File::open(&path).map_err(Error::file("open", path))?;
+        Ok(file.take(self.offset()))
     }
 
     /// Digest of the bytes so far.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What makes each form of the tables from the one before; a database of a later form is refused.
-const FORMS: [&str; 2] = [FIRST, USAGE];
+const FORMS: [&str; 3] = [FIRST, USAGE, LAYERS];
 
 const FIRST: &str = "
 CREATE TABLE namespaces (name TEXT PRIMARY KEY, labels TEXT NOT NULL) WITHOUT ROWID;
@@ -59,6 +59,9 @@ ALTER TABLE results ADD COLUMN uses INTEGER NOT NULL DEFAULT 1;
 CREATE TABLE cache_mounts (folder TEXT PRIMARY KEY, name TEXT NOT NULL, created INTEGER NOT NULL, used INTEGER NOT NULL,
     uses INTEGER NOT NULL) WITHOUT ROWID;
 ";
+
+/// Layers are found by what they hold.
+const LAYERS: &str = "CREATE INDEX layers_diff_id ON layers(diff_id)";
 
 /// The metadata.
 #[derive(Debug)]

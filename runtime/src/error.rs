@@ -177,9 +177,20 @@ pub enum Error {
         /// What it may have meant.
         nearest: Option<String>,
     },
+    /// A platform of an image is not here, or not whole.
+    #[error("platform {platform}: blob {digest} is not here")]
+    Incomplete {
+        /// The platform.
+        platform: String,
+        /// What it lacks.
+        digest: buildd_oci::digest::Digest,
+    },
     /// A document or name of an image is wrong.
     #[error(transparent)]
     Image(#[from] buildd_oci::Error),
+    /// A registry could not serve, or its settings cannot be used.
+    #[error(transparent)]
+    Registry(#[from] buildd_oci::registry::Error),
 }
 
 /// The result of an operation of the worker.
@@ -190,7 +201,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::RootInUse { .. } | Self::Precondition { .. } => ErrorKind::FailedPrecondition,
-            Self::NotFound { .. } | Self::MissingSource { .. } => ErrorKind::NotFound,
+            Self::NotFound { .. } | Self::MissingSource { .. } | Self::Incomplete { .. } => {
+                ErrorKind::NotFound
+            }
             Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             Self::Invalid { .. } | Self::LayerEntry { .. } | Self::ReadLayer { .. } => {
                 ErrorKind::InvalidArgument
@@ -200,6 +213,7 @@ impl Error {
             Self::IngestOffset { .. } => ErrorKind::OutOfRange,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::FailedPrecondition,
             Self::Image(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
             Self::Task { kind, .. } => *kind,
             Self::File { source, .. }
             | Self::Mount { source, .. }
@@ -216,6 +230,10 @@ impl Error {
                 Some("use the running daemon, or start this one with another --root".to_owned())
             }
             Self::Image(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Incomplete { platform, .. } => Some(format!(
+                "pull the image again with --platform {platform}, or name a platform that is here with --platform"
+            )),
             Self::MissingSource { nearest: Some(nearest), .. } => Some(format!("did you mean {nearest:?}?")),
             Self::Mount { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("buildd needs root (CAP_SYS_ADMIN) to mount".to_owned())

@@ -27,12 +27,14 @@ use crate::{
     lease::Resource,
     session::Session,
     snapshot_ref::SnapshotRef,
+    watch::Watch,
     worker::{Worker, op_error},
 };
 
 mod attributes;
 mod image;
 mod layers;
+mod push;
 mod time;
 
 pub use attributes::Attributes;
@@ -64,6 +66,8 @@ pub struct ExportRequest {
     pub exporter: usize,
     /// No time is later than this, in seconds since 1970.
     pub epoch: Option<i64>,
+    /// How far a push is.
+    pub watch: Watch,
 }
 
 /// Exports; the answer's keys are those that BuildKit's clients read.
@@ -76,6 +80,10 @@ pub async fn export(
     match request.kind.as_str() {
         "image" => {
             let (made, _) = make_image(worker, &request, &attributes, &attributes.names).await?;
+            if attributes.push {
+                let pushed = push::push(worker, session, &made.target, &attributes, &request.watch);
+                pushed.await.map_err(op_error)?;
+            }
             Ok(answer(&made, &attributes.names))
         }
         "oci" | "docker" => {

@@ -4,6 +4,7 @@
 //! floor never imports the upper one, nor the solver.
 #![deny(unsafe_code)]
 
+pub mod base;
 pub mod cache_mount;
 pub mod cache_store;
 pub mod checksum;
@@ -26,6 +27,10 @@ mod ops;
 pub mod pack;
 mod passwd;
 mod program;
+pub mod pull;
+pub mod push;
+pub mod registries;
+pub mod registry_copy;
 pub mod session;
 pub mod snapshot;
 pub mod snapshot_ref;
@@ -37,6 +42,7 @@ mod sys;
 pub mod task;
 pub mod unpack;
 pub mod usage;
+pub mod watch;
 pub mod worker;
 
 pub use error::Error;

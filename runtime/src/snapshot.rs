@@ -41,6 +41,7 @@ use crate::{
 };
 
 mod hold;
+mod known;
 mod recover;
 mod usage;
 

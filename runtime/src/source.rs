@@ -1,4 +1,4 @@
-//! Sources: what a build begins with: images of our own store, and files of the client.
+//! Sources: what a build begins with: images of our own store or of registries, and files of the client.
 //!
 //! A source pins itself when its key is asked for and is made from the pin: what a name points at may change meanwhile.
 
@@ -27,7 +27,7 @@ pub(crate) fn resolve(
         let reference = Reference::parse(name).map_err(|error| op_error(error.into()))?.with_default_tag();
         let platform =
             platform.map_or_else(Platform::host, |p| Platform::new(&p.os, &p.architecture, &p.variant));
-        return Ok(Arc::new(image::ImageSource::new(worker, reference.to_string(), platform)));
+        return Ok(Arc::new(image::ImageSource::new(worker, reference, platform, &attrs)?));
     }
     if let Some(name) = op.identifier.strip_prefix("local://") {
         return Ok(Arc::new(local::LocalSource::new(worker, name, &attrs)?));

@@ -30,6 +30,7 @@ use crate::{
     lease::Leases,
     named_snapshot::NamedSnapshots,
     namespace::Namespaces,
+    pull::Turns,
     snapshot::Snapshots,
 };
 
@@ -59,6 +60,8 @@ pub struct Store {
     pub snapshots: Arc<Snapshots>,
     /// Their names, as containerd's clients see them.
     pub named_snapshots: NamedSnapshots,
+    /// Who pulls which blob.
+    pub turns: Turns,
     gate: RwLock<()>,
     root: PathBuf,
     /// Held as long as the store is open.
@@ -98,6 +101,7 @@ impl Store {
             named_snapshots: NamedSnapshots::open(root, db.clone(), snapshots.clone())?,
             snapshots,
             db,
+            turns: Turns::default(),
             gate: RwLock::default(),
             root: root.to_owned(),
             _lock: lock,

@@ -23,6 +23,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::{
     error::{Error, Result},
     ops,
+    registries::Registries,
     session::Sessions,
     snapshot::View,
     snapshot_ref::SnapshotRef,
@@ -43,6 +44,8 @@ pub struct WorkerOptions {
     pub sessions: Arc<dyn Sessions>,
     /// Where images are looked for and exported to.
     pub namespace: String,
+    /// Where images come from that are not here.
+    pub registries: Arc<Registries>,
     /// The network of steps that name none.
     pub default_network: Network,
     /// What one step may take of the machine.
@@ -60,6 +63,8 @@ pub struct Worker {
     pub sessions: Arc<dyn Sessions>,
     /// Where images are looked for and exported to.
     pub namespace: String,
+    /// Where images come from that are not here.
+    pub registries: Arc<Registries>,
     /// The network of steps that name none.
     pub default_network: Network,
     /// What one step may take of the machine.
@@ -80,6 +85,7 @@ impl Worker {
             executor: options.executor,
             sessions: options.sessions,
             namespace: options.namespace,
+            registries: options.registries,
             default_network: options.default_network,
             limits: options.limits,
             cache_locks: Mutex::default(),

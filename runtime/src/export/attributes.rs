@@ -17,6 +17,8 @@ const IMAGE: &[&str] = &[
     "oci-mediatypes",
     "source-date-epoch",
     "push",
+    "push-by-digest",
+    "registry.insecure",
     "unpack",
     "store",
     "tar",
@@ -40,6 +42,12 @@ pub struct Attributes {
     pub annotations: BTreeMap<String, String>,
     /// No time is later than this.
     pub epoch: Option<i64>,
+    /// Whether the image goes to the registries of its names.
+    pub push: bool,
+    /// Without a tag.
+    pub push_by_digest: bool,
+    /// Trusting whoever answers.
+    pub insecure: bool,
 }
 
 impl Attributes {
@@ -50,7 +58,13 @@ impl Attributes {
         if !makes_image && !matches!(request.kind.as_str(), "tar" | "local") {
             return Err(invalid("exporter", &request.kind, "image, oci, docker, tar and local are known"));
         }
-        let default = if request.kind == "image" { Compression::Uncompressed } else { Compression::Gzip };
+        let push =
+            request.attributes.get("push").is_some_and(|value| truth("push", value).is_ok_and(|push| push));
+        // A local image costs nothing uncompressed; what travels is compressed.
+        let default = match request.kind.as_str() {
+            "image" if !push => Compression::Uncompressed,
+            _ => Compression::Gzip,
+        };
         let family = if request.kind == "docker" { Family::Docker } else { Family::Oci };
         let mut attributes = Self {
             names: Vec::new(),
@@ -59,6 +73,9 @@ impl Attributes {
             family,
             annotations: BTreeMap::new(),
             epoch: request.epoch,
+            push: false,
+            push_by_digest: false,
+            insecure: false,
         };
         for (key, value) in &request.attributes {
             if let Some(name) = key.strip_prefix("annotation.").filter(|_| makes_image) {
@@ -108,9 +125,9 @@ impl Attributes {
             "oci-mediatypes" => {
                 self.family = if truth(key, value)? { Family::Oci } else { Family::Docker };
             }
-            "push" if truth(key, value)? => {
-                return Err(invalid("push", value, "pushing comes with distribution"));
-            }
+            "push" => self.push = truth(key, value)?,
+            "push-by-digest" => self.push_by_digest = truth(key, value)?,
+            "registry.insecure" => self.insecure = truth(key, value)?,
             "tar" if !truth(key, value)? => return Err(invalid("tar", value, "only tar archives are sent")),
             "store" if !truth(key, value)? => {
                 return Err(invalid("store", value, "an image is always stored"));

@@ -1,25 +1,30 @@
-//! Image source: `docker-image://`, from the images of our own store.
+//! Image source: `docker-image://`, from our own store or a registry.
 //!
 //! Its pin is the manifest's digest; the chain id of its layers is another name of the same result, so that a base that
-//! was packed anew still hits. Layers are unpacked once and verified against their diff_ids.
+//! was packed anew still hits. Only documents are brought for the key; layers come when something needs the tree, once, verified
+//! against their diff_ids.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use buildd_oci::{
+    ErrorKind,
     config::{ImageConfig, chain_ids},
     digest::Digest,
     platform::Platform,
+    reference::Reference,
 };
 use buildd_solver::{
     op::{CacheMap, Op, OpContext, OpError},
     result::OpResult,
 };
+use tokio::sync::OnceCell;
 
 use crate::{
+    base::ResolveMode,
     error::Error,
     snapshot_ref::SnapshotRef,
-    unpack::{FoundImage, unpack},
+    unpack::FoundImage,
     worker::{Worker, op_error},
 };
 
@@ -27,35 +32,53 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct ImageSource {
     worker: Arc<Worker>,
-    name: String,
+    reference: Reference,
     platform: Platform,
+    mode: ResolveMode,
+    /// What the name meant when it was first asked.
+    pin: OnceCell<FoundImage>,
 }
 
 impl ImageSource {
-    pub(super) fn new(worker: Arc<Worker>, name: String, platform: Platform) -> Self {
-        Self { worker, name, platform }
+    pub(super) fn new(
+        worker: Arc<Worker>,
+        reference: Reference,
+        platform: Platform,
+        attrs: &HashMap<String, String>,
+    ) -> Result<Self, OpError> {
+        let mode = attrs.get("image.resolvemode").map_or("", String::as_str);
+        let mode = ResolveMode::parse(mode).ok_or_else(|| {
+            op_error(Error::Invalid {
+                what: "image.resolvemode",
+                name: reference.to_string(),
+                reason: format!("{mode:?} is none of default, pull, local"),
+            })
+        })?;
+        Ok(Self { worker, reference, platform, mode, pin: OnceCell::new() })
     }
 
-    async fn find(&self) -> Result<FoundImage, OpError> {
-        let (worker, name, platform) = (self.worker.clone(), self.name.clone(), self.platform.clone());
-        let found = buildd_fs::blocking::run(move || worker.find_image(&name, &platform)).await;
-        found.map_err(|error| {
-            let hint = format!(
-                "no registry is asked yet: import it with `buildctl image import`, or build it as {}",
-                self.name
-            );
-            match &error {
-                Error::NotFound { what: "image", .. } => op_error(error).with_hint(Some(hint)),
-                _ => op_error(error),
-            }
-        })
+    async fn find(&self, cx: &OpContext) -> Result<&FoundImage, OpError> {
+        let (reference, platform) = (&self.reference, &self.platform);
+        let sessions = cx.sessions.ids();
+        let resolve = || self.worker.resolve_base(reference, platform, self.mode, &sessions);
+        self.pin.get_or_try_init(resolve).await.map_err(|error| not_found(error, reference))
+    }
+}
+
+/// A base that nobody has may be one that was never built.
+fn not_found(error: Error, reference: &Reference) -> OpError {
+    let hint =
+        format!("import it with `buildctl image import`, or build it with `-t {}`", reference.familiar());
+    match error.kind() {
+        ErrorKind::NotFound => op_error(error).with_hint(Some(hint)),
+        _ => op_error(error),
     }
 }
 
 #[async_trait]
 impl Op for ImageSource {
-    async fn cache_map(&self, _: &OpContext) -> Result<CacheMap, OpError> {
-        let found = self.find().await?;
+    async fn cache_map(&self, cx: &OpContext) -> Result<CacheMap, OpError> {
+        let found = self.find(cx).await?;
         let config = ImageConfig::parse(&found.config).map_err(|error| op_error(error.into()))?;
         let digest = Digest::of(format!("image {} {}", found.manifest_digest, self.platform).as_bytes());
         let chain =
@@ -67,13 +90,11 @@ impl Op for ImageSource {
         Ok(cx.vertex)
     }
 
-    async fn exec(&self, _: &OpContext, _: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
-        let found = self.find().await?;
-        let worker = self.worker.clone();
-        let id = buildd_fs::blocking::run(move || unpack(&worker.store, &worker.namespace, &found))
-            .await
-            .map_err(op_error)?;
-        Ok(vec![SnapshotRef::result(id)])
+    async fn exec(&self, cx: &OpContext, _: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
+        let found = self.find(cx).await?.clone();
+        let sessions = cx.sessions.ids();
+        let obtain = self.worker.obtain_base(&self.reference, &self.platform, found, &sessions, &cx.progress);
+        Ok(vec![SnapshotRef::result(obtain.await.map_err(op_error)?)])
     }
 
     fn is_heavy(&self) -> bool {

@@ -1,0 +1,34 @@
+//! Turns: one at a time for each blob.
+//!
+//! Who comes second waits, and then finds what the first one brought; if the first one failed, it goes on from where that one stopped.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use buildd_oci::digest::Digest;
+use tokio::sync::OwnedMutexGuard;
+
+/// Who is at work on which blob.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    /// Waits for the blob's turn; it ends with the guard.
+    pub(super) async fn take(&self, digest: &Digest) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            match turns.get(digest).and_then(Weak::upgrade) {
+                Some(lock) => lock,
+                None => {
+                    let lock = Arc::default();
+                    turns.insert(*digest, Arc::downgrade(&lock));
+                    lock
+                }
+            }
+        };
+        lock.lock_owned().await
+    }
+}
