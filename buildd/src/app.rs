@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use buildd_runtime::store::Store;
+use buildd_runtime::{registries::Registries, store::Store};
 use futures::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,9 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     let root = config.root.clone();
     let store = buildd_fs::blocking::run(move || Store::open(&root)).await?;
     let sessions: Arc<Sessions> = Arc::default();
-    let parts = worker::assemble(&config, Arc::clone(&store), Arc::clone(&sessions))?;
+    let registries = Arc::new(Registries::new(config.hosts()?)?);
+    let parts =
+        worker::assemble(&config, Arc::clone(&store), Arc::clone(&sessions), Arc::clone(&registries))?;
     let uuid = parts.uuid.clone();
     let collector = Collector::start(Arc::clone(&store), config.worker.oci.rules(&config.root));
     let builds = Builds::new(BuildsOptions {
@@ -50,7 +52,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     let mut routes = RoutesBuilder::default();
     buildkit::assemble(&mut routes, &builds);
     let leave = CancellationToken::new();
-    let services = Services::new(store, Arc::clone(&parts.tasks), collector, uuid, leave.clone());
+    let services = Services::new(store, Arc::clone(&parts.tasks), collector, registries, uuid, leave.clone());
     services.assemble(&mut routes);
     tokio::spawn(async move { services.watch_tasks().await });
 

@@ -60,6 +60,9 @@ pub(crate) struct Serve {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Folder with a folder of hosts.toml for each registry (repeatable)
+    #[arg(long = "hosts-dir", value_name = "DIR")]
+    hosts_dirs: Vec<PathBuf>,
     /// Log more
     #[arg(long)]
     debug: bool,
@@ -137,6 +140,7 @@ impl Serve {
         if let Some(state) = &self.state {
             config.state.clone_from(state);
         }
+        config.hosts_dirs.clone_from(&self.hosts_dirs);
         config.debug |= self.debug;
         config.insecure_entitlements.extend(self.entitlements.iter().cloned());
         let worker = &mut config.worker.oci;

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 mod amount;
 mod policy;
+mod registries;
 
 pub(crate) use amount::Amount;
 pub(crate) use policy::{GcPolicy, Rule};
+pub(crate) use registries::Registries;
 
 /// Entitlements that a daemon can be told to grant.
 pub(crate) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
@@ -68,9 +70,18 @@ pub(crate) struct Config {
     pub(crate) grpc: Grpc,
     /// How to work.
     pub(crate) worker: Worker,
-    /// Registries, for when there is a registry client.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) registry: BTreeMap<String, Registry>,
+    /// Registries.
+    #[serde(skip_serializing_if = "Registries::is_empty")]
+    pub(crate) registry: Registries,
+    /// containerd's tables; only the mirrors among them mean something here.
+    #[serde(skip_serializing)]
+    pub(crate) plugins: Option<toml::Table>,
+    /// Folders of hosts.toml files that flags name.
+    #[serde(skip)]
+    pub(crate) hosts_dirs: Vec<PathBuf>,
+    /// The file this was read from.
+    #[serde(skip)]
+    pub(crate) source: Option<(PathBuf, String)>,
 }
 
 /// The sockets.
@@ -132,22 +143,6 @@ pub(crate) struct OciWorker {
     pub(crate) max_parallelism: Option<usize>,
 }
 
-/// One registry, as BuildKit's file has it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Registry {
-    /// Hosts to ask first.
-    pub(crate) mirrors: Vec<String>,
-    /// Without TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) http: Option<bool>,
-    /// Without checking certificates.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) insecure: Option<bool>,
-    /// Certificate authorities.
-    pub(crate) ca: Vec<PathBuf>,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -157,7 +152,10 @@ impl Default for Config {
             insecure_entitlements: Vec::new(),
             grpc: Grpc::default(),
             worker: Worker::default(),
-            registry: BTreeMap::new(),
+            registry: Registries::default(),
+            plugins: None,
+            hosts_dirs: Vec::new(),
+            source: None,
         }
     }
 }
@@ -179,8 +177,9 @@ impl Config {
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+        let config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        Ok(Self { source: Some((path.to_owned(), text)), ..config })
     }
 
     /// Checks what types cannot say.

@@ -27,7 +27,7 @@ use std::{
 };
 
 use buildd_api::containerd::containerd::services as api;
-use buildd_runtime::{error::Error, lease::Resource, namespace, store::Store, task};
+use buildd_runtime::{error::Error, lease::Resource, namespace, registries::Registries, store::Store, task};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, service::RoutesBuilder};
 
@@ -40,6 +40,7 @@ pub(crate) struct Services {
     tasks: Arc<task::Tasks>,
     collector: Collector,
     streams: Arc<streaming::Streams>,
+    registries: Arc<Registries>,
     watched: Arc<Mutex<HashSet<tasks::told::Watched>>>,
     uuid: String,
     /// Ends the streams that have no end of their own.
@@ -52,10 +53,20 @@ impl Services {
         store: Arc<Store>,
         tasks: Arc<task::Tasks>,
         collector: Collector,
+        registries: Arc<Registries>,
         uuid: String,
         leave: CancellationToken,
     ) -> Self {
-        Self { store, tasks, collector, streams: Arc::default(), watched: Arc::default(), uuid, leave }
+        Self {
+            store,
+            tasks,
+            collector,
+            streams: Arc::default(),
+            registries,
+            watched: Arc::default(),
+            uuid,
+            leave,
+        }
     }
 
     /// Adds every service.

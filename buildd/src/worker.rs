@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use buildd_runtime::{
     cache_store::SqliteCacheStore,
     doctor,
+    registries::Registries,
     step::{self, Executor, Network, StepLimits},
     store::Store,
     task::{self, Tasks},
@@ -40,12 +41,18 @@ pub(crate) struct Parts {
 }
 
 /// Puts the parts together.
-pub(crate) fn assemble(config: &Config, store: Arc<Store>, sessions: Arc<Sessions>) -> Result<Parts> {
+pub(crate) fn assemble(
+    config: &Config,
+    store: Arc<Store>,
+    sessions: Arc<Sessions>,
+    registries: Arc<Registries>,
+) -> Result<Parts> {
     let exe = std::env::current_exe().context("find our own binary")?;
     let worker = Worker::new(buildd_runtime::worker::WorkerOptions {
         store: Arc::clone(&store),
         executor: Arc::new(Executor::new(&config.state, &exe).context("prepare the steps' folder")?),
         sessions,
+        registries,
         namespace: config.worker.namespace.clone(),
         limits: StepLimits {
             pids: i64::from(config.worker.step_processes),

@@ -205,7 +205,7 @@ impl LlbBridge for Gateway {
         let build = self.build(&request).await?;
         let request = request.into_inner();
         let platform = platform(request.platform);
-        let resolve = image::resolve(&build, &request.r#ref, &platform);
+        let resolve = image::resolve(&build, &request.r#ref, &platform, &request.resolve_mode);
         let (digest, config) = match request.log_name.is_empty() {
             true => resolve.await?,
             false => build.stage(&request.log_name, resolve).await?,
@@ -227,7 +227,7 @@ impl LlbBridge for Gateway {
             }));
         };
         let platform = platform(request.platform);
-        let (digest, config) = image::resolve(&build, name, &platform).await?;
+        let (digest, config) = image::resolve(&build, name, &platform, &request.resolve_mode).await?;
         let without = request.image.is_some_and(|image| image.no_config);
         let image = wire::ResolveSourceImageResponse {
             digest,

@@ -3,6 +3,7 @@
 //! `Control.Session` registers one; builds look it up by the id in their request and wait for it for a moment, because the two calls race.
 //! A session ends when its stream does, or when two health checks in a row go unanswered; whoever uses it then sees the cancellation.
 
+mod auth;
 mod calls;
 mod filesend;
 mod filesync;

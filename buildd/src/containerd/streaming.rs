@@ -143,6 +143,16 @@ impl Stream {
         let _ = self.outgoing.send(Ok(envelope(message))).await;
     }
 
+    /// The next message of this kind; None if the client is done.
+    pub(super) async fn receive<M: Name + Default>(&mut self) -> Result<Option<M>, Status> {
+        while let Some(any) = self.incoming.recv().await {
+            if let Some(message) = open(&any)? {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
     /// The bytes that the client sends; for a blocking thread.
     pub(super) fn into_reader(self) -> Reader {
         Reader { stream: self, credit: 0, piece: Vec::new(), at: 0 }

@@ -1,14 +1,16 @@
-//! Transfer: images between archives, names and (one day) registries, moved by the daemon.
+//! Transfer: images between archives, names and registries, moved by the daemon.
 //!
-//! The kinds of source and destination decide: an archive stream into the store, the store into an archive stream, one name to another.
+//! The kinds of source and destination decide: a registry or an archive stream into the store, the store into one of them, one name to another.
 
 mod export;
 mod import;
+mod registry;
 
 use buildd_api::containerd::containerd::{
     services::transfer::v1::{TransferRequest, transfer_server::Transfer},
     types::transfer::{ImageExportStream, ImageImportStream, ImageStore, OciRegistry, Progress},
 };
+use buildd_oci::platform::Platform;
 use prost_types::Any;
 use tonic::{Request, Response, Status};
 
@@ -34,6 +36,7 @@ enum End {
     Store(ImageStore),
     Import(ImageImportStream),
     Export(ImageExportStream),
+    Registry(OciRegistry),
 }
 
 fn end(any: Option<Any>, side: &str) -> Result<End, Status> {
@@ -48,8 +51,7 @@ fn end(any: Option<Any>, side: &str) -> Result<End, Status> {
         return Ok(End::Export(export));
     }
     if let Some(registry) = open::<OciRegistry>(&any)? {
-        let name = registry.reference;
-        return Err(Status::unimplemented(format!("{name}: this buildd does not talk to registries yet")));
+        return Ok(End::Registry(registry));
     }
     Err(Status::unimplemented(format!("transfers with the {side} {:?}", any.type_url)))
 }
@@ -69,11 +71,18 @@ impl Transfer for Services {
         match (source, destination) {
             (End::Import(stream), End::Store(store)) => self.import(ns, stream, store, &report).await?,
             (End::Store(store), End::Export(stream)) => self.export(ns, store, stream, &report).await?,
+            (End::Registry(from), End::Store(store)) => self.pull(ns, from, store, &report).await?,
+            (End::Store(store), End::Registry(to)) => self.push(ns, store, to, &report).await?,
+            (End::Registry(from), End::Registry(to)) => self.copy(ns, from, to, &report).await?,
             (End::Store(from), End::Store(to)) => self.tag(ns, from, to, &report).await?,
             _ => return Err(Status::unimplemented("a transfer between these two")),
         }
         Ok(Response::new(()))
     }
+}
+
+fn platform(wire: &buildd_api::containerd::containerd::types::Platform) -> Platform {
+    Platform::new(&wire.os, &wire.architecture, &wire.variant)
 }
 
 impl Services {

@@ -47,7 +47,8 @@ impl BuildBridge {
 #[async_trait]
 impl Bridge for BuildBridge {
     async fn resolve_image_config(&self, request: ImageRequest) -> Result<ResolvedImage, BridgeError> {
-        let resolve = super::image::resolve(&self.build, &request.reference, &request.platform);
+        let resolve =
+            super::image::resolve(&self.build, &request.reference, &request.platform, &request.resolve_mode);
         let resolved = self.build.stage(&request.log_name, resolve).await;
         let (digest, config) = resolved.map_err(|status| Self::error(&status))?;
         Ok(ResolvedImage { reference: request.reference, digest: Some(digest), config })

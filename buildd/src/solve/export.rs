@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use buildd_api::buildkit::moby::buildkit::v1::{Exporter, SolveRequest};
 use buildd_frontend::{FrontendResult, request::IMAGE_CONFIG_KEY};
-use buildd_runtime::export::{self, ExportRequest, ExportTree};
+use buildd_runtime::{
+    export::{self, ExportRequest, ExportTree},
+    watch::Watch,
+};
 use tonic::Status;
 
 use super::{Build, Built, failure};
@@ -40,6 +43,7 @@ pub(super) async fn export(
             trees: built.iter().map(|built| tree(built, result)).collect(),
             exporter: number,
             epoch,
+            watch: Watch::default(),
         };
         let session = build.worker.sessions.any(std::slice::from_ref(&build.session)).await.ok();
         let work = async {

@@ -1,7 +1,7 @@
-//! Images that a frontend names: found in the worker's store, by name and platform.
+//! Images that a frontend names: found by name and platform, in the worker's store or a registry.
 
-use buildd_oci::{platform::Platform, reference::Reference};
-use buildd_runtime::Error;
+use buildd_oci::{ErrorKind, platform::Platform, reference::Reference};
+use buildd_runtime::base::ResolveMode;
 use tonic::Status;
 
 use super::Build;
@@ -10,18 +10,24 @@ use crate::status;
 /// The digest that a name points to, and the bytes of the config for a platform.
 pub(crate) async fn resolve(
     build: &Build,
-    reference: &str,
+    name: &str,
     platform: &Platform,
+    mode: &str,
 ) -> Result<(String, Vec<u8>), Status> {
-    let name =
-        Reference::parse(reference).map_err(|error| status::of(&error))?.with_default_tag().to_string();
-    let (worker, platform, wanted) = (build.worker.clone(), platform.clone(), name.clone());
-    let found = buildd_fs::blocking::run(move || worker.find_image(&wanted, &platform)).await;
-    match found {
+    let reference = Reference::parse(name).map_err(|error| status::of(&error))?.with_default_tag();
+    let mode = ResolveMode::parse(mode).ok_or_else(|| {
+        Status::invalid_argument(format!("resolve mode {mode:?} is none of default, pull, local"))
+    })?;
+    let sessions = [build.session.clone()];
+    match build.worker.resolve_base(&reference, platform, mode, &sessions).await {
         Ok(found) => Ok((found.target.to_string(), found.config)),
-        Err(error @ Error::NotFound { what: "image", .. }) => Err(Status::not_found(format!(
-            "{error}\nhint: no registry is asked yet: import it with `buildctl image import`, or build it with `-t {name}`"
-        ))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let hint = format!(
+                "import it with `buildctl image import`, or build it with `-t {}`",
+                reference.familiar()
+            );
+            Err(status::detailed(error.kind(), &status::text(&error, Some(hint)), &[]))
+        }
         Err(error) => Err(status::of(&error)),
     }
 }

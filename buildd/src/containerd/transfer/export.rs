@@ -10,7 +10,7 @@ use buildd_oci::{
 use buildd_runtime::Error;
 use tonic::Status;
 
-use super::{super::Services, Report};
+use super::{super::Services, Report, platform};
 
 /// Bytes collected before they are sent.
 const BUFFER: usize = 32 * 1024;
@@ -57,8 +57,4 @@ impl Services {
         }
         Ok(())
     }
-}
-
-fn platform(wire: &buildd_api::containerd::containerd::types::Platform) -> Platform {
-    Platform::new(&wire.os, &wire.architecture, &wire.variant)
 }

@@ -23,7 +23,7 @@ use tonic::Status;
 
 use super::{
     super::{Services, convert},
-    Report,
+    Report, platform,
 };
 
 impl Services {
@@ -94,10 +94,7 @@ fn unpack_for(store: &Store, ns: &str, name: &str, wanted: &[UnpackConfiguration
             named => named,
         };
         let scope = Scope::new(ns, snapshotter)?;
-        let platform = unpacking
-            .platform
-            .as_ref()
-            .map_or_else(Platform::host, |wire| Platform::new(&wire.os, &wire.architecture, &wire.variant));
+        let platform = unpacking.platform.as_ref().map_or_else(Platform::host, platform);
         let found = match unpack::find(store, ns, name, &platform) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             found => found?,
