@@ -41,6 +41,21 @@ pub(crate) enum Command {
     /// List, remove, tag, look into, import, export and mount images.
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
+    /// Look into the store's blobs.
+    #[command(subcommand)]
+    Content(commands::content::ContentCommand),
+    /// Look into the unpacked layers.
+    #[command(subcommand)]
+    Snapshot(commands::snapshot::SnapshotCommand),
+    /// Look into leases.
+    #[command(subcommand)]
+    Lease(commands::lease::LeaseCommand),
+    /// List, make and remove namespaces.
+    #[command(subcommand)]
+    Namespace(commands::namespace::NamespaceCommand),
+    /// Look into the settings of registries.
+    #[command(subcommand)]
+    Registry(commands::registry::RegistryCommand),
     /// Show what the build cache holds.
     Du(commands::du::DuArgs),
     /// Remove what the build cache does not need.

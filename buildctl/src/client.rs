@@ -10,6 +10,7 @@ use buildd_api::{
     containerd::containerd::services::{
         containers::v1::containers_client::ContainersClient, content::v1::content_client::ContentClient,
         images::v1::images_client::ImagesClient, leases::v1::leases_client::LeasesClient,
+        namespaces::v1::namespaces_client::NamespacesClient,
         snapshots::v1::snapshots_client::SnapshotsClient, streaming::v1::streaming_client::StreamingClient,
         tasks::v1::tasks_client::TasksClient, transfer::v1::transfer_client::TransferClient,
         version::v1::version_client::VersionClient,
@@ -130,6 +131,7 @@ impl Client {
         content: ContentClient,
         snapshots: SnapshotsClient,
         leases: LeasesClient,
+        namespaces: NamespacesClient,
         containers: ContainersClient,
         tasks: TasksClient,
         transfer: TransferClient,

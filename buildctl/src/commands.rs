@@ -2,15 +2,23 @@
 
 pub(crate) mod build;
 pub(crate) mod completion;
+pub(crate) mod content;
 pub(crate) mod debug;
 pub(crate) mod dial_stdio;
 pub(crate) mod du;
 pub(crate) mod image;
+pub(crate) mod lease;
+pub(crate) mod namespace;
 pub(crate) mod prune;
+pub(crate) mod registry;
 pub(crate) mod run;
+pub(crate) mod snapshot;
 pub(crate) mod version;
 
-use std::process::ExitCode;
+use std::{
+    collections::{BTreeMap, HashMap},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use rand::Rng as _;
@@ -24,6 +32,11 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Build(args) => build::run(&global, *args).await,
         Command::Run(args) => return run::run(&global, *args).await,
         Command::Image(command) => image::run(&global, command).await,
+        Command::Content(command) => content::run(&global, command).await,
+        Command::Snapshot(command) => snapshot::run(&global, command).await,
+        Command::Lease(command) => lease::run(&global, command).await,
+        Command::Namespace(command) => namespace::run(&global, command).await,
+        Command::Registry(command) => registry::run(command).await,
         Command::Du(args) => du::run(&global, args).await,
         Command::Prune(args) => prune::run(&global, args).await,
         Command::Debug(command) => debug::run(&global, command).await,
@@ -45,4 +58,11 @@ pub(crate) fn new_id() -> String {
 /// A timestamp in whole seconds.
 pub(crate) fn seconds(timestamp: Option<prost_types::Timestamp>) -> i64 {
     timestamp.map_or(0, |timestamp| timestamp.seconds)
+}
+
+/// Labels in one cell, in order.
+fn labels(labels: &HashMap<String, String>) -> String {
+    let sorted: BTreeMap<_, _> = labels.iter().collect();
+    let pairs: Vec<String> = sorted.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(",")
 }

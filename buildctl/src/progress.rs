@@ -3,6 +3,7 @@
 //! Status messages become a list of vertices ([`vertices`]); a renderer shows what changed: `plain` line by line, `tty` redrawn in place, `rawjson` as
 //! it comes, `quiet` not at all.
 
+mod parts;
 mod plain;
 mod rawjson;
 mod tty;
@@ -13,6 +14,7 @@ use std::{io::IsTerminal as _, time::Duration};
 use buildd_api::buildkit::moby::buildkit::v1::StatusResponse;
 use tokio::sync::mpsc;
 
+pub(crate) use parts::Parts;
 use vertices::Vertices;
 
 /// How often a terminal is redrawn.

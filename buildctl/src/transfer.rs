@@ -15,8 +15,9 @@ use buildd_api::containerd::containerd::{
         streaming::v1::StreamInit,
         transfer::v1::{TransferOptions, TransferRequest},
     },
-    types::transfer::{Data, Progress, WindowUpdate},
+    types::transfer::{AuthRequest, AuthResponse, AuthType, Data, Progress, WindowUpdate},
 };
+use buildd_oci::registry::auth::{Credential, Credentials};
 use prost::Name;
 use prost_types::Any;
 use tokio::{
@@ -134,6 +135,24 @@ impl Stream {
         writer.flush().await.context("write the archive")
     }
 
+    /// Answers every question for credentials until the daemon has no more.
+    pub(crate) async fn answer(mut self, credentials: &dyn Credentials) -> Result<()> {
+        while let Some(message) = self.incoming.message().await? {
+            let Some(question) = from_any::<AuthRequest>(&message)? else { continue };
+            let found = credentials.credential(&question.host).await;
+            let answer = match found.with_context(|| format!("credentials for {}", question.host)) {
+                Ok(found) => auth_response(found),
+                Err(error) => {
+                    // Without an answer the daemon would wait.
+                    tracing::warn!("{error:#}");
+                    AuthResponse::default()
+                }
+            };
+            self.outgoing.send(any(&answer)).await.context("answer the daemon")?;
+        }
+        Ok(())
+    }
+
     /// Gives every progress message to `show` until the stream ends.
     pub(crate) async fn progress(mut self, mut show: impl FnMut(Progress)) -> Result<()> {
         while let Some(message) = self.incoming.message().await? {
@@ -143,6 +162,16 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+fn auth_response(credential: Credential) -> AuthResponse {
+    let (auth_type, username, secret) = match credential {
+        Credential::Anonymous => (AuthType::None, String::new(), String::new()),
+        Credential::Basic { username, password } => (AuthType::Credentials, username, password.0),
+        Credential::Refresh(token) => (AuthType::Refresh, String::new(), token.0),
+        Credential::Bearer(token) => (AuthType::Header, String::new(), format!("Bearer {}", token.0)),
+    };
+    AuthResponse { auth_type: auth_type.into(), secret, username, expire_at: None }
 }
 
 /// Starts a transfer and waits for its end.

@@ -44,6 +44,12 @@ pub(crate) struct BuildArgs {
     /// Run every step of these stages.
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Docker's flags")]
     pub(super) no_cache_filter: Vec<String>,
+    /// Push the image to the registry of its name: short for --output type=registry.
+    #[arg(long, help_heading = "Docker's flags")]
+    pub(super) push: bool,
+    /// Keep the image in the daemon's store, which is where it is anyway without --output.
+    #[arg(long, help_heading = "Docker's flags", conflicts_with = "push")]
+    pub(super) load: bool,
     /// Ask the registry for base images even if they are here.
     #[arg(long, help_heading = "Docker's flags")]
     pub(super) pull: bool,

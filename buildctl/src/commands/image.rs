@@ -3,6 +3,7 @@
 mod archive;
 mod list;
 pub(crate) mod mount;
+mod registry;
 pub(crate) mod store;
 
 use anyhow::{Context as _, Result, bail};
@@ -57,6 +58,12 @@ pub(crate) enum ImageCommand {
     Import(archive::ImportArgs),
     /// Write images to an archive that docker, skopeo and containerd read.
     Export(archive::ExportArgs),
+    /// Bring an image from its registry.
+    Pull(registry::PullArgs),
+    /// Send an image to a registry.
+    Push(registry::PushArgs),
+    /// Copy an image from one registry to another.
+    Cp(registry::CopyArgs),
     /// Mount an image's files read-only.
     Mount {
         /// The image.
@@ -86,6 +93,9 @@ pub(crate) async fn run(global: &Global, command: ImageCommand) -> Result<()> {
         ImageCommand::History(args) => list::history(&client, args).await,
         ImageCommand::Import(args) => archive::import(&client, args).await,
         ImageCommand::Export(args) => archive::export(&client, args).await,
+        ImageCommand::Pull(args) => registry::pull(&client, args).await,
+        ImageCommand::Push(args) => registry::push(&client, args).await,
+        ImageCommand::Cp(args) => registry::copy(&client, args).await,
         ImageCommand::Mount { name, dir } => mount::mount(&client, &name, &dir).await,
         ImageCommand::Unmount { dir } => mount::unmount(&client, &dir).await,
     }

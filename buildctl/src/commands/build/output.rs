@@ -48,14 +48,25 @@ impl Output {
         let Some(kind) = attrs.remove("type").filter(|kind| !kind.is_empty()) else {
             bail!("--output {text:?} has no type: image, oci, docker, tar or local");
         };
+        // Compat: moby/buildkit cmd/buildctl/build/output.go.
+        let kind = match kind.as_str() {
+            "registry" => {
+                attrs.insert("push".to_owned(), "true".to_owned());
+                "image".to_owned()
+            }
+            _ => kind,
+        };
         let dest = attrs.remove("dest").filter(|dest| !dest.is_empty());
         let target = target(text, &kind, dest, &attrs)?;
         Ok(Self { exporter: Exporter { r#type: kind, attrs }, target })
     }
 
-    /// An image of this name in the daemon's store.
-    pub(super) fn image(name: &str) -> Self {
-        let attrs = HashMap::from([("name".to_owned(), name.to_owned())]);
+    /// An image of this name in the daemon's store, perhaps pushed to its registry.
+    pub(super) fn image(name: &str, push: bool) -> Self {
+        let mut attrs = HashMap::from([("name".to_owned(), name.to_owned())]);
+        if push {
+            attrs.insert("push".to_owned(), "true".to_owned());
+        }
         Self { exporter: Exporter { r#type: "image".to_owned(), attrs }, target: None }
     }
 }

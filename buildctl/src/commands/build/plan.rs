@@ -104,6 +104,8 @@ fn docker_flag(args: &BuildArgs) -> bool {
         || !args.build_arg.is_empty()
         || !args.label.is_empty()
         || args.pull
+        || args.push
+        || args.load
         || !args.platform.is_empty()
         || !args.add_host.is_empty()
         || args.network.is_some()
@@ -181,6 +183,9 @@ fn entitlements(args: &BuildArgs) -> Vec<String> {
 fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
     let mut outputs = args.output.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>>>()?;
     if args.tags.is_empty() {
+        if args.push {
+            bail!("--push needs a name: -t NAME");
+        }
         return Ok(outputs);
     }
     let mut names = Vec::new();
@@ -189,11 +194,11 @@ fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
         names.push(reference.to_string());
     }
     let names = names.join(",");
-    if outputs.is_empty() {
-        return Ok(vec![Output::image(&names)]);
+    if outputs.is_empty() || args.push || args.load {
+        outputs.push(Output::image(&names, args.push));
     }
     for output in &mut outputs {
-        if matches!(output.exporter.r#type.as_str(), "image" | "registry" | "oci" | "docker") {
+        if matches!(output.exporter.r#type.as_str(), "image" | "oci" | "docker") {
             output.exporter.attrs.entry("name".to_owned()).or_insert_with(|| names.clone());
         }
     }

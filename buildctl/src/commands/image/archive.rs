@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The snapshotter that images are unpacked into.
-const SNAPSHOTTER: &str = "overlayfs";
+pub(super) const SNAPSHOTTER: &str = "overlayfs";
 
 /// Flags of `image import`.
 #[derive(Debug, clap::Args)]

@@ -148,3 +148,14 @@ pub(crate) async fn read_contents(client: &Client, descriptor: Descriptor) -> Re
     let config = ImageConfig::parse(&raw_config)?;
     Ok(Contents { descriptor, manifest, config, raw_config })
 }
+
+/// The names of all images in the repository of `name`.
+pub(crate) async fn tags(client: &Client, name: &str) -> Result<Vec<String>> {
+    let repository = Reference::parse(name)?.name();
+    let images =
+        client.images().list(ListImagesRequest::default()).await.context("list images")?.into_inner();
+    let names = images.images.into_iter().map(|image| image.name);
+    Ok(names
+        .filter(|name| Reference::parse(name).is_ok_and(|r| r.name() == repository && r.tag().is_some()))
+        .collect())
+}
