@@ -2,10 +2,12 @@
 //!
 //! Named after the cases of the specification: F-26 to F-38, BLOB, MAN and NET.
 
+mod blobs;
 mod faults;
 mod hostile;
 mod pull;
 mod push;
+mod tls;
 
 use std::{sync::Arc, time::Duration};
 

@@ -213,6 +213,7 @@ impl Error {
                 .hint()
                 .or_else(|| Some(format!("see the chain: buildctl registry explain {reference}"))),
             Self::Content { source, .. } => source.hint(),
+            Self::Request { .. } => super::transport::hint(self),
             _ => None,
         }
     }

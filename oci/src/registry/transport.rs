@@ -28,6 +28,7 @@ use reqwest::{
 
 pub(crate) use address::{Reach, is_loopback};
 pub(crate) use body::Answer;
+pub(crate) use failure::hint;
 pub(crate) use location::{endpoint, follow, next_page};
 pub(crate) use payload::{Failed, Payload};
 pub(crate) use retry::{Backoff, Patience, is_transient, retry_after};
@@ -44,6 +45,8 @@ use super::{
 
 /// Rule 67.
 const MAX_REDIRECTS: usize = 10;
+/// Challenges of one attempt that are answered: a token may be refused once, and its successor need more scopes.
+const MAX_CHALLENGES: usize = 4;
 
 /// How long what may take.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +170,7 @@ impl Peer<'_> {
         if hop.same {
             authorization = self.authorizer.header(self.host, &call.scopes).await?;
         }
-        let (mut hops, mut challenged) = (0, false);
+        let (mut hops, mut challenges) = (0, 0);
         loop {
             let answer = match self.attempt(call, &home, &hop, authorization.as_ref()).await {
                 Err(error) if hop.same && self.speaks_plain(&home, &error) => {
@@ -178,8 +181,8 @@ impl Peer<'_> {
                 }
                 answer => answer?,
             };
-            if answer.status() == 401 && hop.same && !challenged {
-                challenged = true;
+            if answer.status() == 401 && hop.same && challenges < MAX_CHALLENGES {
+                challenges += 1;
                 authorization = Some(self.answer_challenge(call, &answer, authorization.as_ref()).await?);
                 continue;
             }

@@ -20,6 +20,8 @@ use tokio_rustls::{
 pub struct Authority {
     issuer: Arc<CertifiedIssuer<'static, KeyPair>>,
     names: Vec<String>,
+    expired: bool,
+    itself: bool,
 }
 
 impl std::fmt::Debug for Authority {
@@ -31,12 +33,17 @@ impl std::fmt::Debug for Authority {
 impl Authority {
     /// One that nobody trusts yet; its servers are `names`.
     pub fn new(names: &[&str]) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        Self { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Self::with_names(&[]) }
+    }
+
+    fn with_names(names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names.clone()).expect("names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "an authority of a test");
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
-        Self { issuer: Arc::new(issuer), names: names.iter().map(|name| (*name).to_owned()).collect() }
+        Self { issuer: Arc::new(issuer), names, expired: false, itself: false }
     }
 
     /// Writes its certificate, for `ca`.
@@ -51,9 +58,30 @@ impl Authority {
         std::fs::write(key, private).expect("write a key");
     }
 
+    /// The same authority, for servers whose certificates ended long ago.
+    pub fn expired(&self) -> Self {
+        Self { expired: true, ..self.clone() }
+    }
+
+    /// The same authority, for servers of other names.
+    pub fn named(&self, names: &[&str]) -> Self {
+        Self { names: names.iter().map(|name| (*name).to_owned()).collect(), ..self.clone() }
+    }
+
+    /// No authority at all: its one server shows the certificate that `write` writes.
+    pub fn self_signed(names: &[&str]) -> Self {
+        Self { itself: true, ..Self::with_names(names) }
+    }
+
     fn issue(&self, names: &[String], usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        if self.itself && usage == ExtendedKeyUsagePurpose::ServerAuth {
+            return (self.issuer.pem(), self.issuer.key().serialize_pem());
+        }
         let names: Vec<String> = names.iter().filter(|name| !name.contains(' ')).cloned().collect();
         let mut params = CertificateParams::new(names).expect("names");
+        if self.expired {
+            params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        }
         params.extended_key_usages.push(usage);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");

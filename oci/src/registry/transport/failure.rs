@@ -4,6 +4,9 @@ use std::error::Error as Cause;
 
 use crate::registry::error::Error;
 
+/// A chain of causes is as long as somebody made it, and no longer than this.
+const MAX_CAUSES: usize = 32;
+
 /// What a failure means for the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -22,10 +25,9 @@ pub(crate) fn class(error: &Error) -> Class {
     let Error::Request { source, .. } = error else { return Class::Lasting };
     let mut class = Class::Passing;
     let mut cause: Option<&(dyn Cause + 'static)> = Some(source.as_ref());
-    // A chain of causes is as long as somebody made it, and no longer than this.
-    for _ in 0..32 {
+    for _ in 0..MAX_CAUSES {
         let Some(error) = cause else { break };
-        if let Some(tls) = tls_error(error) {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return of_tls(tls);
         }
         if error.is::<super::address::Refused>() {
@@ -39,17 +41,40 @@ pub(crate) fn class(error: &Error) -> Class {
                 class = Class::Unreachable;
             }
         }
-        cause = error.source();
+        cause = inner(error);
     }
     class
 }
 
-/// rustls' error hides inside an `io::Error`, whose `source()` skips it.
-fn tls_error<'a>(error: &'a (dyn Cause + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return Some(tls);
+/// What a user can do about a failed handshake.
+pub(crate) fn hint(error: &Error) -> Option<String> {
+    let Error::Request { source, .. } = error else { return None };
+    let mut cause: Option<&(dyn Cause + 'static)> = Some(source.as_ref());
+    for _ in 0..MAX_CAUSES {
+        let error = cause?;
+        let text = match error.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                "if it is the right host, trust its authority: ca = \"<file>\" under it in hosts.toml"
+            }
+            Some(tls) if of_tls(tls) == Class::NoTls => {
+                "it speaks plain HTTP: write http:// before it in hosts.toml, or use --plain-http"
+            }
+            _ => {
+                cause = inner(error);
+                continue;
+            }
+        };
+        return Some(text.to_owned());
     }
-    error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()
+    None
+}
+
+/// The next cause; an `io::Error` says that its cause is the cause of what it holds, and so hides that.
+fn inner<'a>(error: &'a (dyn Cause + 'static)) -> Option<&'a (dyn Cause + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(held) => Some(held),
+        None => error.source(),
+    }
 }
 
 fn of_tls(error: &rustls::Error) -> Class {
