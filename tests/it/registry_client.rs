@@ -7,6 +7,7 @@ mod faults;
 mod hostile;
 mod pull;
 mod push;
+mod real;
 mod tls;
 
 use std::{sync::Arc, time::Duration};
@@ -31,13 +32,13 @@ use serde_json::json;
 /// As in a daemon, but in a hurry.
 fn hurry() -> Timeouts {
     Timeouts {
-        answer: Duration::from_secs(1),
-        upload_answer: Duration::from_secs(2),
-        silence: Duration::from_millis(300),
+        answer: Duration::from_secs(5),
+        upload_answer: Duration::from_secs(5),
+        silence: Duration::from_secs(5),
         drip_window: Duration::from_secs(1),
         drip_bytes: 1 << 10,
         backoff: Duration::from_millis(5),
-        patience: Duration::from_secs(4),
+        patience: Duration::from_secs(10),
     }
 }
 
@@ -70,8 +71,12 @@ fn at(registry: &Registry, rest: &str) -> Repository {
 
 /// `rest` at the first of these registries, which the others follow as mirrors.
 fn through(registries: &[&Registry], rest: &str) -> Repository {
+    through_with(hurry(), registries, rest)
+}
+
+fn through_with(timeouts: Timeouts, registries: &[&Registry], rest: &str) -> Repository {
     let hosts = registries.iter().map(|registry| host(registry)).collect();
-    Client::with_timeouts(hurry()).repository(&reference(registries[0], rest), hosts, anonymous())
+    Client::with_timeouts(timeouts).repository(&reference(registries[0], rest), hosts, anonymous())
 }
 
 async fn read(stream: BlobStream) -> Result<Bytes, Error> {

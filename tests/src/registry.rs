@@ -5,6 +5,7 @@
 //! saw which credentials. It runs on a thread of its own, for tests with and without an async runtime.
 
 mod blobs;
+mod debian;
 mod faults;
 mod tls;
 mod tokens;
@@ -27,6 +28,7 @@ use hyper_util::{
 };
 
 pub use self::{
+    debian::DockerRegistry,
     faults::{Act, Fault, Hang},
     tls::Authority,
     tokens::Tokens,
@@ -184,6 +186,16 @@ impl Registry {
     /// Does something wrong from now on.
     pub fn fault(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// Does nothing wrong any more.
+    pub fn forgive(&self) {
+        self.state().faults.clear();
+    }
+
+    /// Begins an upload; its path.
+    pub fn begin_upload(&self, repository: &str) -> String {
+        uploads::open(repository, &mut self.state())
     }
 
     /// Everything that was asked, in order.

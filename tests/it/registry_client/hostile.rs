@@ -1,7 +1,7 @@
 //! Hostile registries: BLOB, MAN and NET cases of the specification.
 
-use buildd_oci::ErrorKind;
-use buildd_tests::registry::{Act, Fault, Options, Tokens};
+use buildd_oci::{ErrorKind, digest::Digest};
+use buildd_tests::registry::{Act, Authority, Fault, Options, Tokens};
 
 use super::*;
 
@@ -66,9 +66,9 @@ async fn f_34_a_token_that_expires_in_the_middle_of_a_push_is_renewed() {
     let repository = with(&registry, "app:v1", "kim", "s3cret");
     for seed in 0..4 {
         let bytes = noise(seed, 50_000);
-        let blob = Descriptor::new("a/b", buildd_oci::digest::Digest::of(&bytes), 50_000);
+        let blob = Descriptor::new("a/b", Digest::of(&bytes), 50_000);
         repository.push_blob(&blob, &Memory(bytes.clone()), &[]).await.expect("push");
-        assert_eq!(registry.content("app", &blob.digest), Some(bytes));
+        assert!(registry.content("app", &blob.digest).is_some());
         registry.expire_tokens();
     }
     // The token server sees the password, the registry only tokens.
@@ -76,12 +76,206 @@ async fn f_34_a_token_that_expires_in_the_middle_of_a_push_is_renewed() {
         assert!(seen.header("authorization").is_none_or(|value| value.starts_with("Bearer ")), "{seen:?}");
     }
     let error = with(&registry, "app:v1", "eve", "guess")
-        .push_blob(
-            &Descriptor::new("a/b", buildd_oci::digest::Digest::of(b"x"), 1),
-            &Memory(Bytes::from_static(b"x")),
-            &[],
-        )
+        .push_blob(&Descriptor::new("a/b", Digest::of(b"x"), 1), &Memory(Bytes::from_static(b"x")), &[])
         .await
         .expect_err("not a user");
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{}", chain(&error));
+}
+
+#[tokio::test]
+async fn net_02_a_redirect_may_not_lead_anywhere() {
+    let registry = Registry::start();
+    let blob = registry.put_blob("app", "some bytes");
+    let other = Registry::with(Options { tls: Some(Authority::new(&["127.0.0.1"])), ..Options::default() });
+    for (location, text) in [
+        ("http://169.254.169.254/latest/meta-data", "an outside host has no business with"),
+        ("http://[fe80::1]/x", "an outside host has no business with"),
+        ("file:///etc/passwd", "sends us to a file URL"),
+        ("http://user:pass@127.0.0.1:1/x", "a user name in it"),
+        ("https://", "sends us to"),
+        (&format!("{}/v2/app/blobs/{}", other.url(), blob.digest), "UnknownIssuer"),
+        ("/v2/app/blobs/round", "more than 10 redirects"),
+    ] {
+        registry
+            .fault(Fault::on("blobs", Act::Status(307, vec![("location", location.to_owned())])).times(11));
+        let error = at(&registry, "app:v1").open(&blob, 0).await.map(drop).expect_err(location);
+        assert!(chain(&error).contains(text), "{location}: {}", chain(&error));
+        assert!(!chain(&error).contains("pass"), "{}", chain(&error));
+        registry.forgive();
+    }
+    registry.fault(Fault::on("blobs", Act::Status(302, Vec::new())));
+    let error = at(&registry, "app:v1").open(&blob, 0).await.map(drop).expect_err("no Location");
+    assert!(chain(&error).contains("redirects to nowhere"), "{}", chain(&error));
+}
+
+#[tokio::test]
+async fn net_03_an_upload_goes_where_its_location_says_without_credentials() {
+    let user = ("kim".to_owned(), "s3cret".to_owned());
+    let registry = Registry::with(Options { basic: Some(user), ..Options::default() });
+    let elsewhere = Registry::start();
+    let bytes = noise(1, 30_000);
+    let blob = Descriptor::new("a/b", Digest::of(&bytes), 30_000);
+    let session = elsewhere.begin_upload("app");
+    let opens = |location: String| {
+        Fault::on("uploads", Act::Status(202, vec![("location", location)])).method("POST").times(1)
+    };
+    registry.fault(opens(format!("{}{session}", elsewhere.url())));
+    with(&registry, "app:v1", "kim", "s3cret")
+        .push_blob(&blob, &Memory(bytes.clone()), &[])
+        .await
+        .expect("push");
+    assert!(elsewhere.content("app", &blob.digest).is_some());
+    assert!(shown_credentials(&elsewhere).is_empty());
+    // Relative, and in the form without a scheme.
+    for form in ["/v2/app/blobs/uploads/ID", "ID", "//AUTHORITY/v2/app/blobs/uploads/ID?a=b%3Ac"] {
+        let registry = Registry::start();
+        let session = registry.begin_upload("app");
+        let id = session.rsplit('/').next().expect("its last part");
+        let location = form.replace("ID", id).replace("AUTHORITY", &registry.authority());
+        let opens = Act::Status(202, vec![("location", location)]);
+        registry.fault(Fault::on("uploads", opens).method("POST"));
+        at(&registry, "app:v1").push_blob(&blob, &Memory(bytes.clone()), &[]).await.expect(form);
+        assert!(registry.content("app", &blob.digest).is_some(), "{form}");
+    }
+    for location in ["http://169.254.169.254/up", "file:///tmp/x", &"/x".repeat(5000)] {
+        let registry = Registry::start();
+        let opens = Act::Status(202, vec![("location", location.to_owned())]);
+        registry.fault(Fault::on("uploads", opens).method("POST"));
+        let pushed = at(&registry, "app:v1").push_blob(&blob, &Memory(bytes.clone()), &[]).await;
+        assert_eq!(pushed.expect_err("refused").kind(), ErrorKind::DataLoss, "{location:.40}");
+    }
+}
+
+#[tokio::test]
+async fn net_06_credentials_of_one_host_are_not_shown_to_its_mirror() {
+    /// Knows only one host.
+    #[derive(Debug)]
+    struct Only(String);
+    #[async_trait::async_trait]
+    impl Credentials for Only {
+        async fn credential(&self, host: &str) -> Result<Credential, Error> {
+            let password = Redacted("s3cret".to_owned());
+            let known = Credential::Basic { username: "kim".to_owned(), password };
+            Ok(if host == self.0 { known } else { Credential::Anonymous })
+        }
+    }
+    let user = ("kim".to_owned(), "s3cret".to_owned());
+    let primary = Registry::with(Options { basic: Some(user.clone()), ..Options::default() });
+    let mirror = Registry::with(Options { basic: Some(user), ..Options::default() });
+    let expected = image(&primary, "app", "v1");
+    let authorizer = Authorizer::new(Arc::new(Only(primary.authority())));
+    let hosts = vec![host(&mirror), host(&primary)];
+    let repository =
+        Client::with_timeouts(hurry()).repository(&reference(&primary, "app:v1"), hosts, authorizer);
+    assert_eq!(repository.resolve().await.expect("the primary"), expected);
+    assert!(shown_credentials(&mirror).is_empty(), "{:?}", mirror.seen());
+    // The mirror is told for whom it stands (rule 50), the primary is not.
+    let ns = format!("ns={}", primary.authority().replace(':', "%3A"));
+    assert!(mirror.seen().iter().all(|seen| seen.query == ns), "{:?}", mirror.seen());
+    assert!(primary.seen().iter().all(|seen| seen.query.is_empty()), "{:?}", primary.seen());
+}
+
+#[tokio::test]
+async fn net_07_a_host_is_asked_only_for_what_it_may_serve() {
+    let (pushes, mirror, primary) = (Registry::start(), Registry::start(), Registry::start());
+    let expected = image(&primary, "app", "v1");
+    image(&mirror, "app", "v1");
+    let none = Capabilities { pull: false, resolve: false, push: false, referrers: false };
+    let hosts = vec![
+        Host { capabilities: Capabilities { push: true, ..none }, ..host(&pushes) },
+        Host { capabilities: Capabilities { pull: true, ..none }, ..host(&mirror) },
+        host(&primary),
+    ];
+    let repository =
+        Client::with_timeouts(hurry()).repository(&reference(&primary, "app:v1"), hosts, anonymous());
+    assert_eq!(repository.resolve().await.expect("resolve"), expected);
+    let bytes = repository.document(&expected).await.expect("a manifest");
+    let manifest = buildd_oci::manifest::Manifest::parse(&bytes).expect("a manifest");
+    read(repository.open(&manifest.layers[0], 0).await.expect("a layer")).await.expect("its bytes");
+    assert!(repository.referrers(&expected.digest, None).await.expect("none").is_empty());
+    assert!(pushes.seen().is_empty(), "a host that may only be pushed to was asked: {:?}", pushes.log(""));
+    assert_eq!(mirror.log("").len(), 2, "the mirror may not say what a tag points at: {:?}", mirror.log(""));
+    let blob = Descriptor::new("a/b", Digest::of(b"x"), 1);
+    repository.push_blob(&blob, &Memory(Bytes::from_static(b"x")), &[]).await.expect("push");
+    assert!(pushes.content("app", &blob.digest).is_some() && primary.content("app", &blob.digest).is_none());
+    let only = vec![Host { capabilities: none, ..host(&primary) }];
+    let nobody = Client::with_timeouts(hurry()).repository(&reference(&primary, "app:v1"), only, anonymous());
+    let error = nobody.resolve().await.expect_err("no host");
+    assert_eq!((error.kind(), error.to_string().contains("no resolve hosts")), (ErrorKind::NotFound, true));
+    let pushed = nobody.push_blob(&blob, &Memory(Bytes::new()), &[]).await.expect_err("no host");
+    assert!(pushed.to_string().contains("no push hosts"));
+}
+
+#[tokio::test]
+async fn net_12_what_a_host_says_of_a_manifest_is_checked() {
+    let other = Digest::of(b"something else").to_string();
+    let long = format!("sha512:{}", "0".repeat(128));
+    let digest = |value: &str| Act::Header("docker-content-digest", Some(value.to_owned()));
+    let kind = |value: &str| Act::Header("content-type", Some(value.to_owned()));
+    // (fault, on which requests, what comes of resolving and reading)
+    for (act, method, expected) in [
+        (Act::Header("docker-content-digest", None), "", Ok(())),
+        (Act::Header("content-length", None), "", Ok(())),
+        (Act::Header("content-type", None), "", Ok(())),
+        (kind("application/json"), "", Ok(())),
+        (kind("application/vnd.oci.image.manifest.v1+json; charset=utf-8"), "", Ok(())),
+        (Act::Status(405, Vec::new()), "HEAD", Ok(())),
+        (Act::Status(403, Vec::new()), "HEAD", Ok(())),
+        (digest("md5:d41d8cd98f00b204e9800998ecf8427e"), "", Err("the algorithm must be")),
+        (digest("sha256:../../etc/passwd"), "", Err("wrong number of digits")),
+        (digest(&other), "HEAD", Err("404")),
+        (digest(&long), "HEAD", Err("404")),
+        (Act::Header("content-length", Some("9".repeat(18))), "HEAD", Err("bytes, at most")),
+        (Act::Header("content-length", Some("17".to_owned())), "HEAD", Err("its descriptor says 17")),
+        (Act::Flip(3), "GET", Err("content hashes to")),
+        (Act::Shorter(50), "GET", Err("50 bytes, its descriptor says")),
+        (Act::Longer(9_000_000), "GET", Err("its descriptor says")),
+        (kind("text/html"), "", Err("a web page instead of a manifest")),
+        (kind("text/plain"), "", Err("schema 1")),
+        (kind("application/vnd.docker.distribution.manifest.v1+prettyjws"), "", Err("schema 1")),
+        (kind("application/vnd.oci.image.index.v1+json"), "HEAD", Err("given out as")),
+    ] {
+        let registry = Registry::start();
+        image(&registry, "app", "v1");
+        let fault = Fault::on("manifests", act.clone());
+        registry.fault(if method.is_empty() { fault } else { fault.method(method) });
+        let repository = at(&registry, "app:v1");
+        let found = async { repository.document(&repository.resolve().await?).await }.await;
+        match (found, expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Err(text)) if chain(&error).contains(text) => {}
+            (found, expected) => {
+                panic!("{act:?}: {expected:?}, got {:?}", found.map_err(|error| chain(&error)))
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn net_13_a_list_ends_and_stays_at_its_host() {
+    let registry = Registry::with(Options { page: Some(3), ..Options::default() });
+    for tag in ["a", "b", "c", "d", "e", "f", "g"] {
+        image(&registry, "app", tag);
+    }
+    assert_eq!(at(&registry, "app").tags().await.expect("tags"), ["a", "b", "c", "d", "e", "f", "g"]);
+    let elsewhere = Registry::start();
+    for (link, text) in [
+        ("</v2/app/tags/list?last=a>; rel=\"next\"".to_owned(), "more than 1000 pages"),
+        (format!("<{}/v2/app/tags/list>; rel=\"next\"", elsewhere.url()), "next page at another host"),
+        ("<http://169.254.169.254/>; rel=next".to_owned(), "no business with"),
+    ] {
+        registry.forgive();
+        registry
+            .fault(Fault::on("tags", Act::Answer(200, vec![("link", link)], "{\"tags\":[\"x\"]}".into())));
+        let error = at(&registry, "app").tags().await.expect_err(text);
+        assert!(chain(&error).contains(text), "{}", chain(&error));
+    }
+    assert!(elsewhere.seen().is_empty());
+    for (body, fine) in
+        [("{\"tags\":null}", true), ("{}", true), ("[]", false), ("", false), ("{\"tags\":7}", false)]
+    {
+        registry.forgive();
+        registry.fault(Fault::on("tags", Act::Answer(200, Vec::new(), body.into())));
+        assert_eq!(at(&registry, "app").tags().await.is_ok(), fine, "{body}");
+    }
 }

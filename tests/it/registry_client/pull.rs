@@ -16,7 +16,7 @@ async fn a_tag_resolves_and_all_below_it_is_read() {
     let manifest = buildd_oci::manifest::Manifest::parse(&bytes).expect("a manifest");
     assert_eq!(repository.document(&manifest.config).await.expect("the config"), "{\"tag\":\"v1\"}");
     let layer = repository.open(&manifest.layers[0], 0).await.expect("the layer");
-    assert_eq!(read(layer).await.expect("its bytes"), noise(7, 100_000));
+    assert!(read(layer).await.expect("its bytes") == noise(7, 100_000));
     let requests = registry.log("");
     let (tag, digest) = ("HEAD /v2/team/app/manifests/v1 200".to_owned(), expected.digest);
     assert_eq!(requests[..2], [tag, format!("GET /v2/team/app/manifests/{digest} 200")]);
@@ -51,15 +51,14 @@ async fn ranges_and_offsets_give_exactly_their_bytes() {
     assert!(repository.ranges(&blob).await.expect("an answer"));
     for (start, end) in [(0, 1), (0, 50_000), (49_999, 50_000), (100, 30_000), (7, 7)] {
         let part = repository.open_range(&blob, start..end).await.expect("a part");
-        assert_eq!(
-            read(part).await.expect("its bytes"),
-            bytes.slice(start as usize..end as usize),
+        assert!(
+            read(part).await.expect("its bytes") == bytes.slice(start as usize..end as usize),
             "{start}..{end}"
         );
     }
     for offset in [0, 1, 25_000, 49_999, 50_000] {
         let rest = repository.open(&blob, offset).await.expect("the rest");
-        assert_eq!(read(rest).await.expect("its bytes"), bytes.slice(offset as usize..), "{offset}");
+        assert!(read(rest).await.expect("its bytes") == bytes.slice(offset as usize..), "{offset}");
     }
     for (start, end) in [(0, 50_001), (50_001, 50_001), (u64::MAX, u64::MAX)] {
         let error = repository.open_range(&blob, start..end).await.expect_err("outside of the blob");

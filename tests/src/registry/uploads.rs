@@ -114,10 +114,16 @@ fn begin(seen: &Seen, repository: &str, state: &mut State) -> Response<Body> {
             return reply(201, &[("location", format!("/v2/{repository}/blobs/{digest}"))], "");
         }
     }
+    let path = open(repository, state);
+    progress(202, repository, path.rsplit('/').next().unwrap_or_default(), state)
+}
+
+/// Opens a session; its path.
+pub(super) fn open(repository: &str, state: &mut State) -> String {
     state.next_upload += 1;
     let id = format!("upload-{}", state.next_upload);
     state.uploads.insert(id.clone(), Session { repository: repository.to_owned(), bytes: BytesMut::new() });
-    progress(202, repository, &id, state)
+    format!("/v2/{repository}/blobs/uploads/{id}")
 }
 
 fn progress(status: u16, repository: &str, id: &str, state: &State) -> Response<Body> {
