@@ -19,6 +19,7 @@ pub mod error;
 pub mod fetch;
 pub mod host;
 pub mod hosts;
+mod login;
 pub mod push;
 mod referrers;
 pub mod resolve;

@@ -14,6 +14,7 @@ mod token;
 use std::fmt;
 
 pub use self::authorizer::Authorizer;
+pub(super) use self::authorizer::ask_token;
 
 /// Text that must not be seen: prints as `***`.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -101,6 +102,22 @@ pub struct Anonymous;
 impl Credentials for Anonymous {
     async fn credential(&self, _host: &str) -> Result<Credential, super::Error> {
         Ok(Credential::Anonymous)
+    }
+}
+
+/// One credential for one host; others get none of it (rule 76).
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    /// The host's name and port, as in its address.
+    pub host: String,
+    /// What there is for it.
+    pub credential: Credential,
+}
+
+#[async_trait::async_trait]
+impl Credentials for Fixed {
+    async fn credential(&self, host: &str) -> Result<Credential, super::Error> {
+        Ok(if host == self.host { self.credential.clone() } else { Credential::Anonymous })
     }
 }
 

@@ -105,6 +105,13 @@ impl HostsConfig {
         }
     }
 
+    /// The registry of `domain` itself, for logins: never what stands in its place.
+    pub fn registry(&self, domain: &str, options: &HostOptions) -> Result<Host, Error> {
+        let usual = Chain::default().hosts(domain, options)?.remove(0);
+        let hosts = self.hosts(domain, options)?;
+        Ok(hosts.into_iter().rfind(|host| host.authority == usual.authority).unwrap_or(usual))
+    }
+
     fn table(&self, domain: &str) -> Chain {
         let find = |name: &str| self.tables.iter().find(|table| table.domain == name);
         find(domain).or_else(|| find(ANY)).map(|table| table.chain.clone()).unwrap_or_default()

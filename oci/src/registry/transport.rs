@@ -158,6 +158,12 @@ impl Peer<'_> {
         })
     }
 
+    /// The connections to the host, which its token server is asked over too (rule 32).
+    pub(crate) async fn client(&self) -> Result<reqwest::Client, Error> {
+        let home = self.home()?;
+        self.transport.clients.of(&self.target(&home, true, &home)).await
+    }
+
     /// One attempt, along redirects and with the answer to one challenge.
     async fn follow(&self, call: &Call<'_>) -> Result<Answer, Error> {
         let mut home = self.home()?;

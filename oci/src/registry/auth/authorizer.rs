@@ -251,9 +251,7 @@ impl Authorizer {
             service: key.service.clone(),
             scopes: wanted.clone(),
         };
-        let headers =
-            host.headers.iter().map(|(name, value)| (name.clone(), Redacted(value.clone()))).collect();
-        let ask = Ask { http: http.clone(), realm: key.realm.clone(), request, headers };
+        let ask = ask(http.clone(), host, key.realm.clone(), request);
         // The flight's key has all scopes: who wants more does not wait for less.
         let flight_key = TokenKey { scopes: wanted.clone(), ..key.clone() };
         let credentials = Arc::clone(&self.credentials);
@@ -315,19 +313,43 @@ impl State {
     }
 }
 
+fn ask(http: reqwest::Client, host: &Host, realm: Url, request: TokenRequest) -> Ask {
+    let headers = host.headers.iter().map(|(name, value)| (name.clone(), Redacted(value.clone()))).collect();
+    Ask { http, realm, request, headers }
+}
+
 async fn ask_for(credentials: Arc<dyn Credentials>, ask: Ask) -> Result<Token, Error> {
     if let Some(token) = credentials.token(&ask.request).await? {
         return Ok(token);
     }
     let credential = credentials.credential(&ask.request.host).await?;
-    let answer = ask.send(&credential).await;
-    match answer {
-        Err(Error::Status { status: 401 | 403, .. }) if credential != Credential::Anonymous => {
-            let reason = format!("its token server {} refuses them", realm::shown(&ask.realm));
-            Err(Error::Credentials { host: ask.request.host, reason })
-        }
-        answer => answer,
+    send(ask, &credential).await
+}
+
+async fn send(ask: Ask, credential: &Credential) -> Result<Token, Error> {
+    let answer = ask.send(credential).await;
+    let Err(Error::Status { status: 401 | 403, .. }) = answer else { return answer };
+    let server = realm::shown(&ask.realm);
+    let reason = match credential {
+        Credential::Anonymous => format!("its token server {server} wants to know who asks"),
+        _ => format!("its token server {server} refuses them"),
+    };
+    Err(Error::Credentials { host: ask.request.host, reason })
+}
+
+/// Asks the token server of a request that somebody else was refused, if it may be asked.
+pub(in crate::registry) async fn ask_token(
+    http: reqwest::Client,
+    host: &Host,
+    credential: &Credential,
+    request: TokenRequest,
+) -> Result<Token, Error> {
+    let refused = |reason| Error::Credentials { host: host.authority.clone(), reason };
+    if request.scopes.len() > SCOPES {
+        return Err(refused("it names too many scopes".to_owned()));
     }
+    let realm = realm::check(host, &request.realm).map_err(refused)?;
+    send(ask(http, host, realm, request), credential).await
 }
 
 fn host_key(host: &Host) -> HostKey {

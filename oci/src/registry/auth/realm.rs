@@ -2,13 +2,14 @@
 //!
 //! # Invariants
 //! A password leaves in the open only where the registry's own address is plain HTTP, or this machine's, and the token server is the
-//! same machine (NET-01). An address that only this network link knows is never asked: that is where clouds keep their keys (NET-17).
+//! same machine (NET-01). Where clouds keep their keys is never asked, nor does another machine send us to what listens here (NET-17).
 
 use reqwest::Url;
 
 use super::super::{
     host::{Host, Scheme},
     hosts::address::{is_localhost, split_port},
+    transport::Reach,
 };
 
 /// Longest URL of a token server; it is shown in errors.
@@ -25,19 +26,14 @@ pub(super) fn check(host: &Host, text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return refuse("has a user in its address");
     }
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    let link_local = match bare.parse() {
-        Ok(std::net::IpAddr::V4(address)) => address.is_link_local(),
-        Ok(std::net::IpAddr::V6(address)) => {
-            address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
-        }
-        Err(_) => false,
-    };
-    if link_local {
-        return refuse("is a link-local address");
+    let here = is_localhost(&host.authority);
+    let open = here || host.scheme != Scheme::Https;
+    let same = name == split_port(&host.authority).0;
+    let reach = if here || same { Reach::Named } else { Reach::Elsewhere };
+    if !reach.allows_host(name) {
+        return refuse("is an address that no other machine may send us to");
     }
-    let open = host.scheme != Scheme::Https || is_localhost(&host.authority);
-    let same = name == split_port(&host.authority).0 || is_localhost(name);
+    let same = same || is_localhost(name);
     match url.scheme() {
         "https" => Ok(url),
         "http" if open && same => Ok(url),

@@ -53,6 +53,11 @@ impl Server {
                 log.lock().expect("a log").push(request);
                 let head =
                     format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());
+                // What a 401 says stands in its header too.
+                let head = match status {
+                    401 if body.starts_with("Bearer ") => format!("{head}www-authenticate: {body}\r\n"),
+                    _ => head,
+                };
                 let head = if status == 302 { format!("{head}location: /elsewhere\r\n") } else { head };
                 // A client that saw enough hangs up.
                 drop(stream.write_all(format!("{head}\r\n{body}").as_bytes()));
@@ -68,6 +73,14 @@ impl Server {
             let mut count = count.lock().expect("a count");
             *count += 1;
             (200, format!("{{\"token\":\"t{count}\",\"expires_in\":{seconds}}}"))
+        })
+    }
+
+    /// A registry that lets in who has a token, and sends others for one.
+    fn challenging(challenge: String) -> Self {
+        Self::start(move |seen| match seen.header("authorization") {
+            Some("Bearer t") => (200, "{}".to_owned()),
+            _ => (401, challenge.clone()),
         })
     }
 
@@ -437,6 +450,53 @@ async fn secrets_are_in_no_debug_text_and_no_error() {
     assert!(!text.contains(MARKER) && !text.contains("t2"), "{text}");
 }
 
+#[tokio::test]
+async fn rule_76_a_fixed_credential_is_for_one_host() {
+    let fixed = Fixed { host: "reg.example:5000".to_owned(), credential: user() };
+    assert_eq!(fixed.credential("reg.example:5000").await.expect("no error"), user());
+    for other in ["reg.example", "mirror.example:5000", "REG.example:5000", ""] {
+        assert_eq!(fixed.credential(other).await.expect("no error"), Credential::Anonymous, "{other}");
+    }
+    assert!(!format!("{fixed:?}").contains(MARKER));
+}
+
+#[tokio::test]
+async fn a_login_is_proved_and_tokens_are_asked_for_others() {
+    let token = Server::start(|seen| match seen.header("authorization") {
+        Some(_) => (401, String::new()),
+        None if seen.body.contains("password=right") => (200, "{\"token\":\"t\"}".to_owned()),
+        None => (404, String::new()),
+    });
+    let challenge = token.challenge().remove(0);
+    let registry = Server::challenging(challenge);
+    let host = host(&registry.authority, Scheme::Http);
+    let with = |password: &str| {
+        let credential =
+            Credential::Basic { username: "u".to_owned(), password: Redacted(password.to_owned()) };
+        let fixed = Fixed { host: registry.authority.clone(), credential: credential.clone() };
+        (credential, Authorizer::new(Arc::new(fixed)))
+    };
+    let client = super::super::Registry::new().expect("a registry");
+    client.ping(&host, &with("right").1).await.expect("it is right");
+    let error = client.ping(&host, &with("wrong").1).await.expect_err("it is wrong");
+    assert!(
+        matches!(&error, Error::Credentials { reason, .. } if reason.ends_with("refuses them")),
+        "{error:?}"
+    );
+    assert!(registry.seen().iter().all(|seen| seen.line == "GET /v2/"), "{:?}", registry.seen());
+    let request = |realm: String| TokenRequest {
+        host: registry.authority.clone(),
+        realm,
+        service: "reg".to_owned(),
+        scopes: Vec::new(),
+    };
+    let realm = request(format!("http://{}/token", token.authority));
+    let token = client.token(&host, &with("right").0, realm).await.expect("a token");
+    assert_eq!(token.token.0, "t");
+    let evil = request("http://evil.example/".to_owned());
+    client.token(&host, &with("right").0, evil).await.expect_err("not a server of this host");
+}
+
 #[test]
 fn net_01_and_net_17_realms() {
     let https = |authority: &str| host(authority, Scheme::Https);
@@ -453,13 +513,18 @@ fn net_01_and_net_17_realms() {
     }
     for (host, text, said) in [
         (https("reg.example"), "http://reg.example/token", "plain HTTP"),
-        (https("reg.example"), "http://127.0.0.1/token", "plain HTTP"),
+        (https("reg.example"), "http://127.0.0.1/token", "no other machine"),
+        (https("reg.example"), "https://localhost/token", "no other machine"),
+        (plain("10.0.0.1:5000"), "https://[::1]/token", "no other machine"),
+        (https("localhost:5000"), "http://10.0.0.1/token", "plain HTTP"),
+        (https("localhost:5000"), "https://169.254.169.254/", "no other machine"),
+        (https("169.254.169.254"), "https://169.254.169.254/", "no other machine"),
         (plain("reg.example"), "http://evil.example/token", "plain HTTP"),
         (plain("127.0.0.1:5000"), "http://127.0.0.1.evil.example/", "plain HTTP"),
-        (https("reg.example"), "https://169.254.169.254/latest", "link-local"),
-        (https("reg.example"), "https://0xa9fea9fe/latest", "link-local"),
-        (https("reg.example"), "https://[::ffff:169.254.169.254]/", "link-local"),
-        (https("reg.example"), "https://[fe80::1]/", "link-local"),
+        (https("reg.example"), "https://169.254.169.254/latest", "no other machine"),
+        (https("reg.example"), "https://0xa9fea9fe/latest", "no other machine"),
+        (https("reg.example"), "https://[::ffff:169.254.169.254]/", "no other machine"),
+        (https("reg.example"), "https://[fe80::1]/", "no other machine"),
         (https("reg.example"), "file:///etc/passwd", "has no host"),
         (https("reg.example"), "ftp://reg.example/", "neither http nor https"),
         (https("reg.example"), "https://u:p@reg.example/", "has a user"),

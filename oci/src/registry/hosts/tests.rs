@@ -156,6 +156,20 @@ fn a_domain_cannot_leave_the_root() {
 }
 
 #[test]
+fn a_login_speaks_to_the_registry_itself_with_its_settings() {
+    for (text, expected) in [
+        (MIRROR, "https://registry-1.docker.io/v2 pruf"),
+        ("skip_verify = true", "https://registry-1.docker.io/v2 pruf skip"),
+        ("server = \"docker.io\"\nca = \"/ca\"", "https://registry-1.docker.io/v2 pruf ca=/ca"),
+        ("server = \"m\"\n[host.\"docker.io\"]\nca = \"/ca\"", "https://registry-1.docker.io/v2 pruf ca=/ca"),
+    ] {
+        let root = root(&[("docker.io/hosts.toml", text)]);
+        let host = config(&root).registry("docker.io", &HostOptions::default()).expect("a host");
+        assert_eq!(line(&host, root.path()), expected, "{text}");
+    }
+}
+
+#[test]
 fn rules_7_and_34_to_37_certificate_files_without_a_hosts_toml() {
     let files = [
         ("a.example/ca.crt", ""),
