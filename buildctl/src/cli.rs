@@ -56,6 +56,10 @@ pub(crate) enum Command {
     /// Look into the settings of registries.
     #[command(subcommand)]
     Registry(commands::registry::RegistryCommand),
+    /// Log in to a registry.
+    Login(commands::login::LoginArgs),
+    /// Forget a login.
+    Logout(commands::login::LogoutArgs),
     /// Show what the build cache holds.
     Du(commands::du::DuArgs),
     /// Remove what the build cache does not need.

@@ -9,6 +9,7 @@ pub(crate) mod du;
 pub(crate) mod image;
 pub(crate) mod lease;
 pub(crate) mod namespace;
+pub(crate) mod login;
 pub(crate) mod prune;
 pub(crate) mod registry;
 pub(crate) mod run;
@@ -37,6 +38,8 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lease(command) => lease::run(&global, command).await,
         Command::Namespace(command) => namespace::run(&global, command).await,
         Command::Registry(command) => registry::run(command).await,
+        Command::Login(args) => login::login(args).await,
+        Command::Logout(args) => login::logout(args).await,
         Command::Du(args) => du::run(&global, args).await,
         Command::Prune(args) => prune::run(&global, args).await,
         Command::Debug(command) => debug::run(&global, command).await,

@@ -6,6 +6,7 @@
 mod cli;
 mod client;
 mod commands;
+mod credentials;
 mod error;
 mod excerpt;
 mod mounts;

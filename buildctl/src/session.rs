@@ -4,6 +4,7 @@
 //! daemon is its only client. Dropping the session ends all of it.
 
 mod auth;
+mod authority;
 mod directory;
 mod filesend;
 mod filesync;
@@ -68,6 +69,8 @@ const METHODS: &[&str] = &[
     "/moby.filesync.v1.FileSend/DiffCopy",
     "/moby.filesync.v1.Auth/Credentials",
     "/moby.filesync.v1.Auth/FetchToken",
+    "/moby.filesync.v1.Auth/GetTokenAuthority",
+    "/moby.filesync.v1.Auth/VerifyTokenAuthority",
     "/moby.buildkit.secrets.v1.Secrets/GetSecret",
     "/moby.upload.v1.Upload/Pull",
 ];
@@ -141,7 +144,7 @@ async fn serve(pipe: Pipe, options: SessionOptions) {
         .add_service(HealthServer::new(health::HealthService))
         .add_service(filesync)
         .add_service(filesend::FileSendService::new(options.targets))
-        .add_service(AuthServer::new(auth::AuthService::from_docker_config()))
+        .add_service(AuthServer::new(auth::AuthService::of_this_user()))
         .add_service(SecretsServer::new(secrets::SecretsService::new(options.secrets)))
         .add_service(UploadServer::new(upload::UploadService::new(options.upload)))
         .serve_with_incoming(

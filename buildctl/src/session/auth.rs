@@ -1,77 +1,75 @@
-//! Auth: credentials for registries out of docker's configuration file, handed to the daemon host by host.
+//! Auth: what this user's logins are worth, handed to the daemon host by host.
+//!
+//! A daemon that knows token authorities gets tokens, and never sees a password; another one gets name and password. The logins are read
+//! anew for each question, so that a login during a build counts.
+//!
+//! # Sources
+//! moby/buildkit `session/auth/authprovider`; spec buildkit-api.md, "Auth".
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    path::PathBuf,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use buildd_api::buildkit::moby::filesync::v1::{
     CredentialsRequest, CredentialsResponse, FetchTokenRequest, FetchTokenResponse, GetTokenAuthorityRequest,
     GetTokenAuthorityResponse, VerifyTokenAuthorityRequest, VerifyTokenAuthorityResponse, auth_server::Auth,
 };
-use serde::Deserialize;
+use buildd_oci::{
+    ErrorKind,
+    registry::{
+        Error, Registry,
+        auth::{Credential, Redacted, Token, TokenRequest},
+        docker_config::DockerConfig,
+        hosts::HostOptions,
+    },
+};
 use tonic::{Request, Response, Status};
 
-/// The key under which docker's configuration keeps the default registry, and the host that asks for it.
-const DEFAULT_KEY: &str = "https://index.docker.io/v1/";
-const DEFAULT_HOST: &str = "registry-1.docker.io";
+use super::authority::Authority;
+use crate::credentials;
 
-#[derive(Debug, Default, Deserialize)]
-struct DockerConfig {
-    #[serde(default)]
-    auths: BTreeMap<String, AuthEntry>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct AuthEntry {
-    #[serde(default)]
-    auth: String,
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    password: String,
-    #[serde(default)]
-    identitytoken: String,
-}
-
-impl AuthEntry {
-    fn credentials(&self) -> Option<CredentialsResponse> {
-        if !self.identitytoken.is_empty() {
-            return Some(CredentialsResponse { username: String::new(), secret: self.identitytoken.clone() });
-        }
-        if !self.username.is_empty() {
-            return Some(CredentialsResponse {
-                username: self.username.clone(),
-                secret: self.password.clone(),
-            });
-        }
-        let pair = String::from_utf8(STANDARD.decode(self.auth.trim()).ok()?).ok()?;
-        let (username, secret) = pair.split_once(':')?;
-        Some(CredentialsResponse {
-            username: username.to_owned(),
-            secret: secret.trim_end_matches('\0').to_owned(),
-        })
-    }
-}
+/// What a token holds whose server does not say it, in seconds (distribution's token specification).
+const USUAL_LIFE: u64 = 60;
 
 /// Answers the daemon.
 #[derive(Debug)]
 pub(super) struct AuthService {
-    config: DockerConfig,
+    /// docker's folder; without one nobody is logged in.
+    folder: Option<PathBuf>,
+    authority: Authority,
+    registry: Registry,
 }
 
 impl AuthService {
-    /// Reads `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`; without one there are no credentials.
-    pub(super) fn from_docker_config() -> Self {
-        let dir = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
-        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
-        let text = dir.or_else(home).and_then(|dir| std::fs::read(dir.join("config.json")).ok());
-        let config = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        Self { config }
+    /// The logins of whoever runs us.
+    pub(super) fn of_this_user() -> Self {
+        Self::of(credentials::folder().ok())
     }
 
-    fn find(&self, host: &str) -> Option<CredentialsResponse> {
-        let key = if host == DEFAULT_HOST { DEFAULT_KEY } else { host };
-        let spellings = [key.to_owned(), format!("https://{key}"), format!("https://{key}/v1/")];
-        spellings.iter().find_map(|key| self.config.auths.get(key)).and_then(AuthEntry::credentials)
+    /// The logins kept in a folder.
+    pub(super) fn of(folder: Option<PathBuf>) -> Self {
+        let authority = Authority::new(folder.clone());
+        Self { folder, authority, registry: Registry::with_timeouts(Default::default()) }
+    }
+
+    async fn find(&self, host: &str) -> Result<Credential, Status> {
+        let Some(folder) = &self.folder else { return Ok(Credential::Anonymous) };
+        let config = DockerConfig::read(&folder.join("config.json")).map_err(told)?;
+        config.find(host).await.map_err(told)
+    }
+
+    async fn token(&self, request: FetchTokenRequest) -> Result<Token, Status> {
+        let credential = self.find(&request.host).await?;
+        if let Credential::Bearer(token) = credential {
+            return Ok(Token { token, expires: None });
+        }
+        let options = HostOptions::default();
+        let host = credentials::host(&request.host, &options)
+            .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
+        let FetchTokenRequest { host: name, realm, service, scopes, .. } = request;
+        let request = TokenRequest { host: name, realm, service, scopes };
+        self.registry.token(&host, &credential, request).await.map_err(told)
     }
 }
 
@@ -81,28 +79,57 @@ impl Auth for AuthService {
         &self,
         request: Request<CredentialsRequest>,
     ) -> Result<Response<CredentialsResponse>, Status> {
-        // Compat: no credentials is an empty answer, not an error (moby/buildkit session/auth/authprovider).
-        Ok(Response::new(self.find(&request.into_inner().host).unwrap_or_default()))
+        // Compat: no credentials is an empty answer, not an error; an identity token has no name.
+        let (username, secret) = match self.find(&request.into_inner().host).await? {
+            Credential::Basic { username, password } => (username, password.0),
+            Credential::Refresh(Redacted(token)) => (String::new(), token),
+            Credential::Anonymous | Credential::Bearer(_) => Default::default(),
+        };
+        Ok(Response::new(CredentialsResponse { username, secret }))
     }
 
     async fn fetch_token(
         &self,
-        _: Request<FetchTokenRequest>,
+        request: Request<FetchTokenRequest>,
     ) -> Result<Response<FetchTokenResponse>, Status> {
-        Err(Status::unimplemented("buildctl hands out credentials, not tokens"))
+        let token = self.token(request.into_inner()).await?;
+        let life = token.expires.map_or(USUAL_LIFE, |expires| (expires - Instant::now()).as_secs());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        Ok(Response::new(FetchTokenResponse {
+            token: token.token.0,
+            expires_in: life.cast_signed(),
+            issued_at: now.cast_signed(),
+        }))
     }
 
     async fn get_token_authority(
         &self,
-        _: Request<GetTokenAuthorityRequest>,
+        request: Request<GetTokenAuthorityRequest>,
     ) -> Result<Response<GetTokenAuthorityResponse>, Status> {
-        Err(Status::unavailable("buildctl hands out credentials, not tokens"))
+        let GetTokenAuthorityRequest { host, salt } = request.into_inner();
+        let key = self.authority.key(&host, &salt, &self.find(&host).await?)?;
+        Ok(Response::new(GetTokenAuthorityResponse { public_key: key.public() }))
     }
 
     async fn verify_token_authority(
         &self,
-        _: Request<VerifyTokenAuthorityRequest>,
+        request: Request<VerifyTokenAuthorityRequest>,
     ) -> Result<Response<VerifyTokenAuthorityResponse>, Status> {
-        Err(Status::unavailable("buildctl hands out credentials, not tokens"))
+        let VerifyTokenAuthorityRequest { host, payload, salt } = request.into_inner();
+        let key = self.authority.key(&host, &salt, &self.find(&host).await?)?;
+        Ok(Response::new(VerifyTokenAuthorityResponse { signed: key.sign(&payload) }))
     }
 }
+
+/// An error in the daemon's terms. Where we cannot ask the token server, the daemon may be able to.
+fn told(error: Error) -> Status {
+    let text = format!("{:#}", anyhow::Error::new(error.clone()));
+    match error.kind() {
+        ErrorKind::InvalidArgument => Status::failed_precondition(text),
+        ErrorKind::Unauthenticated => Status::unauthenticated(text),
+        _ => Status::unavailable(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;
