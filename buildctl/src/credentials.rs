@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use buildd_oci::registry::{
+    docker_config::DockerConfig,
     host::Host,
     hosts::{DEFAULT_ROOTS, HostOptions, HostsConfig},
 };
@@ -26,6 +27,11 @@ pub(crate) fn folder() -> Result<PathBuf> {
 /// The file in it that holds the logins.
 pub(crate) fn file() -> Result<PathBuf> {
     Ok(folder()?.join("config.json"))
+}
+
+/// The logins as they are now.
+pub(crate) fn logins() -> Result<DockerConfig> {
+    Ok(DockerConfig::read(&file()?)?)
 }
 
 /// The registry that an address or an image's domain means.

@@ -17,7 +17,6 @@ use std::{
     io,
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
@@ -33,7 +32,6 @@ use buildd_api::buildkit::{
         upload::v1::upload_server::UploadServer,
     },
 };
-use buildd_oci::registry::docker_config::DockerConfig;
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::{
@@ -194,11 +192,3 @@ impl AsyncWrite for Pipe {
 
 #[cfg(test)]
 mod tests;
-
-/// The user's credentials: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.
-pub(crate) fn docker_credentials() -> Result<Arc<DockerConfig>> {
-    let dir = std::env::var_os("DOCKER_CONFIG").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
-    let dir = dir.or_else(home).context("neither DOCKER_CONFIG nor HOME is set")?;
-    Ok(Arc::new(DockerConfig::read(&dir.join("config.json"))?))
-}

@@ -104,6 +104,8 @@ pub(crate) struct Worker {
     pub(crate) step_memory: Amount,
     /// Processes and threads that one step may have.
     pub(crate) step_processes: u32,
+    /// What new layers are stored as: `file`, `directory`, or `auto`: files where the kernel mounts them.
+    pub(crate) layer_form: String,
     /// BuildKit's table.
     pub(crate) oci: OciWorker,
 }
@@ -167,6 +169,7 @@ impl Default for Worker {
             default_network: "host".into(),
             step_memory: Amount::Text("75%".to_owned()),
             step_processes: 4096,
+            layer_form: "auto".into(),
             oci: OciWorker::default(),
         }
     }
@@ -185,6 +188,7 @@ impl Config {
     /// Checks what types cannot say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         one_of("worker.default-network", &self.worker.default_network, &["host", "none"])?;
+        one_of("worker.layer-form", &self.worker.layer_form, &["auto", "file", "directory"])?;
         amount("worker.step-memory", Some(&self.worker.step_memory))?;
         self.worker.oci.check()?;
         for entitlement in &self.insecure_entitlements {

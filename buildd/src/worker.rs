@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use buildd_runtime::{
     cache_store::SqliteCacheStore,
     doctor,
+    layer::LayerForm,
     registries::Registries,
     step::{self, Executor, Network, StepLimits},
     store::Store,
@@ -38,6 +39,15 @@ pub(crate) struct Parts {
     pub(crate) solver: Arc<Solver>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) uuid: String,
+}
+
+/// The form of layers that the configuration asks for.
+pub(crate) fn layer_form(config: &Config) -> LayerForm {
+    match config.worker.layer_form.as_str() {
+        "file" => LayerForm::File,
+        "directory" => LayerForm::Directory,
+        _ => LayerForm::Auto,
+    }
 }
 
 /// Puts the parts together.

@@ -144,7 +144,7 @@ struct Piece {
 /// Reads entries; between two calls of `next`, reads the content of the entry.
 #[derive(Debug)]
 pub struct TarStream<R> {
-    inner: R,
+    inner: Counted<R>,
     /// What is to be read of the entry.
     pieces: VecDeque<Piece>,
     /// Bytes of the archive up to the next header.
@@ -154,7 +154,12 @@ pub struct TarStream<R> {
 impl<R: Read> TarStream<R> {
     /// The entries of an uncompressed tar.
     pub fn new(inner: R) -> Self {
-        Self { inner, pieces: VecDeque::new(), left: 0 }
+        Self { inner: Counted { inner, at: 0 }, pieces: VecDeque::new(), left: 0 }
+    }
+
+    /// Bytes of the archive that were read: where the content of an entry begins, as long as none of it was.
+    pub fn position(&self) -> u64 {
+        self.inner.at
     }
 
     /// The next entry; None at the end mark, or where the stream ends without one.
@@ -307,6 +312,21 @@ impl<R: Read> TarStream<R> {
             return Err(invalid("a sparse file's map does not fit its size"));
         }
         Ok(end)
+    }
+}
+
+/// Knows how far it is.
+#[derive(Debug)]
+struct Counted<R> {
+    inner: R,
+    at: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.at += n as u64;
+        Ok(n)
     }
 }
 

@@ -5,6 +5,7 @@
 //! # On disk
 //! ```text
 //! content/blobs/sha256/<hex>      verified, never written again
+//! layers/<id>                     holds the blob that is its tar, instead of a file here
 //! content/ingest/<ns>/<hash>/     data, ref: partial, resumed by the next writer of the same ref
 //! content/puts/<random>/          the same, of ourselves: nobody resumes them, a start removes them
 //! ```
@@ -20,6 +21,8 @@
 //! containerd `core/content/content.go`; spec containerd-api 1.3.
 
 mod adopt;
+mod blob;
+mod layers;
 mod namespaced;
 
 use std::{
@@ -40,6 +43,7 @@ use crate::{
     error::{Error, Result},
 };
 
+pub use blob::Blob;
 pub use namespaced::Namespaced;
 
 /// Free notes on a blob, an image or a snapshot.
@@ -114,12 +118,12 @@ impl Content {
     }
 
     /// Opens a blob that some namespace has.
-    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+    pub fn open_blob(&self, digest: &Digest) -> Result<Blob> {
         let path = self.blob(digest);
-        File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::NotFound { what: "content", name: digest.to_string() },
-            _ => Error::File { operation: "open", path, source: error },
-        })
+        match File::open(&path).and_then(Blob::whole) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.open_in_layer(digest),
+            opened => opened.map_err(Error::file("open", &path)),
+        }
     }
 
     /// What `ns` knows of a blob.
@@ -179,8 +183,7 @@ impl Content {
         }
         self.db.events.publish(ns, "/content/delete", &ContentDelete { digest: text });
         if left == 0 {
-            let path = self.blob(digest);
-            fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+            self.remove_file(digest)?;
         }
         Ok(())
     }
@@ -193,15 +196,8 @@ impl Content {
                 let sql = "SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?)";
                 c.query_row(sql, [digest.to_string()], |row| row.get(0))
             })?;
-            let path = self.blob(digest);
-            if named {
-                continue;
-            }
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::file("remove", &path)(error));
-                }
-                _ => {}
+            if !named {
+                self.remove_file(digest)?;
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What makes each form of the tables from the one before; a database of a later form is refused.
-const FORMS: [&str; 3] = [FIRST, USAGE, LAYERS];
+const FORMS: [&str; 3] = [FIRST, USAGE, LAYER_BLOBS];
 
 const FIRST: &str = "
 CREATE TABLE namespaces (name TEXT PRIMARY KEY, labels TEXT NOT NULL) WITHOUT ROWID;
@@ -60,8 +60,11 @@ CREATE TABLE cache_mounts (folder TEXT PRIMARY KEY, name TEXT NOT NULL, created 
     uses INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-/// Layers are found by what they hold.
-const LAYERS: &str = "CREATE INDEX layers_diff_id ON layers(diff_id)";
+/// Which layer files are the only copy of the blob that is their tar.
+const LAYER_BLOBS: &str = "
+ALTER TABLE layers ADD COLUMN blob INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX layers_diff_id ON layers(diff_id);
+";
 
 /// The metadata.
 #[derive(Debug)]

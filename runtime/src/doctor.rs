@@ -9,6 +9,7 @@ use buildd_fs::mounts::{self, Mount};
 
 use crate::{
     error::{Error, Result},
+    layer::{LayerForm, probe},
     step::{Executor, Network, Output, Security, StepExit, StepLimits, StepSpec, StepUser},
 };
 
@@ -25,7 +26,7 @@ pub struct Finding {
 
 /// Everything there is to know.
 pub fn examine() -> Vec<Finding> {
-    vec![privilege(), kernel(), filesystem("overlay"), filesystem("erofs"), cgroups(), seccomp(), network()]
+    vec![privilege(), kernel(), filesystem("overlay"), layer_form(), cgroups(), seccomp(), network()]
 }
 
 fn finding(subject: &'static str, fact: impl Into<String>, remedy: Option<&str>) -> Finding {
@@ -52,10 +53,15 @@ fn filesystem(name: &'static str) -> Finding {
     let list = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     match (list.lines().any(|line| line.split_whitespace().last() == Some(name)), name) {
         (true, _) => finding(name, "the kernel knows it", None),
-        (false, "overlay") => {
-            finding(name, "the kernel does not know it", Some("load the module: modprobe overlay"))
-        }
-        (false, _) => finding(name, "the kernel does not know it; layers are folders", None),
+        (false, _) => finding(name, "the kernel does not know it", Some("load the module: modprobe overlay")),
+    }
+}
+
+/// Tried out in the folder for temporary files; what it makes there goes again.
+fn layer_form() -> Finding {
+    match probe(LayerForm::Auto, &std::env::temp_dir()) {
+        Ok(probed) => finding("layers", probed.as_str(), None),
+        Err(error) => finding("layers", error.to_string(), None),
     }
 }
 

@@ -100,7 +100,7 @@ pub async fn export(
         }
         "tar" => {
             let (worker, tree) = (worker.clone(), single(&request)?);
-            let options = ExportOptions { epoch: request.epoch };
+            let options = ExportOptions { epoch: attributes.epoch };
             let write = move |out: &mut dyn Write| {
                 let view = worker.store.snapshots.view(tree)?;
                 write_tar(&view.path(), out, options).map(drop)

@@ -29,7 +29,7 @@ use crate::{
     content::Labels,
     db::labels_of,
     error::{Error, Result},
-    snapshot::LayerId,
+    snapshot::{LayerId, UNUSED_LAYER},
     store::Store,
 };
 
@@ -85,6 +85,7 @@ pub fn collect(store: &Store) -> Result<Collected> {
     store.content.remove_files(&collected.blobs)?;
     store.snapshots.remove_layers(&collected.layers)?;
     store.named_snapshots.remove_uppers(&collected.uppers)?;
+    store.snapshots.detach_unneeded()?;
     Ok(collected)
 }
 
@@ -235,8 +236,7 @@ fn sweep_layers(tx: &Transaction<'_>, kept: &HashSet<Node>, held: &[i64]) -> rus
         [],
     )?;
     tx.execute("DELETE FROM snapshots WHERE id NOT IN (SELECT id FROM needed)", [])?;
-    let mut gone =
-        tx.prepare("DELETE FROM layers WHERE id NOT IN (SELECT layer FROM snapshots) RETURNING id")?;
+    let mut gone = tx.prepare(&format!("DELETE FROM layers WHERE {UNUSED_LAYER} RETURNING id"))?;
     let layers = gone.query_map([], |row| row.get(0).map(LayerId::of_row))?;
     layers.collect()
 }

@@ -8,14 +8,25 @@
 //! image-spec "layer"; spec archives-and-layers section 5.
 
 mod apply;
+mod erofs;
+mod file;
+mod parse;
+mod probe;
 mod read;
+mod tree;
 mod write;
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
 
-pub use apply::{Applied, DirectoryWriter, Whiteouts, apply_tar};
+pub use apply::{DirectoryWriter, Whiteouts, apply_tar};
+pub use file::{LayerFileWriter, adopt_tar, open_tar};
+pub use parse::Applied;
+pub(crate) use probe::through;
+pub use probe::{LayerForm, Probed, probe};
 pub use read::{describe, read_directory};
 pub use write::{ExportOptions, TarWriter, write_tar};
+
+use crate::error::Result;
 
 /// Prefix of a whiteout's name in a tar.
 pub const WHITEOUT: &str = ".wh.";
@@ -95,6 +106,15 @@ impl Entry {
     }
 }
 
+/// Where a layer's entries are written to, in one of its forms.
+pub trait LayerWriter {
+    /// Adds one entry; `data` gives a file's bytes. Of entries with one path the last one counts.
+    fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()>;
+
+    /// Ends the layer: from now on it can be mounted.
+    fn finish(&mut self) -> Result<()>;
+}
+
 /// Whether an extended attribute belongs into an image: what overlayfs keeps for itself never does.
 pub fn keeps_xattr(name: &str) -> bool {
     name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay."))
@@ -102,3 +122,5 @@ pub fn keeps_xattr(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod testsuite;

@@ -1,4 +1,4 @@
-//! Mount: overlays over layer folders, through the kernel's mount API.
+//! Mount: layer files and overlays over layers, through the kernel's mount API.
 //!
 //! Options are set one by one (`fsconfig`), so that no string is cut at a page. `redirect_dir`, `metacopy` and `index`
 //! are off: then the upper folder alone is the change.
@@ -89,8 +89,31 @@ impl Drop for MountGuard {
     }
 }
 
+/// A layer file, mounted without a place in the tree.
+pub(crate) fn erofs(path: &Path) -> io::Result<OwnedFd> {
+    let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let fs = context.as_fd();
+    fsconfig_set_string(fs, "source", path)?;
+    fsconfig_set_flag(fs, "ro")?;
+    fsconfig_create(fs)?;
+    Ok(fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
+}
+
+/// Gives a mount its place.
+pub(crate) fn attach(mount: &OwnedFd, target: &Path) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(move_mount(mount.as_fd(), "", rustix::fs::CWD, target, flags)?)
+}
+
+/// Takes away what is mounted at `target`, and the folder; whoever uses the tree keeps it.
+pub(crate) fn detach(target: &Path) -> Result<()> {
+    let fail = |source| Error::Mount { what: "nothing any more", target: target.to_owned(), source };
+    unmount(target, UnmountFlags::DETACH).map_err(|error| fail(error.into()))?;
+    fs::remove_dir(target).map_err(fail)
+}
+
 /// An overlay that has no place in the tree yet.
-fn detached(overlay: &Overlay) -> io::Result<OwnedFd> {
+pub(crate) fn detached(overlay: &Overlay) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let fs = context.as_fd();
     for lower in &overlay.lowers {
@@ -113,14 +136,17 @@ fn detached(overlay: &Overlay) -> io::Result<OwnedFd> {
     Ok(fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Takes down what a crash left mounted below `dir`.
-pub fn sweep(dir: &Path) -> Result<()> {
+/// What is mounted below `dir`, in the order of the kernel's table.
+pub(crate) fn points_below(dir: &Path) -> Result<Vec<PathBuf>> {
     let table = "/proc/self/mountinfo";
     let text = fs::read_to_string(table).map_err(Error::file("read", table))?;
     let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    let mut below: Vec<PathBuf> = points.map(PathBuf::from).filter(|point| point.starts_with(dir)).collect();
-    below.reverse();
-    for point in below {
+    Ok(points.map(PathBuf::from).filter(|point| point.starts_with(dir)).collect())
+}
+
+/// Takes down what a crash left mounted below `dir`.
+pub fn sweep(dir: &Path) -> Result<()> {
+    for point in points_below(dir)?.into_iter().rev() {
         unmount(&point, UnmountFlags::DETACH).map_err(|error| Error::Mount {
             what: "nothing any more",
             target: point.clone(),

@@ -286,7 +286,7 @@ impl NamedSnapshots {
         let missing = || Error::NotFound { what: "snapshot", name: stack.to_string() };
         let id = self.snapshots.by_number(stack)?.ok_or_else(missing)?;
         let layers = self.snapshots.layers(id)?;
-        Ok(layers.iter().rev().map(|layer| self.snapshots.layer_path(layer.id)).collect())
+        layers.iter().rev().map(|layer| self.snapshots.layer_path(layer.id)).collect()
     }
 
     /// How to mount an active one or a view.
@@ -440,7 +440,11 @@ impl NamedSnapshots {
         let found = self.stat(scope, name)?;
         match found.upper {
             Some(upper) => usage(&self.folder.join(upper.to_string()).join("fs")),
-            None => self.lowers(found.stack)?.first().map_or(Ok((0, 0)), |top| usage(top)),
+            None => {
+                let top = found.stack.map(|stack| self.snapshots.by_number(stack)).transpose()?.flatten();
+                let layers = top.map(|top| self.snapshots.layers(top)).transpose()?.unwrap_or_default();
+                layers.last().map_or(Ok((0, 0)), |layer| self.snapshots.layer_usage(layer.id))
+            }
         }
     }
 }

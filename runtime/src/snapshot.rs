@@ -5,7 +5,8 @@
 //!
 //! # On disk
 //! ```text
-//! layers/<id>/         a layer's folder, never written again
+//! layers/<id>          a layer, a file or a folder, never written again
+//! attached/<id>/       a layer file, mounted for clients
 //! snapshots/<n>/       fs, work, mount: of an active; mount: of a view
 //! trash/, tmp/         emptied at start
 //! ```
@@ -20,7 +21,6 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -33,21 +33,31 @@ use buildd_oci::digest::Digest;
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    content::sync_dir,
     db::{Db, from_nanos, to_nanos},
     error::{Error, Result},
-    layer::{Applied, DirectoryWriter, Whiteouts, apply_tar},
+    layer::{LayerForm, Probed, probe},
     mount::{MountGuard, Overlay, sweep},
 };
 
+mod attach;
+mod durable;
 mod hold;
 mod known;
+mod mounted;
 mod recover;
+mod stream;
 mod usage;
 
+use attach::{Attached, Lowers};
 pub use hold::Hold;
 use hold::{Counts, Held};
+pub use mounted::LayerTree;
+use mounted::Mounted;
 pub(crate) use usage::usage;
+
+/// Which rows of `layers` nothing needs: no stack, and no blob that has its only copy there.
+pub(crate) const UNUSED_LAYER: &str = "id NOT IN (SELECT layer FROM snapshots)
+    AND NOT (blob = 1 AND diff_id IN (SELECT digest FROM blobs))";
 
 /// A committed layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +67,11 @@ impl LayerId {
     /// The layer of a row's number.
     pub(crate) fn of_row(number: i64) -> Self {
         Self(number)
+    }
+
+    /// Its row's number.
+    pub(crate) fn number(self) -> i64 {
+        self.0
     }
 }
 
@@ -89,14 +104,20 @@ pub struct Snapshots {
     next: AtomicU64,
     /// Stacks that somebody works with, and how many do.
     held: Arc<Held>,
+    /// Layer files that are mounted for clients.
+    attached: Attached,
+    /// Layer files that are mounted for ourselves.
+    mounted: Mounted,
+    /// The form of new layers.
+    form: Probed,
     /// Opened at start, so that the kernel reports later write errors through it.
     disk: File,
 }
 
 impl Snapshots {
-    /// Opens the snapshots below `root`; the caller holds the root's lock.
-    pub fn open(root: &Path, db: Arc<Db>) -> Result<Arc<Self>> {
-        for folder in ["layers", "snapshots", "trash", "tmp"] {
+    /// Opens the snapshots below `root`; the caller holds the root's lock. New layers take the form `wish`.
+    pub fn open(root: &Path, db: Arc<Db>, wish: LayerForm) -> Result<Arc<Self>> {
+        for folder in ["layers", "snapshots", "attached", "trash", "tmp"] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
         }
@@ -107,8 +128,19 @@ impl Snapshots {
         let boot_file = "/proc/sys/kernel/random/boot_id";
         let boot = fs::read_to_string(boot_file).map_err(Error::file("read", boot_file))?.trim().to_owned();
         let disk = File::open(root).map_err(Error::file("open", root))?;
-        let snapshots =
-            Self { root: root.to_owned(), db, boot, next: AtomicU64::new(1), held: Arc::default(), disk };
+        let snapshots = Self {
+            root: root.to_owned(),
+            db,
+            boot,
+            next: AtomicU64::new(1),
+            held: Arc::default(),
+            attached: Attached::adopt(&root.join("attached"))?,
+            mounted: Mounted::default(),
+            form: probe(wish, &root.join("tmp"))?,
+            disk,
+        };
+        snapshots.detach_unneeded()?;
+        snapshots.remove_points()?;
         snapshots.drop_hollow()?;
         Ok(Arc::new(snapshots))
     }
@@ -117,7 +149,7 @@ impl Snapshots {
     fn discard(&self, path: &Path) -> Result<()> {
         let trash = self.root.join("trash").join(self.number().to_string());
         fs::rename(path, &trash).map_err(Error::file("discard", path))?;
-        fs::remove_dir_all(&trash).map_err(Error::file("remove", &trash))
+        remove(&trash)
     }
 
     fn number(&self) -> u64 {
@@ -130,9 +162,14 @@ impl Snapshots {
 
     /// A fresh folder that becomes a layer with `commit_folder`, or goes with the value.
     pub fn scratch(&self) -> Result<Scratch> {
-        let path = self.root.join("tmp").join(self.number().to_string());
-        fs::create_dir(&path).map_err(Error::file("create folder", &path))?;
-        Ok(Scratch { path })
+        let scratch = self.scratch_file();
+        fs::create_dir(scratch.path()).map_err(Error::file("create folder", scratch.path()))?;
+        Ok(scratch)
+    }
+
+    /// The same, where a layer file is to be written.
+    fn scratch_file(&self) -> Scratch {
+        Scratch { path: self.root.join("tmp").join(self.number().to_string()) }
     }
 
     /// Makes `folder` (directory form, on this root) the layer above `parent`.
@@ -174,6 +211,8 @@ impl Snapshots {
 
     /// Removes the folders of layers whose rows are gone.
     pub(crate) fn remove_layers(&self, layers: &[LayerId]) -> Result<()> {
+        self.detach_layers(layers)?;
+        self.mounted.forget(layers);
         layers.iter().try_for_each(|layer| self.discard(&self.folder(*layer)))
     }
 
@@ -191,28 +230,6 @@ impl Snapshots {
             Ok(SnapshotId(tx.last_insert_rowid()))
         })?;
         Ok(Hold::new(&self.held, held, id))
-    }
-
-    /// Unpacks an uncompressed layer stream above `parent`; `expected` is the diff_id it must have.
-    pub fn apply(
-        &self,
-        parent: Option<SnapshotId>,
-        stream: &mut dyn Read,
-        expected: Option<Digest>,
-    ) -> Result<(Hold, Applied)> {
-        let scratch = self.scratch()?;
-        let work = || -> Result<Applied> {
-            let mut writer = DirectoryWriter::new(scratch.path(), Whiteouts::Mark)?;
-            let applied = apply_tar(stream, &mut writer)?;
-            match expected.filter(|expected| *expected != applied.diff_id) {
-                Some(expected) => {
-                    Err(Error::DigestMismatch { expected, actual: applied.diff_id, size: applied.size })
-                }
-                None => Ok(applied),
-            }
-        };
-        let applied = { work }()?;
-        Ok((self.commit_folder(parent, scratch.path(), Some(applied.diff_id))?, applied))
     }
 
     /// The layers of a snapshot, lowest first.
@@ -250,11 +267,6 @@ impl Snapshots {
             let ids = rows.query_map([id.0], |row| row.get(0).map(SnapshotId))?;
             ids.collect()
         })
-    }
-
-    /// The folder of a layer.
-    pub fn layer_path(&self, layer: LayerId) -> PathBuf {
-        self.folder(layer)
     }
 
     /// Bytes on disk of a layer; looked up once, for a layer never changes.
@@ -324,43 +336,10 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Makes a snapshot and all below it survive a power cut.
-    pub fn make_durable(&self, id: SnapshotId) -> Result<()> {
-        let seen: i64 = self.db.read("find the last snapshot", |c| {
-            c.query_row("SELECT coalesce(max(id), 0) FROM snapshots", [], |row| row.get(0))
-        })?;
-        let pending: bool = self.db.read("look for unsynced layers", |c| {
-            c.query_row(
-                "SELECT EXISTS (SELECT 1 FROM snapshots WHERE id <= ? AND durable = 0)",
-                [id.0],
-                |row| row.get(0),
-            )
-        })?;
-        if !pending {
-            return Ok(());
-        }
-        rustix::fs::syncfs(&self.disk).map_err(|error| Error::file("sync", &self.root)(error.into()))?;
-        sync_dir(&self.root.join("layers"))?;
-        self.db.write_durable("acknowledge snapshots", |tx| {
-            tx.execute(
-                "UPDATE layers SET durable = 1 WHERE id IN (SELECT layer FROM snapshots WHERE id <= ?)",
-                [seen],
-            )?;
-            tx.execute("UPDATE snapshots SET durable = 1 WHERE id <= ?", [seen])
-        })?;
-        Ok(())
-    }
-
-    fn lowers(&self, id: Option<SnapshotId>) -> Result<Vec<PathBuf>> {
-        match id {
-            None => Ok(Vec::new()),
-            Some(id) => Ok(self.layers(id)?.iter().rev().map(|layer| self.folder(layer.id)).collect()),
-        }
-    }
-
     /// Mounts a snapshot read-only; None is the empty tree.
     pub fn view(&self, id: Option<SnapshotId>) -> Result<View> {
-        self.view_of(self.lowers(id)?)
+        let Lowers { paths, mounts: _until_taken } = self.lowers(id)?;
+        self.view_of(paths)
     }
 
     /// Mounts these folders on top of each other read-only, the nearest first.
@@ -384,7 +363,7 @@ impl Snapshots {
         for path in [&upper, &work, &empty] {
             fs::create_dir_all(path).map_err(Error::file("create folder", path))?;
         }
-        let mut lowers = self.lowers(parent)?;
+        let Lowers { paths: mut lowers, mounts: _until_taken } = self.lowers(parent)?;
         if lowers.is_empty() {
             lowers.push(empty);
         }
@@ -394,22 +373,29 @@ impl Snapshots {
     }
 }
 
+impl Drop for Snapshots {
+    fn drop(&mut self) {
+        if let Err(error) = self.detach_unneeded() {
+            tracing::warn!(root = %self.root.display(), %error, "unmount layers");
+        }
+    }
+}
+
 fn empty(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::file("list", dir))?.flatten() {
-        let path = entry.path();
-        fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
+        remove(&entry.path())?;
     }
     Ok(())
 }
 
-/// A fresh folder; what did not become a layer is removed with it, so that a failure leaves the disk as it was.
+/// A fresh folder or layer file; what did not become a layer is removed with it, so that a failure leaves the disk as it was.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    /// The folder.
+    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -417,13 +403,18 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.path.display(), %error, "remove a scratch folder");
-            }
-            _ => {}
+        if fs::symlink_metadata(&self.path).is_ok()
+            && let Err(error) = remove(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "remove scratch");
         }
     }
+}
+
+/// Removes a layer, whichever form it has.
+fn remove(path: &Path) -> Result<()> {
+    let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    gone.map_err(Error::file("remove", path))
 }
 
 /// A read-only mount that ends with this value.

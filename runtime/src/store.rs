@@ -27,6 +27,7 @@ use crate::{
     error::{Error, Result},
     event::Events,
     image::Images,
+    layer::LayerForm,
     lease::Leases,
     named_snapshot::NamedSnapshots,
     namespace::Namespaces,
@@ -71,6 +72,11 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store; a root that another daemon has is refused.
     pub fn open(root: &Path) -> Result<Arc<Self>> {
+        Self::open_with(root, LayerForm::default())
+    }
+
+    /// The same; new layers take the form `form`.
+    pub fn open_with(root: &Path, form: LayerForm) -> Result<Arc<Self>> {
         fs::create_dir_all(root).map_err(Error::file("create folder", root))?;
         // What images hold (setuid programs among it) must not be reachable for others on this machine.
         fs::set_permissions(root, Permissions::from_mode(0o711))
@@ -84,13 +90,13 @@ impl Store {
             Err(error) => return Err(Error::file("lock", path)(error.into())),
         }
         let db = Arc::new(Db::open(&root.join("buildd.db"))?);
-        for private in ["layers", "snapshots", "named", "cache-mounts", "content"] {
+        for private in ["layers", "snapshots", "attached", "named", "cache-mounts", "content"] {
             let path = root.join(private);
             fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
             fs::set_permissions(&path, Permissions::from_mode(0o700))
                 .map_err(Error::file("set the mode of", &path))?;
         }
-        let snapshots = Snapshots::open(root, db.clone())?;
+        let snapshots = Snapshots::open(root, db.clone(), form)?;
         Ok(Arc::new(Self {
             content: Arc::new(Content::open(root.join("content"), db.clone())?),
             images: Images::new(db.clone()),

@@ -17,7 +17,7 @@ use buildd_oci::{
 use crate::{
     error::{Error, Result},
     named_snapshot::Scope,
-    snapshot::Hold,
+    snapshot::{Hold, SnapshotId},
     store::Store,
 };
 
@@ -88,18 +88,50 @@ pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<Hold
     let chain = chain_ids(diff_ids);
     let mut below: Option<Hold> = None;
     for ((layer, diff_id), chain_id) in found.manifest.layers.iter().zip(diff_ids).zip(&chain) {
-        if let Some(known) = store.snapshots.by_chain_id(chain_id)? {
-            below = Some(known);
-            continue;
-        }
-        let blob = store.content.in_namespace(ns).open(layer)?;
-        let mut stream = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
         let parent = below.as_ref().map(Hold::id);
-        let (made, _) = store.snapshots.apply(parent, &mut stream, Some(*diff_id))?;
-        store.snapshots.set_chain_id(made.id(), chain_id)?;
-        below = Some(made);
+        let stack = match store.snapshots.by_chain_id(chain_id)? {
+            Some(known) => known,
+            None => {
+                let made = match store.snapshots.stack_known(parent, diff_id)? {
+                    Some(made) => made,
+                    None => unpack_one(store, ns, layer, parent, diff_id)?,
+                };
+                store.snapshots.set_chain_id(made.id(), chain_id)?;
+                made
+            }
+        };
+        if layer.digest == *diff_id {
+            leave_to_layer(store, diff_id, stack.id())?;
+        }
+        below = Some(stack);
     }
     Ok(below)
+}
+
+/// An uncompressed blob needs no copy beside its layer, if that is a file.
+fn leave_to_layer(store: &Store, blob: &Digest, stack: SnapshotId) -> Result<()> {
+    if !store.content.has_file(blob) {
+        return Ok(());
+    }
+    match store.snapshots.layers(stack)?.pop() {
+        Some(top) if store.snapshots.is_file(top.id) => {
+            store.snapshots.make_durable(stack)?;
+            store.content.leave_to_layer(blob, top.id)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unpack_one(
+    store: &Store,
+    ns: &str,
+    layer: &Descriptor,
+    parent: Option<SnapshotId>,
+    diff_id: &Digest,
+) -> Result<Hold> {
+    let blob = store.content.in_namespace(ns).open(layer)?;
+    let mut stream = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
+    Ok(store.snapshots.apply(parent, &mut stream, Some(*diff_id))?.0)
 }
 
 /// Gives the layers of an unpacked image their names in a scope, and lets its config keep them.

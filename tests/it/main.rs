@@ -7,6 +7,7 @@ mod containerd;
 mod context;
 mod export;
 mod gc;
+mod layers;
 mod lifecycle;
 mod limits;
 mod real_input;

@@ -2,7 +2,7 @@
 //!
 //! Reads the same files as the daemon does by itself; flags and tables of its configuration are given here as they are given there.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use buildd_oci::{
@@ -18,8 +18,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::{
+    credentials,
     output::{self, Format, parse_format},
-    session::docker_credentials,
 };
 
 /// What to do.
@@ -107,8 +107,11 @@ fn reference(name: &str) -> Result<Reference> {
 
 /// What a host alone says of the image.
 async fn answer(reference: &Reference, host: &Host) -> Result<String> {
-    let repository =
-        Registry::new()?.repository(reference, vec![host.clone()], Authorizer::new(docker_credentials()?));
+    let repository = Registry::new()?.repository(
+        reference,
+        vec![host.clone()],
+        Authorizer::new(Arc::new(credentials::logins()?)),
+    );
     Ok(match repository.resolve().await {
         Ok(found) => format!("{} {}", found.media_type, found.digest),
         Err(error) => format!("{error:#}"),

@@ -35,7 +35,11 @@ fn mistakes_are_refused() {
     for text in ["rot = \"/r\"\n", "[worker]\nnetwork = \"host\"\n", "root = 7\n", "["] {
         assert!(matches!(parse(text), Err(ConfigError::Parse { .. })), "{text}");
     }
-    for text in ["[worker]\ndefault-network = \"bridge\"\n", "insecure-entitlements = [\"device\"]\n"] {
+    for text in [
+        "[worker]\ndefault-network = \"bridge\"\n",
+        "[worker]\nlayer-form = \"zip\"\n",
+        "insecure-entitlements = [\"device\"]\n",
+    ] {
         assert!(matches!(parse(text), Err(ConfigError::Value { .. })), "{text}");
     }
 }

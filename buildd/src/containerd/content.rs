@@ -1,6 +1,6 @@
 //! Content: blobs by digest, and the ingests that become blobs.
 
-use std::{collections::BTreeMap, os::unix::fs::FileExt};
+use std::collections::BTreeMap;
 
 use buildd_api::containerd::containerd::services::content::v1::{
     AbortRequest, DeleteContentRequest, Info as WireInfo, InfoRequest, InfoResponse, ListContentRequest,
@@ -10,7 +10,7 @@ use buildd_api::containerd::containerd::services::content::v1::{
 };
 use buildd_runtime::{
     Error,
-    content::{Info, Status as IngestStatus},
+    content::{Blob, Info, Status as IngestStatus},
 };
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;
@@ -114,7 +114,7 @@ impl Content for Services {
         let digest = convert::digest(&request.digest)?;
         let offset = convert::unsigned(request.offset)?;
         let wanted = convert::unsigned(request.size)?;
-        let (file, size) = self
+        let (blob, size) = self
             .with_store(move |store| {
                 let size = store.content.info(&ns, &digest)?.size;
                 Ok((store.content.open_blob(&digest)?, size))
@@ -127,7 +127,7 @@ impl Content for Services {
         }
         let end = if wanted == 0 { size } else { size.min(offset.saturating_add(wanted)) };
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        tokio::task::spawn_blocking(move || send_range(&file, offset, end, &sender));
+        tokio::task::spawn_blocking(move || send_range(&blob, offset, end, &sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -172,7 +172,7 @@ impl Content for Services {
 
 /// Runs on a blocking thread until the range is sent or the client leaves.
 fn send_range(
-    file: &std::fs::File,
+    blob: &Blob,
     mut offset: u64,
     end: u64,
     sender: &mpsc::Sender<Result<ReadContentResponse, Status>>,
@@ -180,7 +180,7 @@ fn send_range(
     while offset < end {
         let length = usize::try_from(end - offset).map_or(READ_CHUNK, |left| left.min(READ_CHUNK));
         let mut data = vec![0; length];
-        let message = match file.read_exact_at(&mut data, offset) {
+        let message = match blob.read_exact_at(&mut data, offset) {
             Ok(()) => Ok(ReadContentResponse { offset: convert::signed(offset), data }),
             Err(source) => {
                 let error = Error::File { operation: "read", path: "blob".into(), source };

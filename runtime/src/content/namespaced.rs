@@ -1,6 +1,6 @@
 //! Namespaced: the content store as one namespace sees it, for everything that copies blobs.
 
-use std::{io::Read, os::unix::fs::FileExt, sync::Arc};
+use std::{io::Read, sync::Arc};
 
 use buildd_oci::{
     blob::{Ingester, Provider},
@@ -25,8 +25,8 @@ impl Namespaced {
 
     /// Reads `buf.len()` bytes at `offset`.
     pub fn read_at(&self, digest: &Digest, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let file = self.content.open_blob(digest)?;
-        file.read_exact_at(buf, offset).map_err(Error::file("read", self.content.blob(digest)))
+        let blob = self.content.open_blob(digest)?;
+        blob.read_exact_at(buf, offset).map_err(Error::file("read", self.content.blob(digest)))
     }
 }
 

@@ -11,7 +11,7 @@ use super::Attributes;
 use crate::{
     content::Labels,
     error::{Error, Result},
-    layer::{ExportOptions, write_tar},
+    layer::ExportOptions,
     pack::{self, Form, UNCOMPRESSED},
     snapshot::{Layer, SnapshotId},
     worker::Worker,
@@ -52,11 +52,11 @@ fn pack_one(worker: &Worker, layer: &Layer, attributes: &Attributes) -> Result<P
             return Ok(Packed { descriptor: Descriptor::new(media_type, info.digest, info.size), diff_id });
         }
     }
-    let path = worker.store.snapshots.layer_path(layer.id);
+    let (snapshots, id) = (&worker.store.snapshots, layer.id);
     let options = ExportOptions { epoch: attributes.epoch };
     let form_of = Form { compression: attributes.compression, level: attributes.level };
     let labels = Labels::from([(FORM.to_owned(), form)]);
-    let packed = pack::pack(content, ns, form_of, &labels, |out| write_tar(&path, out, options))?;
+    let packed = pack::pack(content, ns, form_of, &labels, |out| snapshots.write_layer(id, out, options))?;
     if attributes.epoch.is_none() {
         worker.store.snapshots.set_diff_id(layer.id, &packed.diff_id)?;
     }

@@ -18,164 +18,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use buildd_fs::path::{clean, open_in_root, open_root};
-use buildd_oci::{
-    digest::{Digest, Digester},
-    tar_stream::{TarEntry, TarStream},
-};
+use buildd_fs::path::{open_in_root, open_root};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
-use super::{Entry, EntryKind, OPAQUE, OPAQUE_XATTR, Time, WHITEOUT, keeps_xattr};
+use super::{
+    Applied, Entry, EntryKind, LayerWriter, OPAQUE_XATTR, Time,
+    parse::{broken, each_change},
+};
 use crate::error::{Error, Result};
 
-/// Most entries of one layer: more would use up the disk's inodes.
-const MAX_ENTRIES: u64 = 5_000_000;
-/// Deepest path of one layer.
-const MAX_DEPTH: usize = 2000;
-
-/// What became of a stream.
-#[derive(Clone, Copy, Debug)]
-pub struct Applied {
-    /// Digest of the whole uncompressed stream.
-    pub diff_id: Digest,
-    /// Its bytes.
-    pub size: u64,
-}
-
 /// Applies a tar stream to the end of its bytes.
-pub fn apply_tar(stream: impl Read, target: &mut DirectoryWriter) -> Result<Applied> {
-    let mut hashed = Hashed { inner: stream, digester: Digester::default() };
-    let mut archive = TarStream::new(&mut hashed);
-    let mut count = 0;
-    while let Some(entry) = archive.next_entry().map_err(|source| Error::ReadLayer { source })? {
-        count += 1;
-        if count > MAX_ENTRIES {
-            return Err(broken("", format!("more than {MAX_ENTRIES} entries")));
-        }
-        if let Some(change) = change_of(&entry)? {
-            target.entry(&change, &mut archive)?;
-        }
-    }
+pub fn apply_tar(stream: impl Read, target: &mut dyn LayerWriter) -> Result<Applied> {
+    let applied = each_change(stream, &mut |change, body| target.entry(change, body.data))?;
     target.finish()?;
-    // Whatever follows the end mark still belongs to the stream that the diff_id is of.
-    io::copy(&mut hashed, &mut io::sink()).map_err(|source| Error::ReadLayer { source })?;
-    let size = hashed.digester.size();
-    Ok(Applied { diff_id: hashed.digester.finish(), size })
-}
-
-struct Hashed<R> {
-    inner: R,
-    digester: Digester,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.digester.update(&buf[..n]);
-        Ok(n)
-    }
-}
-
-fn broken(entry: impl Into<String>, reason: impl Into<String>) -> Error {
-    Error::LayerEntry { entry: entry.into(), reason: reason.into() }
-}
-
-/// The change a tar header stands for; None for what says nothing (the marks of old union mounts).
-fn change_of(entry: &TarEntry) -> Result<Option<Entry>> {
-    let raw = entry.path();
-    let shown = String::from_utf8_lossy(&raw).into_owned();
-    if raw.contains(&0) {
-        return Err(broken(shown, "its name has a NUL"));
-    }
-    let path = clean(Path::new(OsStr::from_bytes(&raw)));
-    if path.components().count() > MAX_DEPTH {
-        return Err(broken(shown, format!("deeper than {MAX_DEPTH} folders")));
-    }
-    let header = entry.header();
-    let kind = entry.kind();
-    let field = |what: &str, value: io::Result<u64>| {
-        let value = value.map_err(|e| broken(&shown, format!("its {what}: {e}")))?;
-        u32::try_from(value).map_err(|_| broken(&shown, format!("its {what} is out of range")))
-    };
-    let mut change = Entry {
-        path,
-        kind: EntryKind::Directory,
-        mode: header.mode().map_err(|e| broken(&shown, format!("its mode: {e}")))? & 0o7777,
-        uid: field("owner", entry.uid())?,
-        gid: field("group", entry.gid())?,
-        mtime: Time { seconds: header.mtime().unwrap_or_default().try_into().unwrap_or_default(), nanos: 0 },
-        xattrs: BTreeMap::new(),
-    };
-    let name = change.path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
-    if let Some(hidden) = name.strip_prefix(WHITEOUT.as_bytes()) {
-        return whiteout(change, &name, hidden, &shown);
-    }
-    pax(entry, &mut change)?;
-    let device = || -> Result<(u32, u32)> {
-        let number =
-            |n: io::Result<Option<u32>>| n.ok().flatten().ok_or_else(|| broken(&shown, "its device number"));
-        Ok((number(header.device_major())?, number(header.device_minor())?))
-    };
-    let link = || entry.link().map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes)));
-    change.kind = match kind {
-        tar::EntryType::Directory => EntryKind::Directory,
-        tar::EntryType::Regular | tar::EntryType::Continuous => EntryKind::File { size: entry.size() },
-        tar::EntryType::GNUSparse => EntryKind::File { size: entry.size() },
-        tar::EntryType::Symlink => {
-            EntryKind::Symlink(link().ok_or_else(|| broken(&shown, "a link to nothing"))?)
-        }
-        tar::EntryType::Link => {
-            EntryKind::Hardlink(clean(&link().ok_or_else(|| broken(&shown, "a link to nothing"))?))
-        }
-        tar::EntryType::Char => match device()? {
-            (0, 0) => return Err(broken(shown, "a character device 0:0 would hide what lies below")),
-            (major, minor) => EntryKind::Char(major, minor),
-        },
-        tar::EntryType::Block => device().map(|(major, minor)| EntryKind::Block(major, minor))?,
-        tar::EntryType::Fifo => EntryKind::Fifo,
-        other => return Err(broken(shown, format!("entry type {:?} is not known", other.as_byte() as char))),
-    };
-    Ok(Some(change))
-}
-
-fn whiteout(mut change: Entry, name: &[u8], hidden: &[u8], shown: &str) -> Result<Option<Entry>> {
-    if name == OPAQUE.as_bytes() {
-        change.path.pop();
-        change.kind = EntryKind::Opaque;
-        return Ok(Some(change));
-    }
-    if hidden.starts_with(b".wh.") {
-        return Ok(None);
-    }
-    if matches!(hidden, b"" | b"." | b"..") {
-        return Err(broken(shown, "it would remove its own folder"));
-    }
-    change.path.set_file_name(OsStr::from_bytes(hidden));
-    change.kind = EntryKind::Whiteout;
-    Ok(Some(change))
-}
-
-/// Extended attributes and exact times from the PAX records.
-fn pax(entry: &TarEntry, change: &mut Entry) -> Result<()> {
-    let shown = change.path.display().to_string();
-    for (key, value) in entry.records() {
-        let Ok(key) = std::str::from_utf8(key) else { continue };
-        if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
-            if keeps_xattr(name) {
-                change.xattrs.insert(name.into(), value.to_vec());
-            }
-        } else if key == "mtime" {
-            let text = std::str::from_utf8(value).map_err(|_| broken(&shown, "its time is not text"))?;
-            change.mtime = parse_time(text).ok_or_else(|| broken(&shown, "its time is not a number"))?;
-        }
-    }
-    Ok(())
-}
-
-fn parse_time(text: &str) -> Option<Time> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
-    Some(Time { seconds: seconds.parse().ok()?, nanos: digits.parse().ok()? })
+    Ok(applied)
 }
 
 /// Writes entries into a folder in the directory form.
@@ -208,8 +64,74 @@ impl DirectoryWriter {
         Ok(Self { root: fd, folders: BTreeMap::new(), whiteouts, made: HashSet::new() })
     }
 
-    /// Makes one entry; `data` gives a file's bytes.
-    pub fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+    /// Opens the folder an entry goes into; missing ones are made 0755, root's.
+    fn parent(&self, path: &Path, shown: &str) -> Result<OwnedFd> {
+        let fail = |source| Error::Apply { entry: shown.to_owned(), source };
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        match open_in_root(self.root.as_fd(), path, flags, Mode::empty()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other.map_err(fail),
+        }
+        let above =
+            self.parent(path.parent().ok_or_else(|| broken(shown, "its parent is a dangling link"))?, shown)?;
+        let name = path.file_name().ok_or_else(|| broken(shown, "its parent has no name"))?;
+        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(fail(error.into())),
+        }
+        open_in_root(self.root.as_fd(), path, flags, Mode::empty()).map_err(fail)
+    }
+
+    /// Removes what this layer did not make in a folder.
+    fn clear(&self, path: &Path) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let folder = match open_in_root(self.root.as_fd(), path, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        for child in rustix::fs::Dir::read_from(&folder)? {
+            let child = child?;
+            let name = OsStr::from_bytes(child.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            match self.made.contains(&path.join(name)) {
+                true => self.clear(&path.join(name))?,
+                false => remove(&folder, name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn hardlink(&self, parent: &OwnedFd, name: &OsStr, target: &Path) -> io::Result<()> {
+        let found =
+            open_in_root(self.root.as_fd(), target, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+                .map_err(|e| io::Error::new(e.kind(), format!("hard link to {}: {e}", target.display())))?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == FileType::Directory {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "hard link to a folder"));
+        }
+        let folder = open_in_root(
+            self.root.as_fd(),
+            target.parent().unwrap_or(Path::new("")),
+            OFlags::PATH | OFlags::DIRECTORY,
+            Mode::empty(),
+        )?;
+        let file = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let (from, to) =
+            (rustix::fs::fstat(&found)?, rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW));
+        if to.is_ok_and(|to| (to.st_dev, to.st_ino) == (from.st_dev, from.st_ino)) {
+            return Ok(());
+        }
+        remove(parent, name)?;
+        Ok(rustix::fs::linkat(&folder, file, parent, name, AtFlags::empty())?)
+    }
+}
+
+impl LayerWriter for DirectoryWriter {
+    fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
         let shown = || entry.path.display().to_string();
         let hides = matches!(entry.kind, EntryKind::Whiteout | EntryKind::Opaque);
         if hides && self.whiteouts == Whiteouts::Refuse {
@@ -243,32 +165,8 @@ impl DirectoryWriter {
         Ok(())
     }
 
-    /// Removes what this layer did not make in a folder.
-    fn clear(&self, path: &Path) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let folder = match open_in_root(self.root.as_fd(), path, flags, Mode::empty()) {
-            Ok(folder) => folder,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        for child in rustix::fs::Dir::read_from(&folder)? {
-            let child = child?;
-            let name = OsStr::from_bytes(child.file_name().to_bytes());
-            if name == "." || name == ".." {
-                continue;
-            }
-            match self.made.contains(&path.join(name)) {
-                true => self.clear(&path.join(name))?,
-                false => remove(&folder, name)?,
-            }
-        }
-        Ok(())
-    }
-
     /// Sets the folders' times.
-    pub fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) -> Result<()> {
         for (path, mtime) in std::mem::take(&mut self.folders).into_iter().rev() {
             let shown = path.display().to_string();
             let set = || {
@@ -288,47 +186,6 @@ impl DirectoryWriter {
         }
         Ok(())
     }
-
-    /// Opens the folder an entry goes into; missing ones are made 0755, root's.
-    fn parent(&self, path: &Path, shown: &str) -> Result<OwnedFd> {
-        let fail = |source| Error::Apply { entry: shown.to_owned(), source };
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        match open_in_root(self.root.as_fd(), path, flags, Mode::empty()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => return other.map_err(fail),
-        }
-        let above =
-            self.parent(path.parent().ok_or_else(|| broken(shown, "its parent is a dangling link"))?, shown)?;
-        let name = path.file_name().ok_or_else(|| broken(shown, "its parent has no name"))?;
-        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(fail(error.into())),
-        }
-        open_in_root(self.root.as_fd(), path, flags, Mode::empty()).map_err(fail)
-    }
-
-    fn hardlink(&self, parent: &OwnedFd, name: &OsStr, target: &Path) -> io::Result<()> {
-        let found =
-            open_in_root(self.root.as_fd(), target, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
-                .map_err(|e| io::Error::new(e.kind(), format!("hard link to {}: {e}", target.display())))?;
-        if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == FileType::Directory {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "hard link to a folder"));
-        }
-        let folder = open_in_root(
-            self.root.as_fd(),
-            target.parent().unwrap_or(Path::new("")),
-            OFlags::PATH | OFlags::DIRECTORY,
-            Mode::empty(),
-        )?;
-        let file = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let (from, to) =
-            (rustix::fs::fstat(&found)?, rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW));
-        if to.is_ok_and(|to| (to.st_dev, to.st_ino) == (from.st_dev, from.st_ino)) {
-            return Ok(());
-        }
-        remove(parent, name)?;
-        Ok(rustix::fs::linkat(&folder, file, parent, name, AtFlags::empty())?)
-    }
 }
 
 fn timestamps(mtime: Time) -> Timestamps {
@@ -339,11 +196,14 @@ fn timestamps(mtime: Time) -> Timestamps {
 /// Makes anything but a hard link.
 fn make(parent: &OwnedFd, name: &OsStr, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
     let folder = matches!(entry.kind, EntryKind::Directory | EntryKind::OpaqueDirectory);
-    let present = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Some(FileType::from_raw_mode(stat.st_mode)),
-        Err(rustix::io::Errno::NOENT) => None,
+    let (present, hidden) = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => (Some(FileType::from_raw_mode(stat.st_mode)), stat.st_rdev == 0),
+        Err(rustix::io::Errno::NOENT) => (None, false),
         Err(error) => return Err(error.into()),
     };
+    // The folder takes the place of what the whiteout removed: it does not merge with it.
+    let opaque = entry.kind == EntryKind::OpaqueDirectory
+        || (folder && hidden && present == Some(FileType::CharacterDevice));
     if present.is_some() && !(folder && present == Some(FileType::Directory)) {
         remove(parent, name)?;
     }
@@ -372,10 +232,10 @@ fn make(parent: &OwnedFd, name: &OsStr, entry: &Entry, data: &mut dyn Read) -> i
         return Ok(rustix::fs::utimensat(parent, name, &timestamps(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?);
     }
     match (&file, folder) {
-        (Some(file), _) => set_xattrs(file, entry)?,
+        (Some(file), _) => set_xattrs(file, entry, false)?,
         (None, true) => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            set_xattrs(&File::from(rustix::fs::openat(parent, name, flags, Mode::empty())?), entry)?;
+            set_xattrs(&File::from(rustix::fs::openat(parent, name, flags, Mode::empty())?), entry, opaque)?;
         }
         (None, false) => {}
     }
@@ -397,8 +257,8 @@ fn write_file(parent: &OwnedFd, name: &OsStr, size: u64, data: &mut dyn Read) ->
     Ok(file)
 }
 
-fn set_xattrs(file: &File, entry: &Entry) -> io::Result<()> {
-    if entry.kind == EntryKind::OpaqueDirectory {
+fn set_xattrs(file: &File, entry: &Entry, opaque: bool) -> io::Result<()> {
+    if opaque {
         rustix::fs::fsetxattr(file, OPAQUE_XATTR, b"y", XattrFlags::empty())?;
     }
     for (name, value) in &entry.xattrs {

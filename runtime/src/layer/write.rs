@@ -36,21 +36,21 @@ pub fn write_tar(root: &Path, out: &mut dyn Write, options: ExportOptions) -> Re
 }
 
 /// Writes entries as a tar and hashes it on the way.
-pub struct TarWriter<'a> {
-    out: &'a mut dyn Write,
+pub struct TarWriter<W> {
+    out: W,
     digester: Digester,
     options: ExportOptions,
 }
 
-impl std::fmt::Debug for TarWriter<'_> {
+impl<W> std::fmt::Debug for TarWriter<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TarWriter").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
-impl<'a> TarWriter<'a> {
+impl<W: Write> TarWriter<W> {
     /// Starts a tar.
-    pub fn new(out: &'a mut dyn Write, options: ExportOptions) -> Self {
+    pub fn new(out: W, options: ExportOptions) -> Self {
         Self { out, digester: Digester::default(), options }
     }
 
@@ -69,12 +69,11 @@ impl<'a> TarWriter<'a> {
                 hidden.extend_from_slice(file);
                 return self.mark(hidden).map_err(fail);
             }
-            EntryKind::Directory | EntryKind::OpaqueDirectory => name.push(b'/'),
             EntryKind::Opaque => {
-                name.push(b'/');
-                name.extend_from_slice(OPAQUE.as_bytes());
-                return self.mark(name).map_err(fail);
+                let folder = entry.path.join(OPAQUE);
+                return self.mark(folder.into_os_string().into_vec()).map_err(fail);
             }
+            EntryKind::Directory | EntryKind::OpaqueDirectory => name.push(b'/'),
             _ => {}
         }
         let taken =
@@ -94,11 +93,22 @@ impl<'a> TarWriter<'a> {
         Ok(())
     }
 
-    /// Writes the end mark.
-    pub fn finish(mut self) -> Result<(Digest, u64)> {
+    /// Bytes so far.
+    pub(super) fn position(&self) -> u64 {
+        self.digester.size()
+    }
+
+    /// Writes the end mark; the digest and size of all.
+    pub fn finish(self) -> Result<(Digest, u64)> {
+        let (diff_id, size, _) = self.end()?;
+        Ok((diff_id, size))
+    }
+
+    /// The same; also returns what it was written to.
+    pub(super) fn end(mut self) -> Result<(Digest, u64, W)> {
         self.put(&[0; 1024]).map_err(|source| Error::WriteLayer { entry: "the end".to_owned(), source })?;
         let size = self.digester.size();
-        Ok((self.digester.finish(), size))
+        Ok((self.digester.finish(), size, self.out))
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {

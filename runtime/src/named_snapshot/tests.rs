@@ -3,7 +3,11 @@
 use std::fs;
 
 use super::*;
-use crate::{Error, store::Store};
+use crate::{
+    Error,
+    layer::{Entry, ExportOptions, LayerForm, TarWriter},
+    store::Store,
+};
 
 struct Place {
     _dir: tempfile::TempDir,
@@ -126,4 +130,40 @@ fn an_active_snapshot_survives_a_restart_and_a_removed_one_leaves_nothing() {
     assert_eq!(fs::read_to_string(Path::new(&source).join("file")).expect("kept"), "text");
     assert_eq!(fs::read_dir(dir.path().join("named")).expect("list").count(), 1);
     assert!(store.named_snapshots.usage(&scope, "kept").expect("usage").1 >= 2);
+}
+
+#[test]
+fn a_layer_file_lies_at_a_path_while_a_client_has_a_tree_of_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let scope = Scope::new("ns", "overlayfs").expect("a scope");
+    let mut tar = Vec::new();
+    let mut writer = TarWriter::new(&mut tar, ExportOptions::default());
+    writer.entry(&Entry::directory("folder".into()), &mut std::io::empty()).expect("an entry");
+    writer.finish().expect("an end");
+    let attached = |store: &Store| {
+        crate::gc::collect(store).expect("a round");
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("the table");
+        table.lines().filter(|line| line.contains(dir.path().to_str().expect("UTF-8"))).count()
+    };
+    let store = Store::open_with(dir.path(), LayerForm::File).expect("a store");
+    let (held, applied) = store.snapshots.apply(None, &mut tar.as_slice(), None).expect("a layer");
+    store.snapshots.set_chain_id(held.id(), &applied.diff_id).expect("a chain id");
+    let name = applied.diff_id.to_string();
+    let kept = Labels::from([("containerd.io/gc.root".to_owned(), "now".to_owned())]);
+    let prepared = store.named_snapshots.prepare(&scope, "a", &name, &kept).expect("prepare");
+    let view = store.named_snapshots.view(&scope, "v", &name, &kept).expect("view");
+    assert_eq!((prepared[0].kind.as_str(), view[0].kind.as_str()), ("overlay", "bind"));
+    assert!(Path::new(&view[0].source).join("folder").is_dir());
+    store.named_snapshots.remove(&scope, "a").expect("remove");
+    drop(held);
+    assert_eq!(attached(&store), 1, "the view needs it");
+    drop(store);
+    let store = Store::open_with(dir.path(), LayerForm::Directory).expect("again");
+    assert!(
+        Path::new(&view[0].source).join("folder").is_dir(),
+        "an end of the daemon is none of the client's"
+    );
+    assert_eq!(attached(&store), 1, "the next daemon knows of it");
+    store.named_snapshots.remove(&scope, "v").expect("remove");
+    assert_eq!(attached(&store), 0, "nobody needs it");
 }

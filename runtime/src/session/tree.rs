@@ -26,7 +26,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::{
     error::{Error, Result},
-    layer::{DirectoryWriter, Entry, EntryKind, Time, Whiteouts},
+    layer::{DirectoryWriter, Entry, EntryKind, LayerWriter as _, Time, Whiteouts},
 };
 
 /// A tree that a client sent before: where it lies, and how the client described it.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::Snapshots;
+use super::{Snapshots, UNUSED_LAYER};
 use crate::error::{Error, Result};
 
 impl Snapshots {
@@ -30,7 +30,7 @@ impl Snapshots {
                 error => Err(error),
             })?;
             tx.execute("DELETE FROM snapshots WHERE id IN hollow", [])?;
-            tx.execute("DELETE FROM layers WHERE id NOT IN (SELECT layer FROM snapshots)", [])
+            tx.execute(&format!("DELETE FROM layers WHERE {UNUSED_LAYER}"), [])
         })?;
         let known: Vec<i64> = self.db.read("list layers", |c| {
             let mut rows = c.prepare("SELECT id FROM layers")?;

@@ -3,19 +3,19 @@ use std::{fs, path::Path, sync::Arc};
 use super::Snapshots;
 use crate::{
     db::Db,
-    layer::{ExportOptions, write_tar},
+    layer::{ExportOptions, LayerForm},
 };
 
-fn open(root: &Path) -> Arc<Snapshots> {
+fn open(root: &Path, form: LayerForm) -> Arc<Snapshots> {
     assert!(rustix::process::geteuid().is_root(), "snapshots are mounts: run the tests as root");
     let db = Arc::new(Db::open(&root.join("db")).expect("a database"));
-    Snapshots::open(root, db).expect("snapshots")
+    Snapshots::open(root, db, form).expect("snapshots")
 }
 
 #[test]
 fn steps_stack_and_are_seen_read_only() {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path());
+    let snapshots = open(dir.path(), LayerForm::Auto);
     let first = snapshots.active(None).expect("a mount");
     fs::create_dir(first.path().join("d")).expect("a folder");
     fs::write(first.path().join("d/a"), "1").expect("a file");
@@ -38,8 +38,14 @@ fn steps_stack_and_are_seen_read_only() {
 
 #[test]
 fn an_upper_goes_out_as_a_tar_and_comes_back_as_a_layer() {
+    for form in [LayerForm::File, LayerForm::Directory] {
+        comes_back(form);
+    }
+}
+
+fn comes_back(form: LayerForm) {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path());
+    let snapshots = open(dir.path(), form);
     let base = snapshots.active(None).expect("a mount");
     fs::create_dir_all(base.path().join("x/y")).expect("folders");
     fs::write(base.path().join("x/old"), "old").expect("a file");
@@ -52,8 +58,7 @@ fn an_upper_goes_out_as_a_tar_and_comes_back_as_a_layer() {
     let step = step.commit().expect("a commit").id();
     let layer = snapshots.layers(step).expect("layers").pop().expect("a layer");
     let mut tar = Vec::new();
-    let (diff_id, _) =
-        write_tar(&snapshots.layer_path(layer.id), &mut tar, ExportOptions::default()).expect("a tar");
+    let (diff_id, _) = snapshots.write_layer(layer.id, &mut tar, ExportOptions::default()).expect("a tar");
     assert!(
         snapshots.apply(Some(base), &mut tar.as_slice(), Some(buildd_oci::digest::Digest::of(b"?"))).is_err()
     );
@@ -65,22 +70,35 @@ fn an_upper_goes_out_as_a_tar_and_comes_back_as_a_layer() {
     assert_eq!(fs::read_to_string(view.path().join("x/y/new")).expect("it"), "new");
     snapshots.set_chain_id(copy, &diff_id).expect("a name");
     assert_eq!(snapshots.by_chain_id(&diff_id).expect("a look").map(|held| held.id()), Some(copy));
+    let layer = snapshots.layers(copy).expect("layers").pop().expect("a layer").id;
+    assert_eq!(snapshots.folder(layer).is_file(), form == LayerForm::File);
+    let mut again = Vec::new();
+    snapshots.write_layer(layer, &mut again, ExportOptions::default()).expect("a tar");
+    assert!(again == tar, "a layer goes out as it came");
+    let tree = snapshots.layer_path(layer).expect("a tree");
+    assert_eq!(fs::read_to_string(tree.join("x/y/new")).expect("it"), "new");
+    assert_eq!(snapshots.layer_path(layer).expect("the same tree"), tree);
+    drop(view);
+    snapshots.make_durable(copy).expect("a sync");
+    snapshots.remove_layers(&[layer]).expect("a removal");
+    assert!(!snapshots.folder(layer).exists());
+    assert!(!tree.exists());
 }
 
 #[test]
 fn another_boot_keeps_only_what_is_durable() {
     let dir = tempfile::tempdir().expect("a folder");
     let db = Arc::new(Db::open(&dir.path().join("db")).expect("a database"));
-    let snapshots = Snapshots::open(dir.path(), db.clone()).expect("snapshots");
+    let snapshots = Snapshots::open(dir.path(), db.clone(), LayerForm::Auto).expect("snapshots");
     let kept = snapshots.active(None).expect("a mount").commit().expect("a commit").id();
     snapshots.make_durable(kept).expect("a sync");
     let hollow = snapshots.active(Some(kept)).expect("a mount").commit().expect("a commit").id();
     drop(snapshots);
-    let same = Snapshots::open(dir.path(), db.clone()).expect("snapshots");
+    let same = Snapshots::open(dir.path(), db.clone(), LayerForm::Auto).expect("snapshots");
     assert!(same.layers(hollow).is_ok(), "the same boot keeps all");
     drop(same);
     db.write("pretend", |tx| tx.execute("UPDATE snapshots SET boot = 'another'", [])).expect("a write");
-    let other = Snapshots::open(dir.path(), db).expect("snapshots");
+    let other = Snapshots::open(dir.path(), db, LayerForm::Auto).expect("snapshots");
     assert!(other.layers(kept).is_ok());
     assert!(other.layers(hollow).is_err());
     assert_eq!(fs::read_dir(dir.path().join("layers")).expect("it").count(), 1);
@@ -89,12 +107,12 @@ fn another_boot_keeps_only_what_is_durable() {
 #[test]
 fn what_a_crash_left_mounted_is_swept() {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path());
+    let snapshots = open(dir.path(), LayerForm::Auto);
     let left = snapshots.active(None).expect("a mount");
     let path = left.path();
     std::mem::forget(left);
     drop(snapshots);
-    open(dir.path());
+    open(dir.path(), LayerForm::Auto);
     assert!(!path.exists());
     let table = fs::read_to_string("/proc/self/mountinfo").expect("the table");
     assert!(!table.contains(dir.path().to_str().expect("UTF-8")));

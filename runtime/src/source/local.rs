@@ -160,7 +160,7 @@ impl LocalSource {
                     let digest = checksum::tree(folder)?;
                     let held = snapshots.commit_folder(None, folder, None)?;
                     let layers = snapshots.layers(held.id())?;
-                    let place = layers.last().map(|layer| snapshots.layer_path(layer.id));
+                    let place = layers.last().map(|layer| snapshots.layer_path(layer.id)).transpose()?;
                     let tree = Arc::new(tree.at(place.unwrap_or_else(|| folder.to_owned())));
                     Ok((held.clone(), Context { id: held.id(), digest, tree }))
                 }

@@ -18,9 +18,8 @@ use prost_types::Any;
 use super::{archive::SNAPSHOTTER, store};
 use crate::{
     client::Client,
-    output,
+    credentials, output,
     progress::Parts,
-    session::docker_credentials,
     transfer::{Stream, any, lease, release, transfer},
 };
 
@@ -156,7 +155,7 @@ pub(super) async fn copy(client: &Client, args: CopyArgs) -> Result<()> {
 async fn registry(client: &Client, name: &str, args: &RegistryArgs) -> Result<Any> {
     let credentials: Arc<dyn Credentials> = match &args.user {
         Some(text) => Arc::new(Given::parse(text)),
-        None => docker_credentials()?,
+        None => Arc::new(credentials::logins()?),
     };
     let stream = Stream::open(client, "auth").await?;
     let resolver = RegistryResolver {

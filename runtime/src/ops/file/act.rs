@@ -14,7 +14,7 @@ use super::copy;
 use crate::{
     checksum::{Selection, find},
     error::{Error, Result},
-    layer::{DirectoryWriter, Entry, EntryKind, Time, Whiteouts},
+    layer::{DirectoryWriter, Entry, EntryKind, LayerWriter as _, Time, Whiteouts},
     passwd,
     snapshot::View,
 };

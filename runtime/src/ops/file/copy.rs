@@ -23,7 +23,7 @@ use super::{act::Owner, mode::Chmod};
 use crate::{
     checksum::{Selection, find, patterns},
     error::{Error, Result},
-    layer::{DirectoryWriter, Entry, Time, Whiteouts, apply_tar, describe},
+    layer::{DirectoryWriter, Entry, LayerWriter as _, Time, Whiteouts, apply_tar, describe},
 };
 
 /// Names beside a missing source that are looked at for the message.

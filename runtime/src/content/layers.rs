@@ -1,0 +1,73 @@
+//! Layers: blobs whose only copy is the tar of a layer file.
+//!
+//! Unpacking calls `leave_to_layer` once an uncompressed layer is durable in its own form; from then on that is where its blob is read.
+//!
+//! # Invariants
+//! A blob's own file goes only when a durable layer file has the same bytes; the collector keeps such a layer as long as a row names the blob.
+
+use std::{fs, io, path::PathBuf, sync::PoisonError};
+
+use buildd_oci::digest::Digest;
+use rusqlite::{OptionalExtension, params};
+
+use super::{Blob, Content};
+use crate::{
+    error::{Error, Result},
+    layer::open_tar,
+    snapshot::LayerId,
+};
+
+impl Content {
+    /// Whether a blob has a file of its own.
+    pub fn has_file(&self, digest: &Digest) -> bool {
+        self.blob(digest).exists()
+    }
+
+    /// Lets a layer file whose tar is this blob be its only copy, if the layer survives a power cut.
+    pub fn leave_to_layer(&self, digest: &Digest, layer: LayerId) -> Result<()> {
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let tar = self.layer(layer.number());
+        if !tar.is_file() {
+            return Ok(());
+        }
+        open_tar(&tar)?;
+        let left = self.db.write_durable("leave a blob to its layer", |tx| {
+            tx.execute(
+                "UPDATE layers SET blob = 1 WHERE id = ? AND diff_id = ? AND durable = 1",
+                params![layer.number(), digest.to_string()],
+            )
+        })?;
+        match left {
+            // It is not durable, or was collected this very moment.
+            0 => Ok(()),
+            _ => self.remove_file(digest),
+        }
+    }
+
+    pub(super) fn open_in_layer(&self, digest: &Digest) -> Result<Blob> {
+        let layer: Option<i64> = self.db.read("find a blob's layer", |c| {
+            let sql = "SELECT id FROM layers WHERE diff_id = ? AND blob = 1";
+            c.query_row(sql, [digest.to_string()], |row| row.get(0)).optional()
+        })?;
+        match layer {
+            Some(layer) => open_tar(&self.layer(layer)),
+            None => Err(Error::NotFound { what: "content", name: digest.to_string() }),
+        }
+    }
+
+    fn layer(&self, id: i64) -> PathBuf {
+        self.dir.with_file_name("layers").join(id.to_string())
+    }
+
+    /// Removes a blob's own file, if it has one. The caller holds `files`.
+    pub(super) fn remove_file(&self, digest: &Digest) -> Result<()> {
+        let path = self.blob(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

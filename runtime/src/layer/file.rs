@@ -1,0 +1,226 @@
+//! Layer file: a committed layer as one file, its tar with an EROFS index around it, mounted as it lies.
+//!
+//! `adopt_tar` takes a stream that came as a layer, byte for byte; `LayerFileWriter` makes the tar from entries. Both end with the index.
+//! `open_tar` opens one to read its tar again: that range is what is exported and what the diff_id is of.
+//!
+//! # On disk
+//! ```text
+//! 0                           1024         4096   4096 + n
+//! | "buildd1\n", n as u64 LE  | superblock | tar  | zeros to a block | expanded sparse files | index |
+//! ```
+//!
+//! # Invariants
+//! The index is written by us alone, from entries that were checked: metadata from outside is never mounted.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Applied, Entry, EntryKind, ExportOptions, LayerWriter, TarWriter,
+    erofs::{BLOCK, Layout, SUPERBLOCK_AT, round_up, write_index},
+    parse::{broken, each_change},
+    tree::{Place, Tree},
+};
+use crate::{
+    content::Blob,
+    error::{Error, Result},
+};
+
+const HEAD: u64 = 4096;
+const MAGIC: [u8; 8] = *b"buildd1\n";
+/// Bytes that the sparse files of one layer may have once expanded: a header can claim an exabyte.
+const MAX_EXPANDED: u64 = 64 << 30;
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 20;
+
+/// Writes the layer whose tar is `stream` to `path`, which must not be there yet.
+pub fn adopt_tar(stream: impl Read, path: &Path) -> Result<Applied> {
+    let mut parts = Parts::new(path)?;
+    let mut tee = Tee { inner: stream, out: begin(path)? };
+    let applied = each_change(&mut tee, &mut |change, body| match body.offset {
+        Some(offset) => parts.tree.insert(change, Place::Tar(offset)),
+        None => parts.expand(change, body.data),
+    })?;
+    parts.end(tee.out, applied.size)?;
+    Ok(applied)
+}
+
+/// Makes the file and leaves room for its head.
+fn begin(path: &Path) -> Result<BufWriter<File>> {
+    let fail = Error::file("create layer file", path);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    let begin = file.and_then(|mut file| {
+        file.seek(SeekFrom::Start(HEAD))?;
+        Ok(BufWriter::with_capacity(BUFFER, file))
+    });
+    begin.map_err(fail)
+}
+
+/// What is gathered while a tar goes by.
+#[derive(Debug)]
+struct Parts {
+    path: PathBuf,
+    tree: Tree,
+    /// Sparse files with their holes, until the tar has ended.
+    expanded: Option<File>,
+    /// Where the next one begins.
+    end: u64,
+}
+
+impl Parts {
+    fn new(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), tree: Tree::new(), expanded: None, end: 0 })
+    }
+
+    /// Takes a sparse file.
+    fn expand(&mut self, change: &Entry, data: &mut dyn Read) -> Result<()> {
+        let EntryKind::File { size } = change.kind else {
+            return self.tree.insert(change, Place::Expanded(0));
+        };
+        let shown = || change.path.display().to_string();
+        let end = self.end.checked_add(size).filter(|end| *end <= MAX_EXPANDED);
+        let end =
+            end.ok_or_else(|| broken(shown(), format!("sparse files of more than {MAX_EXPANDED} bytes")))?;
+        let fail = |source| Error::Apply { entry: shown(), source };
+        let mut file = match self.expanded.take() {
+            Some(file) => file,
+            None => tempfile::tempfile_in(self.path.parent().unwrap_or(Path::new("."))).map_err(fail)?,
+        };
+        file.seek(SeekFrom::Start(self.end)).map_err(fail)?;
+        let copied = copy_sparse(&mut data.take(size), &mut file).map_err(fail)?;
+        if copied != size {
+            return Err(broken(shown(), format!("it has {copied} of {size} bytes")));
+        }
+        self.expanded = Some(file);
+        self.tree.insert(change, Place::Expanded(self.end))?;
+        self.end = round_up(end, BLOCK).map_err(fail)?;
+        Ok(())
+    }
+
+    /// Writes what follows the tar, then the head.
+    fn end(self, mut out: BufWriter<File>, tar_size: u64) -> Result<()> {
+        let fail = Error::file("write layer file", &self.path);
+        let work = || -> io::Result<()> {
+            let expanded = round_up(HEAD + tar_size, BLOCK)?;
+            let gap = usize::try_from(expanded - HEAD - tar_size).expect("less than a block");
+            out.write_all(&[0; 512][..gap])?;
+            if let Some(mut file) = self.expanded {
+                out.flush()?;
+                file.seek(SeekFrom::Start(0))?;
+                copy_sparse(&mut file, out.get_mut())?;
+            }
+            let index = expanded + self.end;
+            out.seek(SeekFrom::Start(index))?;
+            let layout = Layout { tar: HEAD, expanded, index };
+            let superblock = write_index(&self.tree, layout, &mut out)?;
+            out.flush()?;
+            let file = out.get_ref();
+            file.write_all_at(&superblock, SUPERBLOCK_AT)?;
+            file.write_all_at(&tar_size.to_le_bytes(), MAGIC.len() as u64)?;
+            file.write_all_at(&MAGIC, 0)
+        };
+        work().map_err(fail)
+    }
+}
+
+/// Copies and leaves holes where there are zeros; `out` is a file that ends where writing begins.
+fn copy_sparse(from: &mut dyn Read, out: &mut File) -> io::Result<u64> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut total = 0;
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                total += n as u64;
+                match buffer[..n].iter().all(|byte| *byte == 0) {
+                    true => drop(out.seek(SeekFrom::Current(n as i64))?),
+                    false => out.write_all(&buffer[..n])?,
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let end = out.stream_position()?;
+    if out.metadata()?.len() < end {
+        out.set_len(end)?;
+    }
+    Ok(total)
+}
+
+/// Writes what is read.
+struct Tee<R> {
+    inner: R,
+    out: BufWriter<File>,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.out.write_all(&buf[..n])?;
+        Ok(n)
+    }
+}
+
+/// Makes a layer file from entries.
+#[derive(Debug)]
+pub struct LayerFileWriter {
+    parts: Option<Parts>,
+    tar: Option<TarWriter<BufWriter<File>>>,
+    path: PathBuf,
+}
+
+impl LayerFileWriter {
+    /// Writes to `path`, which must not be there yet.
+    pub fn new(path: &Path) -> Result<Self> {
+        let tar = TarWriter::new(begin(path)?, ExportOptions::default());
+        Ok(Self { parts: Some(Parts::new(path)?), tar: Some(tar), path: path.to_owned() })
+    }
+}
+
+impl LayerWriter for LayerFileWriter {
+    fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        let (Some(parts), Some(tar)) = (&mut self.parts, &mut self.tar) else {
+            return Err(broken(entry.path.display().to_string(), "its layer has ended"));
+        };
+        tar.entry(entry, data)?;
+        let place = match entry.kind {
+            EntryKind::File { size } => {
+                let padded = round_up(size, BLOCK).map_err(Error::file("write layer file", &self.path))?;
+                Place::Tar(tar.position() - padded)
+            }
+            _ => Place::Tar(0),
+        };
+        parts.tree.insert(entry, place)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        match (self.parts.take(), self.tar.take()) {
+            (Some(parts), Some(tar)) => {
+                let (_, size, out) = tar.end()?;
+                parts.end(out, size)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Opens the tar of a layer file.
+pub fn open_tar(path: &Path) -> Result<Blob> {
+    let open = || {
+        let file = File::open(path)?;
+        let mut head = [0; 16];
+        file.read_exact_at(&mut head, 0)?;
+        let size = u64::from_le_bytes(head[8..].try_into().expect("eight bytes"));
+        let whole = file.metadata()?.len();
+        if head[..8] != MAGIC || HEAD.checked_add(size).is_none_or(|end| end > whole) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a whole layer file"));
+        }
+        Ok(Blob::part(file, HEAD, size))
+    };
+    open().map_err(Error::file("open layer file", path))
+}

@@ -1,0 +1,97 @@
+//! Mounted: layer files as trees without a place in the file system's tree.
+//!
+//! Steps and views stack these; exports and hashing read them. A mount stays open for the next user, because with it the kernel keeps what
+//! it has read of the layer.
+//!
+//! # Concurrency
+//! One mutex over the open mounts; a mount takes well below a millisecond. Who has one keeps it, whatever is forgotten here.
+
+use std::{
+    collections::HashMap,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{LayerId, Snapshots};
+use crate::{
+    error::{Error, Result},
+    layer::through,
+    mount::erofs,
+};
+
+/// Mounts that stay open: each is a descriptor of ours, and memory of the kernel's.
+const MAX_OPEN: usize = 128;
+
+/// A layer as a tree, as long as this lives.
+#[derive(Clone, Debug)]
+pub enum LayerTree {
+    /// A layer that is a folder.
+    Folder(PathBuf),
+    /// A layer file, mounted.
+    File(Arc<OwnedFd>),
+}
+
+impl LayerTree {
+    /// Its root.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Folder(path) => path.clone(),
+            Self::File(mount) => through(mount),
+        }
+    }
+}
+
+/// The mounts that are open.
+#[derive(Debug, Default)]
+pub(super) struct Mounted(Mutex<Open>);
+
+#[derive(Debug, Default)]
+struct Open {
+    mounts: HashMap<LayerId, (Arc<OwnedFd>, u64)>,
+    /// Counts uses; the mount with the oldest one goes first.
+    clock: u64,
+}
+
+impl Mounted {
+    fn get(&self, layer: LayerId, stored: &Path) -> Result<Arc<OwnedFd>> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.clock += 1;
+        let now = open.clock;
+        if let Some((mount, used)) = open.mounts.get_mut(&layer) {
+            *used = now;
+            return Ok(Arc::clone(mount));
+        }
+        let fail = |source| Error::Mount { what: "layer", target: stored.to_owned(), source };
+        let mount = Arc::new(erofs(stored).map_err(fail)?);
+        if open.mounts.len() >= MAX_OPEN
+            && let Some(oldest) = open.mounts.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id)
+        {
+            open.mounts.remove(&oldest);
+        }
+        open.mounts.insert(layer, (Arc::clone(&mount), now));
+        Ok(mount)
+    }
+
+    /// Closes the mounts of layers that are removed.
+    pub(super) fn forget(&self, layers: &[LayerId]) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.iter().for_each(|layer| drop(open.mounts.remove(layer)));
+    }
+}
+
+impl Snapshots {
+    /// Whether a layer is a file.
+    pub fn is_file(&self, layer: LayerId) -> bool {
+        self.folder(layer).is_file()
+    }
+
+    /// The tree of a layer, for reading.
+    pub fn layer_tree(&self, layer: LayerId) -> Result<LayerTree> {
+        let stored = self.folder(layer);
+        match self.is_file(layer) {
+            true => self.mounted.get(layer, &stored).map(LayerTree::File),
+            false => Ok(LayerTree::Folder(stored)),
+        }
+    }
+}
