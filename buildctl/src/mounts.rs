@@ -19,6 +19,11 @@ pub(crate) fn mount_all(mounts: &[types::Mount], target: &Path) -> Result<()> {
     mounts::mount_all(&mounts, target).context("use the daemon's snapshot")
 }
 
+/// Whether something is mounted at a folder.
+pub(crate) fn is_mount(dir: &Path) -> bool {
+    mounts::is_mount(dir)
+}
+
 /// Unmounts the topmost mount at the target.
 pub(crate) fn unmount(target: &Path) -> Result<()> {
     match mounts::unmount(target) {

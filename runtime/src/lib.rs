@@ -40,6 +40,7 @@ pub mod step;
 pub mod store;
 mod sys;
 pub mod task;
+pub mod turns;
 pub mod unpack;
 pub mod usage;
 pub mod watch;

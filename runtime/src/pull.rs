@@ -15,7 +15,6 @@
 
 mod documents;
 mod layer;
-mod turns;
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,8 +41,6 @@ use crate::{
     unpack::{self, FoundImage},
     watch::Watch,
 };
-
-pub use turns::Turns;
 
 /// Layers that come at once.
 const PARALLEL_LAYERS: usize = 4;

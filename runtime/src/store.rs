@@ -31,8 +31,8 @@ use crate::{
     lease::Leases,
     named_snapshot::NamedSnapshots,
     namespace::Namespaces,
-    pull::Turns,
     snapshot::Snapshots,
+    turns::Turns,
 };
 
 /// How often a collection looks whether it may begin.

@@ -5,6 +5,7 @@ mod build;
 mod clients;
 mod containerd;
 mod context;
+mod distribution;
 mod export;
 mod gc;
 mod layers;

@@ -43,6 +43,10 @@ const UPPER_FLOOR: &[&str] = &[
     "export",
     "cache",
     "unpack",
+    "base",
+    "pull",
+    "push",
+    "registry_copy",
 ];
 
 struct Source {

@@ -130,8 +130,6 @@ struct Later {
     #[arg(long, hide = true, num_args = 0..=1)]
     cgroup_parent: Option<Vec<String>>,
     #[arg(long, hide = true)]
-    push: bool,
-    #[arg(long, hide = true)]
     squash: bool,
 }
 
@@ -150,7 +148,6 @@ impl Later {
             ("--provenance", self.provenance.is_some()),
             ("--source-policy-file", self.source_policy_file.is_some()),
             ("--cgroup-parent", self.cgroup_parent.is_some()),
-            ("--push", self.push),
             ("--squash", self.squash),
         ];
         match flags.iter().find(|(_, given)| *given) {

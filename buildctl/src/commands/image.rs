@@ -64,22 +64,11 @@ pub(crate) enum ImageCommand {
     Push(registry::PushArgs),
     /// Copy an image from one registry to another.
     Cp(registry::CopyArgs),
-    /// Mount an image's files read-only.
-    Mount {
-        /// The image.
-        #[arg(value_name = "IMAGE")]
-        name: String,
-        /// An existing folder.
-        #[arg(value_name = "DIR")]
-        dir: std::path::PathBuf,
-    },
+    /// Mount an image's files, read-only unless asked otherwise; without arguments, list what is mounted.
+    Mount(mount::MountArgs),
     /// Undo `mount`.
     #[command(visible_alias = "umount")]
-    Unmount {
-        /// The folder.
-        #[arg(value_name = "DIR")]
-        dir: std::path::PathBuf,
-    },
+    Unmount(mount::UnmountArgs),
 }
 
 /// Dispatches.
@@ -96,8 +85,8 @@ pub(crate) async fn run(global: &Global, command: ImageCommand) -> Result<()> {
         ImageCommand::Pull(args) => registry::pull(&client, args).await,
         ImageCommand::Push(args) => registry::push(&client, args).await,
         ImageCommand::Cp(args) => registry::copy(&client, args).await,
-        ImageCommand::Mount { name, dir } => mount::mount(&client, &name, &dir).await,
-        ImageCommand::Unmount { dir } => mount::unmount(&client, &dir).await,
+        ImageCommand::Mount(args) => mount::mount(&client, args).await,
+        ImageCommand::Unmount(args) => mount::unmount(&client, args).await,
     }
 }
 

@@ -5,8 +5,8 @@ use tonic::{Request, Response, Status};
 
 use super::Services;
 
-/// Compat: from 2.0 on, nerdctl pulls and pushes by `Transfer`, which we answer for archives only.
-const REPORTED: &str = concat!("1.7.0+buildd.", env!("CARGO_PKG_VERSION"));
+/// Compat: from 2.0 on, nerdctl pulls, pushes and loads by `Transfer`.
+const REPORTED: &str = concat!("2.1.0+buildd.", env!("CARGO_PKG_VERSION"));
 
 #[tonic::async_trait]
 impl Version for Services {

@@ -16,7 +16,7 @@ pub struct Turns(Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
     /// Waits for the blob's turn; it ends with the guard.
-    pub(super) async fn take(&self, digest: &Digest) -> OwnedMutexGuard<()> {
+    pub(crate) async fn take(&self, digest: &Digest) -> OwnedMutexGuard<()> {
         let lock = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| turn.strong_count() > 0);

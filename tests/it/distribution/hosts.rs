@@ -1,0 +1,134 @@
+//! hosts.toml, credentials and everything else that says where an image may be had.
+
+use buildd_tests::registry::{Act, Fault, Options, Tokens};
+
+use super::*;
+
+/// A folder with a hosts.toml for a registry.
+fn hosts(domain: &str, text: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().join(domain);
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("hosts.toml"), text).expect("a hosts.toml");
+    dir
+}
+
+/// An image in `registry` under `repository:v1`.
+fn stock(registry: &str, repository: &str, flags: &[&str]) {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let name = format!("{registry}/{repository}:v1");
+    build(&daemon, &name);
+    daemon.buildctl(&[&["image", "push", &name][..], flags].concat()).ok();
+}
+
+#[test]
+fn mirrors_are_asked_in_their_order_and_the_registry_last() {
+    let (broken, good) = (Registry::start(), Registry::start());
+    stock(&good.authority(), "team/made", &[]);
+    broken.fault(Fault::on("/", Act::Status(503, vec![("Retry-After", "0".to_owned())])));
+    let file = format!(
+        "server = \"http://127.0.0.1:1\"\n\
+         [host.\"http://{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n\
+         [host.\"{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n  skip_verify = true\n",
+        broken.authority(),
+        good.url()
+    );
+    let dir = hosts("registry.example", &file);
+    let daemon = Daemon::start_with(&["--hosts-dir", text_of(&dir)]);
+    daemon.buildctl(&["image", "pull", "registry.example/team/made:v1"]).ok();
+    assert!(!broken.seen().is_empty());
+    let asked = good.seen();
+    assert!(
+        asked
+            .iter()
+            .filter(|seen| seen.method == "GET")
+            .all(|seen| seen.query.contains("ns=registry.example"))
+    );
+    // A build's base takes the same way.
+    let context = context(&[("Dockerfile", "FROM registry.example/team/made:v1\nRUN true\n")]);
+    daemon.buildctl(&["build", "--pull", "-t", "a", text(context.path())]).ok();
+    // A push goes to the registry itself, which is not there.
+    daemon.buildctl(&["image", "push", "registry.example/team/made:v1"]).fails(1, &["127.0.0.1:1"]);
+    let chain = daemon
+        .buildctl(&["registry", "explain", "--hosts-dir", text_of(&dir), "registry.example/team/made"])
+        .ok();
+    let lines: Vec<&str> = chain.stdout.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(lines.len(), 3, "{}", chain.stdout);
+    assert!(chain.stdout.contains("hosts.toml:2"), "{}", chain.stdout);
+}
+
+fn text_of(dir: &tempfile::TempDir) -> &str {
+    text(dir.path())
+}
+
+#[test]
+fn a_broken_hosts_file_is_an_error_with_its_place() {
+    let dir = hosts(
+        "registry.example",
+        "server = \"https://registry.example\"\n[host.\"https://m\"]\n  capabilites = [\"pull\"]\n",
+    );
+    let daemon = Daemon::start_with(&["--hosts-dir", text_of(&dir)]);
+    let place = format!("{}/registry.example/hosts.toml:3", text_of(&dir));
+    daemon.buildctl(&["image", "pull", "registry.example/a"]).fails(1, &[&place, "capabilities"]);
+}
+
+#[test]
+fn credentials_come_from_flags_logins_and_sessions() {
+    let password = "correct-horse";
+    let registry =
+        Registry::with(Options { basic: Some(("me".to_owned(), password.to_owned())), ..Options::default() });
+    let host = registry.authority();
+    let user = format!("me:{password}");
+    stock(&host, "made", &["--user", &user]);
+    let name = format!("{host}/made:v1");
+    let daemon = Daemon::start();
+    let home = daemon.path("docker");
+    let buildctl = |args: &[&str]| run(daemon.command("buildctl").env("DOCKER_CONFIG", &home).args(args));
+    buildctl(&["image", "pull", &name]).fails(1, &["login"]);
+    buildctl(&["image", "pull", "--user", "me:wrong-pony", &name]).fails(1, &[&host]);
+    buildctl(&["image", "pull", "--user", &user, &name]).ok();
+    buildctl(&["image", "rm", &name]).ok();
+    let mut login = daemon.command("buildctl");
+    login.env("DOCKER_CONFIG", &home).args(["login", "-u", "me", "--password-stdin", &host]);
+    let password_file = daemon.path("password");
+    fs::write(&password_file, password).expect("a file");
+    run(login.stdin(fs::File::open(&password_file).expect("the file"))).ok();
+    buildctl(&["image", "pull", &name]).ok();
+    // A build's session hands them out as well.
+    buildctl(&["image", "rm", &name]).ok();
+    let dir = context(&[("Dockerfile", &format!("FROM {name}\nRUN true\n"))]);
+    buildctl(&["build", "--push", "-t", &format!("{host}/built:v1"), text(dir.path())]).ok();
+    assert!(registry.tagged("built", "v1").is_some());
+    assert!(!daemon.log().contains(password));
+    buildctl(&["logout", &host]).ok();
+    buildctl(&["image", "push", &format!("{host}/built:v1")]).fails(1, &["login"]);
+}
+
+#[test]
+fn tokens_serve_ctr_and_buildx_too() {
+    let tokens = Tokens { users: vec![("me".to_owned(), "secret".to_owned())], ..Tokens::default() };
+    let registry = Registry::with(Options { tokens: Some(tokens), ..Options::default() });
+    let host = registry.authority();
+    stock(&host, "made", &["--user", "me:secret"]);
+    let daemon = Daemon::start();
+    let name = format!("{host}/made:v1");
+    ctr(&daemon, &["images", "pull", "--plain-http", "--user", "me:secret", &name]).ok();
+    assert_ne!(ctr(&daemon, &["images", "pull", "--plain-http", "--user", "me:wrong", &name]).code, Some(0));
+    let ran = daemon.buildctl(&["run", "--rm", &name, "cat", "/words"]).ok();
+    assert_eq!(ran.stdout, "some words\n");
+}
+
+#[test]
+fn buildkits_registry_tables_are_read() {
+    let mirror = Registry::start();
+    stock(&mirror.authority(), "team/made", &[]);
+    let config = tempfile::NamedTempFile::new().expect("a file");
+    let file = format!(
+        "[registry.\"registry.example\"]\n  mirrors = [\"{0}\"]\n[registry.\"{0}\"]\n  http = true\n",
+        mirror.authority()
+    );
+    fs::write(config.path(), file).expect("a configuration");
+    let daemon = Daemon::start_with(&["--config", config.path().to_str().expect("UTF-8")]);
+    daemon.buildctl(&["image", "pull", "registry.example/team/made:v1"]).ok();
+}
