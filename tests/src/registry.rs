@@ -68,6 +68,8 @@ pub struct Seen {
     pub headers: BTreeMap<String, String>,
     /// What was answered; 0: the connection was cut instead.
     pub status: u16,
+    /// Whether it came over HTTP/2.
+    pub http2: bool,
 }
 
 impl Seen {
@@ -279,6 +281,7 @@ async fn serve(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Reply {
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: headers.collect(),
         status: 0,
+        http2: parts.version == hyper::Version::HTTP_2,
     };
     let (index, act) = {
         let mut state = lock(&state);

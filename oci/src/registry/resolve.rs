@@ -151,8 +151,8 @@ impl Repository {
         patience: Patience,
     ) -> Result<Bytes, Error> {
         let rest = format!("{}/{}", if manifest { "manifests" } else { "blobs" }, descriptor.digest);
-        let accept = if manifest { descriptor.media_type.as_str() } else { "*/*" };
-        let headers = [(ACCEPT, accept), (ACCEPT_ENCODING, "identity")];
+        let accept = format!("{}, */*", descriptor.media_type);
+        let headers = [(ACCEPT, accept.as_str()), (ACCEPT_ENCODING, "identity")];
         let mut answer = self.get(host, &rest, &headers, patience).await?;
         if manifest {
             document::claimed_type(&answer)?;

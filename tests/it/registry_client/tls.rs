@@ -159,3 +159,24 @@ async fn rule_46_plain_http_only_where_it_was_allowed_and_then_for_good() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.hint().is_some_and(|hint| hint.contains("plain HTTP")), "{:?}", error.hint());
 }
+
+/// HTTP/2 breaks in other ways: a stream is reset, and the connection lives on.
+#[tokio::test]
+async fn f_30_f_31_f_33_streams_that_are_reset_go_on_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (ours, ca) = (Authority::new(&["127.0.0.1"]), dir.path().join("ca.pem"));
+    ours.write(&ca);
+    let (registry, _) = encrypted(&ours);
+    let repository = trusting(&registry, Tls { ca: vec![ca], ..Tls::default() });
+    let bytes = noise(4, 1_000_000);
+    let blob = Descriptor::new("a/b", buildd_oci::digest::Digest::of(&bytes), 1_000_000);
+    registry.fault(Fault::on("uploads", Act::LoseAnswer).method("POST").times(1));
+    registry.fault(Fault::on("uploads", Act::CutUpload(400_000)).method("PUT").times(1));
+    registry.fault(Fault::on("blobs", Act::Cut(300_000)).method("GET").after(1).times(2));
+    let pushed = repository.push_blob(&blob, &Memory(bytes.clone()), &[]).await;
+    pushed.unwrap_or_else(|error| panic!("{}: {:?}", chain(&error), registry.log("")));
+    let stream = repository.open(&blob, 0).await.expect("a stream");
+    assert!(read(stream).await.expect("all of it") == bytes);
+    assert_eq!(registry.seen().iter().filter(|seen| seen.header("range").is_some()).count(), 2);
+    assert!(registry.seen().iter().all(|seen| seen.http2), "HTTP/1 was spoken");
+}

@@ -16,7 +16,7 @@ use reqwest::{Client, Url};
 use rustls::RootCertStore;
 
 use super::{
-    address::{Guard, Reach},
+    address::{Guard, Reach, is_loopback},
     tls,
 };
 use crate::registry::{error::Error, host::Tls};
@@ -120,7 +120,12 @@ fn build(target: &Target, config: Option<rustls::ClientConfig>) -> Result<Client
         Some(config) => config,
         None => tls::config(&Tls::default(), &RootCertStore::empty())?,
     };
-    Client::builder()
+    let mut builder = Client::builder();
+    if is_loopback(&target.host) {
+        // Compat: Go's clients, and so everybody's settings, know that no proxy leads to this machine.
+        builder = builder.no_proxy();
+    }
+    builder
         .tls_backend_preconfigured(config)
         .user_agent(concat!("buildd/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())

@@ -20,3 +20,20 @@ fn content_ranges() {
         assert_eq!(content_range(text, 100), expected, "{text}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn a_content_range_lies_in_its_blob(text in "(bytes)? ?[0-9*-]{0,12}/?[0-9*]{0,6}|.*", size in 0u64..2000) {
+        if let Some(range) = content_range(&text, size) {
+            assert!(range.start < range.end && range.end <= size, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_content_range_is_read_as_it_is_written(start in 0u64..1000, length in 1u64..1000, more in 0u64..1000) {
+        let (end, size) = (start + length, start + length + more);
+        let text = format!("bytes {start}-{}/{size}", end - 1);
+        assert_eq!(content_range(&text, size), Some(start..end));
+        assert_eq!(content_range(&text, size + 1), None);
+    }
+}

@@ -41,3 +41,16 @@ fn bytes_are_those_of_their_digest_or_refused() {
     let long = format!("sha512:{}", "0".repeat(128)).parse().expect("a digest");
     assert!(matches!(verify(b"hello", &long, 5), Err(Error::DigestMismatch { .. })));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_document_is_read_or_refused(
+        text in "\\{(\"(schemaVersion|mediaType|config|layers|manifests|fsLayers)\":(1|2|\"a/b\"|\\[\\]|\\{\\}|null),?){0,4}\\}|.{0,60}",
+        claimed in "(a/b)?",
+    ) {
+        if let Ok(found) = check(text.as_bytes(), &claimed) {
+            assert!(!found.is_empty());
+            assert!(claimed.is_empty() || found == claimed);
+        }
+    }
+}

@@ -110,3 +110,28 @@ fn the_next_page_lies_at_the_same_host() {
         page("<https://evil.example/>; rel=\"next\"").expect_err("another host").contains("evil.example")
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn wherever_a_location_leads_it_is_allowed(
+        secure in proptest::bool::ANY,
+        location in "((https?|file|ftp):)?(//)?([a-z:@]{0,4}(r\\.example|127\\.0\\.0\\.1|localhost|\\[::1\\]|169\\.254\\.1\\.1))?(:[0-9]{1,5})?[/.?#a-z0-9%]{0,20}|.{0,60}",
+    ) {
+        let home = url(if secure { "https://r.example/v2/x" } else { "http://r.example/v2/x" });
+        if let Ok(hop) = follow(&home, &home, &location) {
+            assert!(matches!(hop.url.scheme(), "http" | "https"), "{location}");
+            assert!(!secure || hop.url.scheme() == "https", "{location}");
+            assert!(hop.url.username().is_empty() && hop.url.password().is_none(), "{location}");
+            assert_eq!(hop.same, hop.url.origin() == home.origin(), "{location}");
+            assert!(Reach::Elsewhere.allows_host(hop.url.host_str().expect("a host")), "{location}");
+        }
+    }
+
+    #[test]
+    fn any_link_header_leads_nowhere_or_to_the_same_host(line in "[<>;,=\"a-z/:. ]{0,60}|(<[a-z/.:?=,]{0,20}>; ?rel=\"?next\"?,? ?){0,3}") {
+        let from = url("https://r.example/v2/x/tags/list");
+        if let Ok(Some(next)) = next_page(&from, &[line]) {
+            assert_eq!(next.origin(), from.origin());
+        }
+    }
+}

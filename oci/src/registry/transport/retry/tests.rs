@@ -61,3 +61,20 @@ fn statuses_that_pass() {
     let passing: Vec<u16> = (100..600).filter(|status| is_transient(*status)).collect();
     assert_eq!(passing, [408, 429, 500, 502, 503, 504]);
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_retry_after_is_a_wait_or_none(text in "[ -~]{0,40}", seconds in 0u64..u64::MAX) {
+        let now = SystemTime::now();
+        let read = |text: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("printable text"))]);
+            retry_after(&headers, now)
+        };
+        let wait = read(&text);
+        assert!(backoff(3, MINUTE * 2).after(wait).expect("attempts are left") <= MINUTE, "{text}");
+        assert_eq!(read(&seconds.to_string()), Some(Duration::from_secs(seconds)));
+        let later = now + Duration::from_secs(seconds % 1_000_000 + 1);
+        let wait = read(&httpdate::fmt_http_date(later)).expect("a date").as_secs();
+        assert!((seconds % 1_000_000..=seconds % 1_000_000 + 1).contains(&wait), "{wait}");
+    }
+}
