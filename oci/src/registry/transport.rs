@@ -19,7 +19,10 @@ mod payload;
 mod retry;
 mod tls;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use reqwest::{
     Method, Url,
@@ -29,7 +32,7 @@ use reqwest::{
 pub(crate) use address::{Reach, is_loopback};
 pub(crate) use body::Answer;
 pub(crate) use failure::hint;
-pub(crate) use location::{endpoint, follow, next_page};
+pub(crate) use location::{endpoint, follow, next_page, stranger};
 pub(crate) use payload::{Failed, Payload};
 pub(crate) use retry::{Backoff, Patience, is_transient, retry_after};
 
@@ -38,7 +41,7 @@ use self::{
     location::Hop,
 };
 use super::{
-    auth::{Authorizer, Redacted, Scope},
+    auth::{Anonymous, Authorizer, Redacted, Scope},
     error::Error,
     host::{Host, Scheme, Tls},
 };
@@ -167,15 +170,13 @@ impl Peer<'_> {
     /// One attempt, along redirects and with the answer to one challenge.
     async fn follow(&self, call: &Call<'_>) -> Result<Answer, Error> {
         let mut home = self.home()?;
-        let mut hop = Hop { url: call.url.clone(), same: call.url.host() == home.host() };
-        if hop.same && call.url.port() == home.port() && home.scheme() == "http" {
+        let mut hop = Hop { url: call.url.clone(), same: false };
+        let moved = self.host.scheme == Scheme::HttpsOrHttp && home.scheme() == "http";
+        if moved && hop.url.host() == home.host() && hop.url.port() == home.port() {
             let _ = hop.url.set_scheme("http");
         }
         hop.same = hop.url.origin() == home.origin();
-        let mut authorization = None;
-        if hop.same {
-            authorization = self.authorizer.header(self.host, &call.scopes).await?;
-        }
+        let mut authorization = self.authorization(call, &hop).await?;
         let (mut hops, mut challenges) = (0, 0);
         loop {
             let answer = match self.attempt(call, &home, &hop, authorization.as_ref()).await {
@@ -187,9 +188,10 @@ impl Peer<'_> {
                 }
                 answer => answer?,
             };
-            if answer.status() == 401 && hop.same && challenges < MAX_CHALLENGES {
+            if answer.status() == 401 && challenges < MAX_CHALLENGES {
                 challenges += 1;
-                authorization = Some(self.answer_challenge(call, &answer, authorization.as_ref()).await?);
+                authorization =
+                    Some(self.answer_challenge(call, &answer, hop.same, authorization.as_ref()).await?);
                 continue;
             }
             let Some(location) = redirect(&call.method, &answer)? else { return Ok(answer) };
@@ -198,18 +200,30 @@ impl Peer<'_> {
                 return Err(answer.protocol(format!("more than {MAX_REDIRECTS} redirects")));
             }
             hop = location::follow(&home, &hop.url, &location).map_err(|reason| answer.protocol(reason))?;
+            authorization = self.authorization(call, &hop).await?;
         }
     }
 
+    /// What is known to be wanted, by the host itself.
+    async fn authorization(&self, call: &Call<'_>, hop: &Hop) -> Result<Option<Redacted>, Error> {
+        if hop.same { self.authorizer.header(self.host, &call.scopes).await } else { Ok(None) }
+    }
+
+    /// The answer to a 401. Where a redirect led we are nobody, and get what a token server gives to nobody (rule 67).
     async fn answer_challenge(
         &self,
         call: &Call<'_>,
         answer: &Answer,
+        same: bool,
         sent: Option<&Redacted>,
     ) -> Result<Redacted, Error> {
-        let client = self.transport.clients.of(&self.target(answer.url(), true, &self.home()?)).await?;
+        let client = self.transport.clients.of(&self.target(answer.url(), same, &self.home()?)).await?;
         let challenges = answer.lines("www-authenticate");
-        self.authorizer.challenged(&client, self.host, &challenges, &call.scopes, sent).await
+        if same {
+            return self.authorizer.challenged(&client, self.host, &challenges, &call.scopes, sent).await;
+        }
+        let nobody = Authorizer::new(Arc::new(Anonymous));
+        nobody.challenged(&client, &location::stranger(answer.url()), &challenges, &[], sent).await
     }
 
     /// Whether a host that may speak TLS just showed that it does not (rule 46).
@@ -295,7 +309,7 @@ impl Peer<'_> {
         for (name, value) in &call.headers {
             headers.insert(name, HeaderValue::from_str(value).map_err(|_| bad(name.as_str()))?);
         }
-        if let (true, Some(Redacted(text))) = (same, authorization) {
+        if let Some(Redacted(text)) = authorization {
             let mut value = HeaderValue::from_str(text).map_err(|_| bad("Authorization"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);

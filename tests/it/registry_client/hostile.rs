@@ -279,3 +279,40 @@ async fn net_13_a_list_ends_and_stays_at_its_host() {
         assert_eq!(at(&registry, "app").tags().await.is_ok(), fine, "{body}");
     }
 }
+
+#[tokio::test]
+async fn rule_67_where_a_redirect_leads_we_are_nobody() {
+    let user = ("kim".to_owned(), "s3cret".to_owned());
+    let registry = Registry::with(Options { basic: Some(user), ..Options::default() });
+    // Like a registry before a store that gives tokens to everybody.
+    let store = Registry::with(Options { tokens: Some(Tokens::default()), ..Options::default() });
+    let expected = image(&registry, "app", "v1");
+    image(&store, "mirrored/app", "v1");
+    for (path, to) in [
+        ("manifests/v1", "manifests/v1".to_owned()),
+        ("manifests/sha256", format!("manifests/{}", expected.digest)),
+    ] {
+        let location = format!("{}/v2/mirrored/app/{to}", store.url());
+        registry.fault(
+            Fault::on(path, Act::Status(307, vec![("location", location)]))
+                .after(if path == "manifests/v1" { 1 } else { 0 }),
+        );
+    }
+    let view = with(&registry, "app:v1", "kim", "s3cret");
+    let found = view.resolve().await.unwrap_or_else(|error| panic!("{}: {:?}", chain(&error), store.seen()));
+    assert_eq!(found, expected);
+    view.document(&found).await.unwrap_or_else(|error| panic!("{}: {:?}", chain(&error), store.seen()));
+    let shown = shown_credentials(&store);
+    assert!(!shown.is_empty() && shown.iter().all(|value| value.starts_with("Bearer token-")), "{shown:?}");
+    assert!(store.seen().iter().all(|seen| !seen.query.contains("kim")));
+    // A store that wants a password gets none.
+    let closed = Registry::with(Options {
+        basic: Some(("kim".to_owned(), "s3cret".to_owned())),
+        ..Options::default()
+    });
+    registry.forgive();
+    let location = format!("{}/v2/app/manifests/v1", closed.url());
+    registry.fault(Fault::on("manifests", Act::Status(307, vec![("location", location)])));
+    assert_eq!(view.resolve().await.expect_err("a password is wanted").kind(), ErrorKind::Unauthenticated);
+    assert!(shown_credentials(&closed).is_empty());
+}

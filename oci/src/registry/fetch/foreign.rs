@@ -16,8 +16,9 @@ use crate::{
         Repository,
         auth::{Anonymous, Authorizer},
         error::Error,
-        host::{Capabilities, Host, Scheme, Tls},
-        transport::{Answer, Call, Patience, Payload, Peer, Reach, is_loopback},
+        host::Host,
+        hosts::address::split_port,
+        transport::{self, Answer, Call, Patience, Payload, Peer, Reach, is_loopback},
     },
 };
 
@@ -40,24 +41,14 @@ pub(super) async fn open(
     range: Option<String>,
 ) -> Result<Answer, Error> {
     // An image from this machine may point at this machine.
-    let local = hosts.iter().any(|host| is_loopback(host.authority.split(':').next().unwrap_or_default()));
+    let local = hosts.iter().any(|host| is_loopback(split_port(&host.authority).0));
     let floor = if local { Reach::Named } else { Reach::Public };
     let url = check(text, floor).map_err(|reason| Error::Protocol {
         method: Method::GET.to_string(),
         url: repository.reference().to_string(),
         reason: format!("the URL of a layer {reason}"),
     })?;
-    let origin = url.origin().ascii_serialization();
-    let host = Host {
-        scheme: if url.scheme() == "https" { Scheme::Https } else { Scheme::Http },
-        authority: origin.split_once("://").map_or("", |(_, authority)| authority).to_owned(),
-        path: String::new(),
-        capabilities: Capabilities::ALL,
-        tls: Tls::default(),
-        headers: Vec::new(),
-        dial_timeout: None,
-        origins: Vec::new(),
-    };
+    let host = transport::stranger(&url);
     let authorizer = Authorizer::new(Arc::new(Anonymous));
     let peer = Peer { transport: &repository.0.transport, host: &host, authorizer: &authorizer, floor };
     let mut headers = vec![(ACCEPT_ENCODING, "identity".to_owned())];

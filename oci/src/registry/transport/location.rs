@@ -7,7 +7,7 @@
 use reqwest::Url;
 
 use super::address::{Reach, is_loopback};
-use crate::registry::host::{Host, Scheme};
+use crate::registry::host::{Capabilities, Host, Scheme, Tls};
 
 /// Longest URL that is followed or shown.
 const MAX_URL: usize = 8 << 10;
@@ -25,6 +25,21 @@ pub(crate) fn endpoint(host: &Host, domain: &str, repository: &str, rest: &str) 
 
 fn stands_for(authority: &str, domain: &str) -> bool {
     authority == domain || (domain == "docker.io" && authority == "registry-1.docker.io")
+}
+
+/// A host that nobody configured: where an image's author or another host sends us.
+pub(crate) fn stranger(url: &Url) -> Host {
+    let origin = url.origin().ascii_serialization();
+    Host {
+        scheme: if url.scheme() == "https" { Scheme::Https } else { Scheme::Http },
+        authority: origin.split_once("://").map_or("", |(_, authority)| authority).to_owned(),
+        path: String::new(),
+        capabilities: Capabilities::ALL,
+        tls: Tls::default(),
+        headers: Vec::new(),
+        dial_timeout: None,
+        origins: Vec::new(),
+    }
 }
 
 /// Where an answer sends us.

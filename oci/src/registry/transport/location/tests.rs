@@ -1,5 +1,4 @@
 use super::*;
-use crate::registry::host::{Capabilities, Tls};
 
 fn url(text: &str) -> Url {
     Url::parse(text).expect(text)
