@@ -3,6 +3,7 @@
 //! Named after the cases of the specification: F-26 to F-38, BLOB, MAN and NET.
 
 mod blobs;
+mod counterparts;
 mod faults;
 mod hostile;
 mod pull;
