@@ -24,6 +24,9 @@ const MAX_BREAKS: u32 = 4;
 /// What counts as progress: a host that breaks after every few bytes is no better than one that is down.
 const PROGRESS: u64 = 64 << 10;
 
+/// Largest piece that is given on: one read of a fast network is half a megabyte, and readers queue pieces by their number.
+const PIECE: usize = 64 << 10;
+
 /// One blob on its way.
 pub(super) struct Download {
     repository: Repository,
@@ -37,6 +40,8 @@ pub(super) struct Download {
     out: HashMap<String, Error>,
     since_break: u64,
     served: Served,
+    /// Came, and was not given on yet.
+    pending: Bytes,
 }
 
 struct Current {
@@ -63,12 +68,16 @@ impl Download {
             out: HashMap::new(),
             since_break: 0,
             served,
+            pending: Bytes::new(),
         }
     }
 
     /// The next bytes; `None` after the last one.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            if !self.pending.is_empty() {
+                return Ok(Some(self.pending.split_to(self.pending.len().min(PIECE))));
+            }
             if self.at == self.end {
                 return self.finish().await;
             }
@@ -77,11 +86,7 @@ impl Download {
             }
             let Some(current) = &mut self.current else { continue };
             match current.answer.chunk().await {
-                Ok(Some(bytes)) => {
-                    if let Some(bytes) = self.take(bytes)? {
-                        return Ok(Some(bytes));
-                    }
-                }
+                Ok(Some(bytes)) => self.take(bytes)?,
                 Ok(None) => {
                     let short = crate::Error::SizeMismatch {
                         digest: self.descriptor.digest,
@@ -97,13 +102,13 @@ impl Download {
     }
 
     /// What of some bytes is ours: those before the wanted ones are dropped, those behind the end of a part too.
-    fn take(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, Error> {
-        let Some(current) = &mut self.current else { return Ok(None) };
+    fn take(&mut self, mut bytes: Bytes) -> Result<(), Error> {
+        let Some(current) = &mut self.current else { return Ok(()) };
         let skipped = current.skip.min(bytes.len() as u64);
         current.skip -= skipped;
         let _ = bytes.split_to(usize::try_from(skipped).unwrap_or(bytes.len()));
         if bytes.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let left = self.end - self.at;
         if bytes.len() as u64 > left {
@@ -118,7 +123,8 @@ impl Download {
         if self.since_break >= PROGRESS {
             self.broken.remove(&current.host);
         }
-        Ok(Some(bytes))
+        self.pending = bytes;
+        Ok(())
     }
 
     /// After the last byte there must be none, where the answer did not say its length (BLOB-07).
