@@ -316,3 +316,65 @@ async fn rule_67_where_a_redirect_leads_we_are_nobody() {
     assert_eq!(view.resolve().await.expect_err("a password is wanted").kind(), ErrorKind::Unauthenticated);
     assert!(shown_credentials(&closed).is_empty());
 }
+
+/// A server that answers whatever it is asked with these bytes, again and again if `endless`.
+async fn raw(answer: Vec<u8>, endless: bool) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let authority = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 4096]).await;
+                while stream.write_all(&answer).await.is_ok() && endless {}
+            });
+        }
+    });
+    authority
+}
+
+#[tokio::test]
+async fn net_11_answers_against_the_rules_of_http_end_in_an_error() {
+    let ok = "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\n";
+    let chunked = format!("{ok}Transfer-Encoding: chunked\r\n\r\n");
+    let timeouts =
+        Timeouts { answer: Duration::from_secs(1), patience: Duration::from_millis(300), ..hurry() };
+    for (what, answer, endless) in [
+        ("a header of 1 MiB", format!("{ok}X: {}\r\n\r\n", "x".repeat(1 << 20)), false),
+        ("a header without end", "x".repeat(1 << 16), true),
+        ("100000 headers", format!("{ok}{}\r\n", "X: y\r\n".repeat(100_000)), false),
+        ("headers without end", "X: y\r\n".repeat(1000), true),
+        ("interim answers without end", "HTTP/1.1 100 Continue\r\n\r\n".repeat(100), true),
+        ("no HTTP", "SSH-2.0-OpenSSH_9.0\r\n".to_owned(), false),
+        ("nothing", String::new(), false),
+        ("HTTP/0.9", "{\"layers\":[]}".to_owned(), false),
+        ("a negative length", format!("{ok}Content-Length: -5\r\n\r\n{{}}"), false),
+        ("two lengths", format!("{ok}Content-Length: 5\r\nContent-Length: 6\r\n\r\n{{}}"), false),
+        ("a length of 2^64", format!("{ok}Content-Length: 18446744073709551616\r\n\r\n{{}}"), false),
+        ("a chunk of 2^64", format!("{chunked}10000000000000000\r\nx"), false),
+        ("a chunk's extension without end", format!("{chunked}1;{}", "x".repeat(1 << 20)), false),
+        (
+            "a body without end",
+            format!("{chunked}{}", "1000\r\n{}\r\n".replace("{}", &"x".repeat(4096)).repeat(64)),
+            true,
+        ),
+        ("trailers without end", format!("{chunked}0\r\n{}", "X: y\r\n".repeat(10_000)), true),
+    ] {
+        let authority = raw(answer.into_bytes(), endless).await;
+        let host = Host { authority: authority.clone(), ..host(&Registry::start()) };
+        let name = Reference::parse(&format!("{authority}/app:v1")).expect("a name");
+        let view = Client::with_timeouts(timeouts).repository(&name, vec![host], anonymous());
+        let blob = Descriptor::new("a/b", Digest::of(b"x"), 1 << 20);
+        let end = tokio::time::timeout(Duration::from_secs(20), async {
+            let resolved = view.resolve().await.map(drop);
+            let read = async { read(view.open(&blob, 0).await?).await.map(drop) }.await;
+            (resolved, read, view.document(&blob).await.map(drop))
+        });
+        let (resolved, read, document) = end.await.unwrap_or_else(|_| panic!("{what}: it never ends"));
+        assert!(
+            resolved.is_err() && read.is_err() && document.is_err(),
+            "{what}: {resolved:?} {read:?} {document:?}"
+        );
+    }
+}
