@@ -12,6 +12,7 @@
 
 mod download;
 mod foreign;
+mod parallel;
 
 use std::{
     ops::Range,
@@ -23,6 +24,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, stream::BoxStream};
 use reqwest::header::RANGE;
+use tokio::sync::OwnedSemaphorePermit;
 
 use self::download::Download;
 use super::{Repository, error::Error, host::Capability};
@@ -32,6 +34,9 @@ use crate::descriptor::Descriptor;
 pub struct BlobStream {
     bytes: BoxStream<'static, Result<Bytes, Error>>,
     served: Served,
+    /// Held while parts come: other large blobs come in one go.
+    #[allow(dead_code, reason = "its end is what counts")]
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl std::fmt::Debug for BlobStream {
@@ -88,9 +93,12 @@ impl Served {
 }
 
 impl Repository {
-    /// A blob from a byte on to its end.
+    /// A blob from a byte on to its end; a large one over several connections, where its host sends parts.
     pub async fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobStream, Error> {
-        self.open_part(descriptor, offset..descriptor.size).await
+        match parallel::open(self, descriptor, offset).await? {
+            Some(stream) => Ok(stream),
+            None => self.open_part(descriptor, offset..descriptor.size).await,
+        }
     }
 
     /// Some of a blob's bytes. A host that sends the whole blob instead serves only what begins at its start.
@@ -134,14 +142,11 @@ impl Repository {
         }
         let served = Served::new(self.clone());
         if range.is_empty() && descriptor.size > 0 {
-            return Ok(BlobStream { bytes: Box::pin(futures::stream::empty()), served });
+            return Ok(BlobStream { bytes: Box::pin(futures::stream::empty()), served, turn: None });
         }
         let mut download = Download::new(self.clone(), descriptor.clone(), range, served.clone());
         // Connected now, so that "not found" is told here and not by the first read.
         download.connect().await?;
-        let bytes = futures::stream::try_unfold(download, |mut download| async move {
-            Ok(download.next().await?.map(|bytes| (bytes, download)))
-        });
-        Ok(BlobStream { bytes: Box::pin(bytes), served })
+        Ok(BlobStream { bytes: download.into_stream(), served, turn: None })
     }
 }

@@ -29,6 +29,8 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
 };
 
+use tokio::sync::Semaphore;
+
 pub(crate) use address::{Reach, is_loopback};
 pub(crate) use body::Answer;
 pub(crate) use failure::hint;
@@ -85,15 +87,17 @@ impl Default for Timeouts {
 }
 
 /// What all repositories of a daemon share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Transport {
     clients: Clients,
     pub(crate) timeouts: Timeouts,
+    /// Blobs that come in parts at once.
+    pub(crate) parallel: Arc<Semaphore>,
 }
 
 impl Transport {
     pub(crate) fn new(timeouts: Timeouts) -> Self {
-        Self { clients: Clients::default(), timeouts }
+        Self { clients: Clients::default(), timeouts, parallel: Arc::new(Semaphore::new(1)) }
     }
 }
 

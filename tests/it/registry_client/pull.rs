@@ -65,3 +65,57 @@ async fn ranges_and_offsets_give_exactly_their_bytes() {
         assert_eq!(error.kind(), ErrorKind::DataLoss, "{start}..{end}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_blob_comes_in_parts_where_its_host_sends_them() {
+    let bytes = noise(9, (40 << 20) + 5);
+    let (registry, dead, plain) = (Registry::start(), Registry::start(), Registry::start());
+    let blob = registry.put_blob("app", bytes.clone());
+    plain.put_blob("app", bytes.clone());
+    plain.fault(Fault::on("blobs", Act::IgnoreRange));
+    dead.fault(Fault::on("blobs", Act::Status(404, Vec::new())));
+    let ranges = |registry: &Registry| {
+        let seen = registry.seen();
+        let mut all: Vec<String> =
+            seen.iter().filter_map(|seen| seen.header("range")).map(str::to_owned).collect();
+        all.sort_by_key(|range| {
+            range["bytes=".len()..].split('-').next().and_then(|start| start.parse::<u64>().ok())
+        });
+        all
+    };
+    // Parts break and go on; the host that does not have the blob is asked once.
+    registry.fault(Fault::on("blobs", Act::Cut(3 << 20)).after(1).times(2));
+    let stream = through(&[&dead, &registry], "app").open(&blob, 7).await.expect("a stream");
+    let served = stream.served();
+    assert!(read(stream).await.expect("all of it") == bytes.slice(7..));
+    assert_eq!(served.hosts(), [registry.authority()]);
+    let asked = ranges(&registry);
+    assert!(asked.len() >= 5 + 2, "{asked:?}");
+    assert_eq!(
+        (asked[0].as_str(), asked.last().map(String::as_str)),
+        ("bytes=7-8388614", Some("bytes=33554439-"))
+    );
+    assert_eq!(dead.log("blobs").len(), 1, "a host without the blob is asked once");
+    // In one go from a host without ranges, from the start as well as from an offset.
+    for offset in [0, 1000] {
+        let stream = at(&plain, "app").open(&blob, offset).await.expect("a stream");
+        assert!(read(stream).await.expect("all of it") == bytes.slice(offset as usize..));
+    }
+    assert_eq!(plain.log("blobs").len(), 2);
+    // One that stops sending parts half-way is as good as gone.
+    let fickle = Registry::start();
+    fickle.put_blob("app", bytes.clone());
+    fickle.fault(Fault::on("blobs", Act::IgnoreRange).after(2));
+    let found = async { read(at(&fickle, "app").open(&blob, 0).await?).await }.await;
+    assert!(chain(&found.map(drop).expect_err("no parts")).contains("where a part was asked for"));
+    let stream = through(&[&fickle, &registry], "app").open(&blob, 0).await.expect("a stream");
+    assert!(read(stream).await.expect("all of it") == bytes);
+    // Two at once: the second one comes in one go.
+    let view = at(&registry, "app");
+    let (one, two) =
+        (view.open(&blob, 0).await.expect("a stream"), view.open(&blob, 0).await.expect("a stream"));
+    let before = ranges(&registry).len();
+    assert!(read(two).await.expect("all of it") == bytes);
+    assert!(ranges(&registry).len() <= before + 3, "both came in parts");
+    assert!(read(one).await.expect("all of it") == bytes);
+}

@@ -3,6 +3,10 @@
 use std::{collections::HashMap, ops::Range};
 
 use bytes::Bytes;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use reqwest::{
     Method,
     header::{ACCEPT_ENCODING, RANGE},
@@ -42,6 +46,10 @@ pub(super) struct Download {
     served: Served,
     /// Came, and was not given on yet.
     pending: Bytes,
+    /// Served before, so it is asked first.
+    preferred: Option<String>,
+    /// A host that sends the whole blob instead of a part may do so.
+    whole: bool,
 }
 
 struct Current {
@@ -69,7 +77,36 @@ impl Download {
             since_break: 0,
             served,
             pending: Bytes::new(),
+            preferred: None,
+            whole: false,
         }
+    }
+
+    /// Becomes the rest of the blob, if the host sends that instead of a part.
+    pub(super) fn take_whole(&mut self) {
+        self.whole = true;
+    }
+
+    /// Asks this host first.
+    pub(super) fn prefer(&mut self, host: Option<String>) {
+        self.preferred = host;
+    }
+
+    /// Who serves it.
+    pub(super) fn host(&self) -> Option<String> {
+        self.current.as_ref().map(|current| current.host.clone())
+    }
+
+    /// Whether it goes on to `end`.
+    pub(super) fn covers(&self, end: u64) -> bool {
+        self.end == end
+    }
+
+    /// All of it.
+    pub(super) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
+        let next =
+            |mut download: Self| async move { Ok(download.next().await?.map(|bytes| (bytes, download))) };
+        stream::try_unfold(self, next).boxed()
     }
 
     /// The next bytes; `None` after the last one.
@@ -177,7 +214,8 @@ impl Download {
     /// Opens the rest at the first host that gives it.
     pub(super) async fn connect(&mut self) -> Result<(), Error> {
         let repository = self.repository.clone();
-        let hosts: Vec<&Host> = repository.candidates(Capability::Pull)?;
+        let mut hosts: Vec<&Host> = repository.candidates(Capability::Pull)?;
+        hosts.sort_by_key(|host| self.preferred.as_ref() != Some(&host.authority));
         let last = hosts.iter().rposition(|host| !self.out.contains_key(&host.authority));
         for (index, host) in hosts.iter().enumerate() {
             if self.out.contains_key(&host.authority) {
@@ -185,6 +223,10 @@ impl Download {
             }
             match self.connect_to(host, repository.patience(Some(index) == last)).await {
                 Ok(current) => {
+                    if std::mem::take(&mut self.whole) && current.answer.status() == 200 {
+                        self.end = self.descriptor.size;
+                    }
+                    self.preferred = Some(current.host.clone());
                     self.current = Some(current);
                     return Ok(());
                 }
@@ -257,7 +299,7 @@ impl Download {
             let (digest, expected) = (self.descriptor.digest, size);
             return Err(answer.content(crate::Error::SizeMismatch { digest, expected, actual }));
         }
-        if self.at > 0 && self.end != size {
+        if self.at > 0 && self.end != size && !self.whole {
             return Err(answer.protocol("sends the whole blob where a part was asked for"));
         }
         let skip = self.at;
