@@ -11,6 +11,7 @@ mod gc;
 mod layers;
 mod lifecycle;
 mod limits;
+mod login;
 mod real_input;
 mod registry_client;
 mod run;

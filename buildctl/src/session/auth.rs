@@ -66,7 +66,7 @@ impl AuthService {
         }
         let options = HostOptions::default();
         let host = credentials::host(&request.host, &options)
-            .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
+            .map_err(|error| Status::unavailable(format!("{error:#}")))?;
         let FetchTokenRequest { host: name, realm, service, scopes, .. } = request;
         let request = TokenRequest { host: name, realm, service, scopes };
         self.registry.token(&host, &credential, request).await.map_err(told)
@@ -125,6 +125,7 @@ impl Auth for AuthService {
 fn told(error: Error) -> Status {
     let text = format!("{:#}", anyhow::Error::new(error.clone()));
     match error.kind() {
+        _ if matches!(error, Error::Address { .. }) => Status::unavailable(text),
         ErrorKind::InvalidArgument => Status::failed_precondition(text),
         ErrorKind::Unauthenticated => Status::unauthenticated(text),
         _ => Status::unavailable(text),

@@ -86,7 +86,7 @@ async fn a_token_is_asked_with_the_login() {
     };
     // A realm that is none of the host's gets nothing.
     let evil = service.fetch_token(Request::new(request("http://evil.example/".to_owned()))).await;
-    assert_eq!(evil.expect_err("refused").code(), tonic::Code::Unauthenticated);
+    assert_eq!(evil.expect_err("refused").code(), tonic::Code::Unavailable);
     let answer = service.fetch_token(Request::new(request(format!("http://{host}/token")))).await;
     let answer = answer.expect("a token").into_inner();
     assert_eq!(answer.token, "t");

@@ -337,14 +337,17 @@ async fn send(ask: Ask, credential: &Credential) -> Result<Token, Error> {
     Err(Error::Credentials { host: ask.request.host, reason })
 }
 
-/// Asks the token server of a request that somebody else was refused, if it may be asked.
+/// Asks the token server of a request that somebody else was refused.
+///
+/// # Errors
+/// `Address` if it may not be asked from here: whoever was refused may know the host better.
 pub(in crate::registry) async fn ask_token(
     http: reqwest::Client,
     host: &Host,
     credential: &Credential,
     request: TokenRequest,
 ) -> Result<Token, Error> {
-    let refused = |reason| Error::Credentials { host: host.authority.clone(), reason };
+    let refused = |reason| Error::Address { text: host.authority.clone(), reason };
     if request.scopes.len() > SCOPES {
         return Err(refused("it names too many scopes".to_owned()));
     }

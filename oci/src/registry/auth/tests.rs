@@ -494,7 +494,8 @@ async fn a_login_is_proved_and_tokens_are_asked_for_others() {
     let token = client.token(&host, &with("right").0, realm).await.expect("a token");
     assert_eq!(token.token.0, "t");
     let evil = request("http://evil.example/".to_owned());
-    client.token(&host, &with("right").0, evil).await.expect_err("not a server of this host");
+    let error = client.token(&host, &with("right").0, evil).await.expect_err("not a server of this host");
+    assert!(matches!(error, Error::Address { .. }), "{error:?}");
 }
 
 #[test]
