@@ -38,6 +38,7 @@ fn hurry() -> Timeouts {
         silence: Duration::from_secs(5),
         drip_window: Duration::from_secs(1),
         drip_bytes: 1 << 10,
+        slow_part: Duration::ZERO,
         backoff: Duration::from_millis(5),
         patience: Duration::from_secs(10),
     }

@@ -24,7 +24,6 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, stream::BoxStream};
 use reqwest::header::RANGE;
-use tokio::sync::OwnedSemaphorePermit;
 
 use self::download::Download;
 use super::{Repository, error::Error, host::Capability};
@@ -34,9 +33,6 @@ use crate::descriptor::Descriptor;
 pub struct BlobStream {
     bytes: BoxStream<'static, Result<Bytes, Error>>,
     served: Served,
-    /// Held while parts come: other large blobs come in one go.
-    #[allow(dead_code, reason = "its end is what counts")]
-    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl std::fmt::Debug for BlobStream {
@@ -93,7 +89,7 @@ impl Served {
 }
 
 impl Repository {
-    /// A blob from a byte on to its end; a large one over several connections, where its host sends parts.
+    /// A blob from a byte on to its end; a large one over several connections, where one is slow.
     pub async fn open(&self, descriptor: &Descriptor, offset: u64) -> Result<BlobStream, Error> {
         match parallel::open(self, descriptor, offset).await? {
             Some(stream) => Ok(stream),
@@ -142,11 +138,11 @@ impl Repository {
         }
         let served = Served::new(self.clone());
         if range.is_empty() && descriptor.size > 0 {
-            return Ok(BlobStream { bytes: Box::pin(futures::stream::empty()), served, turn: None });
+            return Ok(BlobStream { bytes: Box::pin(futures::stream::empty()), served });
         }
         let mut download = Download::new(self.clone(), descriptor.clone(), range, served.clone());
         // Connected now, so that "not found" is told here and not by the first read.
         download.connect().await?;
-        Ok(BlobStream { bytes: download.into_stream(), served, turn: None })
+        Ok(BlobStream { bytes: download.into_stream(), served })
     }
 }

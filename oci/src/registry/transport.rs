@@ -66,6 +66,8 @@ pub struct Timeouts {
     pub drip_window: Duration,
     /// What must have come in it: a host that sends a byte a second keeps nobody (F-32).
     pub drip_bytes: u64,
+    /// For the first 8 MiB of a large blob: if they take longer, the rest comes over several connections.
+    pub slow_part: Duration,
     /// The wait after a first failure; each further one is twice as long.
     pub backoff: Duration,
     /// All attempts of one request together: an outage of this length fails no push.
@@ -80,6 +82,8 @@ impl Default for Timeouts {
             silence: Duration::from_secs(30),
             drip_window: Duration::from_secs(30),
             drip_bytes: 30 << 10,
+            // 80 MB a second: a gigabit line is full with one connection.
+            slow_part: Duration::from_millis(100),
             backoff: Duration::from_millis(250),
             patience: Duration::from_secs(300),
         }

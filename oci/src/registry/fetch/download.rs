@@ -1,6 +1,10 @@
 //! Download: the state of one blob's stream: where it is, who serves it, who failed.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::{
@@ -50,6 +54,7 @@ pub(super) struct Download {
     preferred: Option<String>,
     /// A host that sends the whole blob instead of a part may do so.
     whole: bool,
+    waited: Duration,
 }
 
 struct Current {
@@ -79,6 +84,7 @@ impl Download {
             pending: Bytes::new(),
             preferred: None,
             whole: false,
+            waited: Duration::ZERO,
         }
     }
 
@@ -97,9 +103,14 @@ impl Download {
         self.current.as_ref().map(|current| current.host.clone())
     }
 
-    /// Whether it goes on to `end`.
-    pub(super) fn covers(&self, end: u64) -> bool {
-        self.end == end
+    /// Where it ends.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// How long the network let us wait.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// All of it.
@@ -122,7 +133,10 @@ impl Download {
                 self.connect().await?;
             }
             let Some(current) = &mut self.current else { continue };
-            match current.answer.chunk().await {
+            let start = Instant::now();
+            let chunk = current.answer.chunk().await;
+            self.waited += start.elapsed();
+            match chunk {
                 Ok(Some(bytes)) => self.take(bytes)?,
                 Ok(None) => {
                     let short = crate::Error::SizeMismatch {
