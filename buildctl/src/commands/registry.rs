@@ -86,22 +86,15 @@ pub(crate) async fn run(command: RegistryCommand) -> Result<()> {
     }
 }
 
-/// A name of an image; a registry alone will do.
+/// A name of an image; a registry alone will do. Without a dot it is an image: `alpine:3` has a tag, not a port.
 fn reference(name: &str) -> Result<Reference> {
+    let host = name.split(':').next().unwrap_or_default();
     let is_registry =
-        !name.contains('/') && (name.contains('.') || name.contains(':') || name == "localhost");
+        !name.contains('/') && (host.contains('.') || host == "localhost" || host.starts_with('['));
     let alone = is_registry.then(|| Reference::parse(&format!("{name}/any")).ok()).flatten();
     match alone {
-        // `alpine:3` is an image: what stands behind the colon of a registry is a port.
-        Some(reference)
-            if !name
-                .rsplit(':')
-                .next()
-                .is_some_and(|end| name.contains(':') && end.parse::<u16>().is_err()) =>
-        {
-            Ok(reference)
-        }
-        _ => Ok(Reference::parse(name).with_context(|| format!("explain {name:?}"))?.with_default_tag()),
+        Some(reference) => Ok(reference),
+        None => Ok(Reference::parse(name).with_context(|| format!("explain {name:?}"))?.with_default_tag()),
     }
 }
 
