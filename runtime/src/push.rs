@@ -36,7 +36,7 @@ use crate::{
     error::{Error, Result},
     pull::SOURCE_LABEL,
     store::Store,
-    watch::{Phase, Watch},
+    watch::{Part, Phase, Watch},
 };
 
 /// Blobs that go at once.
@@ -67,42 +67,72 @@ pub async fn push(
 ) -> Result<Descriptor> {
     let (opened, domain) = (Arc::clone(store), reference.domain().to_owned());
     let plan = buildd_fs::blocking::run(move || Plan::make(&opened, &request, &domain)).await?;
-    let part = |item: &Item| watch.add(&item.descriptor, &item.parent);
-    let blobs: Vec<_> = plan.blobs.iter().map(|item| (item, part(item))).collect();
-    let documents: Vec<_> = plan.documents.iter().map(|item| (item, part(item))).collect();
-    let send = |(item, part): (&Item, _)| {
-        let blob =
-            Blob { store: Arc::clone(store), ns: plan.ns.clone(), descriptor: item.descriptor.clone() };
-        let (repository, mounts) = (repository.clone(), item.mounts.clone());
-        async move {
-            let part: Arc<crate::watch::Part> = part;
-            part.enter(Phase::Uploading);
-            let watched = Watched { blob, part: Arc::clone(&part) };
-            let pushed = repository.push_blob(&watched.blob.descriptor, &watched, &mounts).await?;
-            part.enter(match pushed {
-                Pushed::Uploaded => Phase::Complete,
-                Pushed::Mounted => Phase::Mounted,
-                Pushed::Existed => Phase::Exists,
-            });
-            Ok::<_, Error>(())
-        }
+    let parted = |item: &Item| (item.clone(), watch.add(&item.descriptor, &item.parent));
+    let sender = Sender {
+        store: Arc::clone(store),
+        ns: plan.ns.clone(),
+        repository: repository.clone(),
+        blobs: plan.blobs.iter().map(parted).collect(),
     };
-    stream::iter(blobs.into_iter().map(send)).buffer_unordered(PARALLEL_BLOBS).try_collect::<()>().await?;
+    let documents: Vec<(Item, Arc<Part>)> = plan.documents.iter().map(parted).collect();
+    sender.send_blobs().await?;
     // Children come before the documents that point at them, the root is last.
     let mut pushed = None;
     for (item, part) in documents {
         part.enter(Phase::Uploading);
         let is_root = item.parent.is_empty();
         let tag = if is_root { reference.tag() } else { None };
-        repository.push_manifest(&item.descriptor, Bytes::from(item.bytes.clone()), tag).await?;
+        sender.send_document(&item, tag).await?;
         part.enter(Phase::Complete);
         pushed = is_root.then(|| item.descriptor.clone());
     }
     pushed.ok_or_else(|| Error::NotFound { what: "manifest", name: reference.to_string() })
 }
 
+/// Sends the parts of one image.
+struct Sender {
+    store: Arc<Store>,
+    ns: String,
+    repository: Repository,
+    blobs: Vec<(Item, Arc<Part>)>,
+}
+
+impl Sender {
+    async fn send_blobs(&self) -> Result<()> {
+        let blobs = self.blobs.iter().map(|(item, part)| self.send_blob(item, part));
+        stream::iter(blobs).buffer_unordered(PARALLEL_BLOBS).try_collect::<()>().await
+    }
+
+    async fn send_blob(&self, item: &Item, part: &Arc<Part>) -> Result<()> {
+        part.enter(Phase::Uploading);
+        let blob =
+            Blob { store: Arc::clone(&self.store), ns: self.ns.clone(), descriptor: item.descriptor.clone() };
+        let watched = Watched { blob, part: Arc::clone(part) };
+        let pushed = self.repository.push_blob(&item.descriptor, &watched, &item.mounts).await?;
+        part.enter(match pushed {
+            Pushed::Uploaded => Phase::Complete,
+            Pushed::Mounted => Phase::Mounted,
+            Pushed::Existed => Phase::Exists,
+        });
+        Ok(())
+    }
+
+    /// A registry that collected a blob after it said that it had it gets the blobs once more (F-36).
+    async fn send_document(&self, item: &Item, tag: Option<&str>) -> Result<()> {
+        let send = || self.repository.push_manifest(&item.descriptor, Bytes::from(item.bytes.clone()), tag);
+        match send().await {
+            Err(error) if ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"].iter().any(|code| error.says(code)) => {
+                tracing::warn!(%error, "a registry lost blobs that it had; they are sent again");
+                self.send_blobs().await?;
+                Ok(send().await?)
+            }
+            sent => Ok(sent?),
+        }
+    }
+}
+
 /// One thing that goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Item {
     descriptor: Descriptor,
     parent: String,
@@ -229,7 +259,7 @@ struct Blob {
 /// The same, and who watches it go.
 struct Watched {
     blob: Blob,
-    part: Arc<crate::watch::Part>,
+    part: Arc<Part>,
 }
 
 #[async_trait::async_trait]

@@ -5,7 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -23,6 +24,8 @@ use super::Config;
 
 /// Where containerd has its configuration: its mirrors go on to work.
 const CONTAINERD: &str = "/etc/containerd/config.toml";
+/// Bytes of it that are read: nobody writes more by hand.
+const MAX_FILE: u64 = 4 << 20;
 
 /// The table `[registry]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -122,9 +125,12 @@ impl Config {
 }
 
 fn of_containerd(path: &Path) -> Result<Option<legacy::Legacy>, Error> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => legacy::from_containerd(&text, path).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::ReadSettings { path: path.to_owned(), source: error.into() }),
-    }
+    let fail = |error: io::Error| Error::ReadSettings { path: path.to_owned(), source: error.into() };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(fail)?,
+    };
+    let mut text = String::new();
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(fail)?;
+    legacy::from_containerd(&text, path).map(Some)
 }

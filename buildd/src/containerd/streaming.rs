@@ -32,6 +32,8 @@ use super::Services;
 const WAIT: Duration = Duration::from_secs(5);
 /// Streams that nobody has taken yet: stops a client from filling memory.
 const MAX_WAITING: usize = 1024;
+/// What the last messages of a stream are given to reach a client before the answer of its call does.
+const SETTLE: Duration = Duration::from_millis(10);
 /// Messages in flight each way.
 const QUEUE: usize = 16;
 /// Bytes that a sender may have in flight; Compat: containerd's figure.
@@ -141,6 +143,14 @@ impl Stream {
     /// Sends one message; a client that left does not matter.
     pub(super) async fn send<M: Name>(&self, message: &M) {
         let _ = self.outgoing.send(Ok(envelope(message))).await;
+    }
+
+    /// Waits until what was sent is on the wire. Clients stop reading a progress stream when their call is answered.
+    pub(super) async fn settle(&self) {
+        while self.outgoing.capacity() < self.outgoing.max_capacity() && !self.outgoing.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(SETTLE).await;
     }
 
     /// The next message of this kind; None if the client is done.

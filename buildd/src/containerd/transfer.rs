@@ -77,6 +77,9 @@ impl Transfer for Services {
             (End::Store(from), End::Store(to)) => self.tag(ns, from, to, &report).await?,
             _ => return Err(Status::unimplemented("a transfer between these two")),
         }
+        if let Report(Some(stream)) = &report {
+            stream.settle().await;
+        }
         Ok(Response::new(()))
     }
 }

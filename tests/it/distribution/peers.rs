@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Runs one of the two.
+type Ctr = fn(&Daemon, &[&str]) -> buildd_tests::daemon::Ran;
+
 /// ctr 1.6, which speaks with registries itself.
 fn old_ctr(daemon: &Daemon, args: &[&str]) -> buildd_tests::daemon::Ran {
     run(peer("ctr").arg("--address").arg(daemon.path("sock")).args(args))
@@ -16,8 +19,7 @@ fn ctr_of_both_majors_pulls_and_pushes() {
     let name = format!("{host}/made:v1");
     let built = build(&daemon, &name);
     daemon.buildctl(&["image", "push", "-q", &name]).ok();
-    let clients: [(&str, &dyn Fn(&Daemon, &[&str]) -> buildd_tests::daemon::Ran); 2] =
-        [("one", &old_ctr), ("two", &|daemon, args| ctr(daemon, args))];
+    let clients: [(&str, Ctr); 2] = [("one", old_ctr), ("two", ctr)];
     for (word, ctr) in clients {
         let other = Daemon::start();
         let pulled = ctr(&other, &["images", "pull", "--plain-http", &name]).ok();

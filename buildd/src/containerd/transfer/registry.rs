@@ -65,7 +65,7 @@ impl Services {
         report.event(&format!("Resolving from {shown}"), "").await;
         let watch = Watch::default();
         let work = pull::pull(&self.store, &reference, &repository, request, &watch);
-        report.follow(&watch, work).await.or_status()?;
+        report.follow(&watch, &name, work).await.or_status()?;
         report.event("saved", &name).await;
         report.event(&format!("Completed pull from {shown}"), "").await;
         Ok(())
@@ -88,7 +88,7 @@ impl Services {
         report.event(&format!("Pushing to {shown}"), "").await;
         let watch = Watch::default();
         let work = push::push(&self.store, &reference, &repository, request, &watch);
-        report.follow(&watch, work).await.or_status()?;
+        report.follow(&watch, &shown, work).await.or_status()?;
         report.event(&format!("Completed push to {shown}"), "").await;
         Ok(())
     }
@@ -107,7 +107,7 @@ impl Services {
         let (reference, repository) = self.repository(&ns, to).await?;
         let to = Side { reference, repository };
         let watch = Watch::default();
-        report.follow(&watch, registry_copy::copy(&from, &to, &watch)).await.or_status()?;
+        report.follow(&watch, &shown, registry_copy::copy(&from, &to, &watch)).await.or_status()?;
         report.event(&format!("Completed copy {shown}"), "").await;
         Ok(())
     }
@@ -196,7 +196,7 @@ fn belongs(host: &str, domain: &str) -> bool {
 }
 
 impl Report {
-    /// Tells how far the parts of `work` are while it lasts.
+    /// Tells how far the parts of `work` are while it lasts, below a line of their own.
     async fn follow<T>(
         &self,
         watch: &Watch,
@@ -209,31 +209,32 @@ impl Report {
         loop {
             tokio::select! {
                 done = &mut work => {
-                    tell(stream, watch, &mut told).await;
+                    tell(stream, watch, above, &mut told).await;
                     return done;
                 }
-                _ = look.tick() => tell(stream, watch, &mut told).await,
+                _ = look.tick() => tell(stream, watch, above, &mut told).await,
             }
         }
     }
 }
 
 /// Tells what changed since the last time.
-async fn tell(stream: &Stream, watch: &Watch, told: &mut HashMap<String, (Phase, u64)>) {
+async fn tell(stream: &Stream, watch: &Watch, above: &str, told: &mut HashMap<String, (Phase, u64)>) {
     for part in watch.parts() {
         let now = (part.phase(), part.done());
         if told.insert(part.name.clone(), now) != Some(now) {
-            stream.send(&progress(&part, now)).await;
+            stream.send(&progress(&part, above, now)).await;
         }
     }
 }
 
-fn progress(part: &Part, (phase, done): (Phase, u64)) -> Progress {
+fn progress(part: &Part, above: &str, (phase, done): (Phase, u64)) -> Progress {
+    let parent = if part.parent.is_empty() { above } else { &part.parent };
     let descriptor = &part.descriptor;
     Progress {
         event: phase.word().to_owned(),
         name: part.name.clone(),
-        parents: Some(part.parent.clone()).into_iter().filter(|parent| !parent.is_empty()).collect(),
+        parents: vec![parent.to_owned()],
         progress: i64::try_from(done).unwrap_or(i64::MAX),
         total: i64::try_from(descriptor.size).unwrap_or(i64::MAX),
         desc: Some(Descriptor {
