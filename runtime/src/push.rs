@@ -27,7 +27,8 @@ use buildd_oci::{
 };
 use bytes::Bytes;
 use futures::{
-    StreamExt as _, TryStreamExt as _,
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::BoxFuture,
     stream::{self, BoxStream},
 };
 use tokio::sync::mpsc;
@@ -99,7 +100,8 @@ struct Sender {
 
 impl Sender {
     async fn send_blobs(&self) -> Result<()> {
-        let blobs = self.blobs.iter().map(|(item, part)| self.send_blob(item, part));
+        let blobs: Vec<BoxFuture<'_, Result<()>>> =
+            self.blobs.iter().map(|(item, part)| self.send_blob(item, part).boxed()).collect();
         stream::iter(blobs).buffer_unordered(PARALLEL_BLOBS).try_collect::<()>().await
     }
 

@@ -200,6 +200,7 @@ impl Report {
     async fn follow<T>(
         &self,
         watch: &Watch,
+        above: &str,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let Some(stream) = self.0.as_ref() else { return work.await };
