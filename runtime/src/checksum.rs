@@ -47,6 +47,22 @@ pub fn tree(root: &Path) -> Result<Digest> {
     Ok(digester.finish())
 }
 
+/// Digest of a whole tree that is known entry by entry, in the order of their paths; files with the digests of their bytes.
+pub(crate) fn listed<'a>(entries: impl Iterator<Item = (&'a Entry, Option<Digest>)>) -> Digest {
+    let mut digester = Digester::default();
+    for (entry, content) in entries {
+        header(entry, &mut digester);
+        if let Some(content) = content {
+            digester.update(content.as_bytes());
+        }
+        if let EntryKind::Hardlink(target) = &entry.kind {
+            digester.update(target.as_os_str().as_bytes());
+            digester.update(&[0]);
+        }
+    }
+    digester.finish()
+}
+
 /// Digest of what the selections find below `root`. What is missing has a digest too: that it is missing.
 pub fn selected(root: &Path, selections: &[Selection]) -> Result<Digest> {
     let mut digester = Digester::default();

@@ -10,6 +10,7 @@
 mod apply;
 mod erofs;
 mod file;
+mod loose;
 mod parse;
 mod probe;
 mod read;
@@ -20,7 +21,9 @@ use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
 
 pub use apply::{DirectoryWriter, Whiteouts, apply_tar};
 pub use file::{LayerFileWriter, adopt_tar, open_tar};
+pub use loose::{Extent, LooseFileWriter};
 pub use parse::Applied;
+pub(crate) use parse::broken;
 pub(crate) use probe::through;
 pub use probe::{LayerForm, Probed, probe};
 pub use read::{describe, read_directory};

@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod attach;
+mod draft;
 mod durable;
 mod hold;
 mod known;
@@ -49,10 +50,11 @@ mod stream;
 mod usage;
 
 use attach::{Attached, Lowers};
+pub use draft::{Draft, Present};
 pub use hold::Hold;
 use hold::{Counts, Held};
-pub use mounted::LayerTree;
 use mounted::Mounted;
+pub use mounted::{LayerTree, Reading};
 pub(crate) use usage::usage;
 
 /// Which rows of `layers` nothing needs: no stack, and no blob that has its only copy there.
@@ -167,8 +169,18 @@ impl Snapshots {
         Ok(scratch)
     }
 
+    /// Whether new layers are files.
+    pub fn makes_files(&self) -> bool {
+        self.form.files
+    }
+
+    /// Where a layer is stored, in its form.
+    pub(crate) fn stored(&self, layer: LayerId) -> PathBuf {
+        self.folder(layer)
+    }
+
     /// The same, where a layer file is to be written.
-    fn scratch_file(&self) -> Scratch {
+    pub(crate) fn scratch_file(&self) -> Scratch {
         Scratch { path: self.root.join("tmp").join(self.number().to_string()) }
     }
 

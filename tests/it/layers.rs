@@ -9,8 +9,28 @@ use buildd_tests::{
 use rustix::process::Signal;
 
 const DOCKERFILE: &str = "FROM alpine\nCOPY a.txt /etc/a.txt\n\
-    RUN rm /etc/a.txt && echo made > /etc/made && mkdir /new && ln /etc/made /new/linked\n\
-    FROM alpine\nCOPY --from=0 /etc/made /new /\n";
+    RUN rm /etc/a.txt && echo made > /etc/made && mkdir /new && ln /etc/made /new/linked && ln -s /etc /link\n\
+    COPY a.txt /link/through\n\
+    FROM alpine\nCOPY --from=0 /etc/made /new /\nCOPY --from=0 /etc/through /deep/er/\n\
+    WORKDIR /work\nCOPY --chown=3:4 --chmod=640 . here\nADD packed.tar /opt/\n";
+
+/// An archive whose entries lead through a link of its own.
+fn archive() -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut put = |name: &str, kind, link: &str, data: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_size(data.len() as u64);
+        header.set_link_name(link).expect("short");
+        tar.append_data(&mut header, name, data).expect("memory");
+    };
+    put("inner/", tar::EntryType::Directory, "", b"");
+    put("absolute", tar::EntryType::Symlink, "/inner", b"");
+    put("absolute/file", tar::EntryType::Regular, "", b"unpacked");
+    put("hard", tar::EntryType::Link, "inner/file", b"");
+    tar.into_inner().expect("memory")
+}
 
 fn with_form(form: &str) -> Daemon {
     let config = tempfile::NamedTempFile::new().expect("a file");
@@ -37,16 +57,27 @@ fn both_forms_build_run_and_export_the_same() {
         for layer in layers {
             assert_eq!(layer.file_type().expect("a type").is_file(), file, "{form}: {:?}", layer.path());
         }
-        let dir = context(&[("Dockerfile", DOCKERFILE), ("a.txt", "a")]);
+        let dir = context(&[("Dockerfile", DOCKERFILE), ("a.txt", "a"), ("sub/b.txt", "b")]);
+        fs::write(dir.path().join("packed.tar"), archive()).expect("an archive");
         let out = daemon.path("out.tar");
         let spec = format!("type=tar,dest={},source-date-epoch=0", text(&out));
+        daemon.buildctl(&["build", "-o", &spec, text(dir.path())]).ok();
+        exports.push(fs::read(&out).expect("a tar"));
+        // Folders are what RUN wrote, and everything where no layer is a file.
+        let folders = fs::read_dir(daemon.path("root/layers")).expect("layers").filter(|layer| {
+            layer.as_ref().is_ok_and(|layer| layer.file_type().is_ok_and(|kind| kind.is_dir()))
+        });
+        assert_eq!(folders.count() == 1, file, "{form}");
+        // Only what changed comes again, and beside it what stayed.
+        fs::write(dir.path().join("a.txt"), "changed").expect("a change");
         daemon.buildctl(&["build", "-o", &spec, text(dir.path())]).ok();
         exports.push(fs::read(&out).expect("a tar"));
         daemon.buildctl(&["build", "-t", "made:v1", text(dir.path())]).ok();
         let archive = daemon.path("made.tar");
         daemon.buildctl(&["image", "export", "-o", text(&archive), "made:v1"]).ok();
-        let ran = daemon.buildctl(&["run", "--rm", "made:v1", "cat", "/made", "/linked"]).ok();
-        assert_eq!(ran.stdout, "made\nmade\n", "{form}");
+        let seen = ["/made", "/linked", "/deep/er/through", "/work/here/sub/b.txt", "/opt/inner/file"];
+        let ran = daemon.buildctl(&[&["run", "--rm", "made:v1", "cat"], &seen[..]].concat()).ok();
+        assert_eq!(ran.stdout, "made\nmade\nchangedbunpacked", "{form}");
         assert_eq!(daemon.stop(Signal::TERM), Some(0));
         assert_eq!(mounted_below(&daemon.path("root")), [""; 0], "{form} leaves mounts");
         // What one form stored, a daemon that was told the other one reads.
@@ -55,5 +86,6 @@ fn both_forms_build_run_and_export_the_same() {
         assert_eq!(ran.stdout, "made\n", "{form}");
         daemon.buildctl(&["image", "import", text(&archive)]).ok();
     }
-    assert!(exports[0] == exports[1], "the forms export different bytes");
+    assert!(exports[..2] == exports[2..], "the forms export different bytes");
+    assert!(exports[0] != exports[1], "the change was not seen");
 }

@@ -52,6 +52,16 @@ fn pack_one(worker: &Worker, layer: &Layer, attributes: &Attributes) -> Result<P
             return Ok(Packed { descriptor: Descriptor::new(media_type, info.digest, info.size), diff_id });
         }
     }
+    let plain = attributes.compression == Compression::Uncompressed && attributes.epoch.is_none();
+    if let Some(diff_id) = layer.diff_id.filter(|_| plain) {
+        // The layer itself is the blob, if it is a file.
+        let labels =
+            Labels::from([(FORM.to_owned(), form.clone()), (UNCOMPRESSED.to_owned(), diff_id.to_string())]);
+        if let Some(size) = content.adopt_layer(ns, &diff_id, layer.id, &labels)? {
+            let media_type = media_type::layer(Compression::Uncompressed, attributes.family);
+            return Ok(Packed { descriptor: Descriptor::new(media_type, diff_id, size), diff_id });
+        }
+    }
     let (snapshots, id) = (&worker.store.snapshots, layer.id);
     let options = ExportOptions { epoch: attributes.epoch };
     let form_of = Form { compression: attributes.compression, level: attributes.level };

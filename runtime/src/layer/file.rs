@@ -19,6 +19,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use buildd_oci::digest::Digest;
+
 use super::{
     Applied, Entry, EntryKind, ExportOptions, LayerWriter, TarWriter,
     erofs::{BLOCK, Layout, SUPERBLOCK_AT, round_up, write_index},
@@ -30,8 +32,11 @@ use crate::{
     error::{Error, Result},
 };
 
-const HEAD: u64 = 4096;
+/// Bytes before the tar.
+pub(super) const HEAD: u64 = 4096;
 const MAGIC: [u8; 8] = *b"buildd1\n";
+/// The head of one that has no tar.
+pub(super) const NO_TAR: [u8; 8] = *b"buildd0\n";
 /// Bytes that the sparse files of one layer may have once expanded: a header can claim an exabyte.
 const MAX_EXPANDED: u64 = 64 << 30;
 /// Bytes that are written at once.
@@ -172,13 +177,24 @@ pub struct LayerFileWriter {
     parts: Option<Parts>,
     tar: Option<TarWriter<BufWriter<File>>>,
     path: PathBuf,
+    diff_id: Option<Digest>,
 }
 
 impl LayerFileWriter {
     /// Writes to `path`, which must not be there yet.
     pub fn new(path: &Path) -> Result<Self> {
         let tar = TarWriter::new(begin(path)?, ExportOptions::default());
-        Ok(Self { parts: Some(Parts::new(path)?), tar: Some(tar), path: path.to_owned() })
+        Ok(Self { parts: Some(Parts::new(path)?), tar: Some(tar), path: path.to_owned(), diff_id: None })
+    }
+
+    /// Whether a folder is at `path`, whose links are resolved; None if nothing was written there.
+    pub fn is_folder(&self, path: &Path) -> Option<bool> {
+        self.parts.as_ref()?.tree.is_folder(path)
+    }
+
+    /// The digest of its tar, once it is finished.
+    pub fn diff_id(&self) -> Option<Digest> {
+        self.diff_id
     }
 }
 
@@ -201,26 +217,31 @@ impl LayerWriter for LayerFileWriter {
     fn finish(&mut self) -> Result<()> {
         match (self.parts.take(), self.tar.take()) {
             (Some(parts), Some(tar)) => {
-                let (_, size, out) = tar.end()?;
-                parts.end(out, size)
+                let (diff_id, size, out) = tar.end()?;
+                parts.end(out, size)?;
+                self.diff_id = Some(diff_id);
+                Ok(())
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Opens the tar of a layer file.
-pub fn open_tar(path: &Path) -> Result<Blob> {
+/// Opens the tar of a layer file; None if it has none.
+pub fn open_tar(path: &Path) -> Result<Option<Blob>> {
     let open = || {
         let file = File::open(path)?;
         let mut head = [0; 16];
         file.read_exact_at(&mut head, 0)?;
+        if head[..8] == NO_TAR {
+            return Ok(None);
+        }
         let size = u64::from_le_bytes(head[8..].try_into().expect("eight bytes"));
         let whole = file.metadata()?.len();
         if head[..8] != MAGIC || HEAD.checked_add(size).is_none_or(|end| end > whole) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a whole layer file"));
         }
-        Ok(Blob::part(file, HEAD, size))
+        Ok(Some(Blob::part(file, HEAD, size)))
     };
     open().map_err(Error::file("open layer file", path))
 }

@@ -84,7 +84,7 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-pub(super) fn broken(entry: impl Into<String>, reason: impl Into<String>) -> Error {
+pub(crate) fn broken(entry: impl Into<String>, reason: impl Into<String>) -> Error {
     Error::LayerEntry { entry: entry.into(), reason: reason.into() }
 }
 

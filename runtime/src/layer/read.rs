@@ -118,13 +118,20 @@ pub fn describe(full: &Path, path: PathBuf) -> Result<Option<(Entry, fs::Metadat
 /// The attributes that belong into an image, and the mark of an opaque folder.
 fn xattrs(path: &Path) -> io::Result<BTreeMap<std::ffi::OsString, Vec<u8>>> {
     let mut found = BTreeMap::new();
-    let mut list = vec![0_u8; MAX_XATTR];
-    let length = match rustix::fs::llistxattr(path, &mut list) {
-        Ok(length) => length,
-        Err(rustix::io::Errno::NOTSUP) => 0,
+    // Most files have none: those are not worth a large buffer.
+    let mut few = [0_u8; 256];
+    let list = match rustix::fs::llistxattr(path, &mut few) {
+        Ok(length) => few[..length].to_vec(),
+        Err(rustix::io::Errno::NOTSUP) => return Ok(found),
+        Err(rustix::io::Errno::RANGE) => {
+            let mut many = vec![0_u8; MAX_XATTR];
+            let length = rustix::fs::llistxattr(path, &mut many)?;
+            many.truncate(length);
+            many
+        }
         Err(error) => return Err(error.into()),
     };
-    for name in list[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+    for name in list.split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let Ok(name) = std::str::from_utf8(name) else { continue };
         if name == OPAQUE_XATTR || keeps_xattr(name) {
             let mut value = vec![0_u8; MAX_XATTR];

@@ -40,7 +40,7 @@ fn as_file(tar: &[u8], dir: &Path) -> Result<(Seen, Applied)> {
     let path = dir.join("file");
     let applied = adopt_tar(tar, &path)?;
     let mut out = Vec::new();
-    std::io::Read::read_to_end(&mut open_tar(&path)?, &mut out).expect("its tar");
+    std::io::Read::read_to_end(&mut open_tar(&path)?.expect("it has one"), &mut out).expect("its tar");
     assert!(out == tar, "the tar is not what came");
     Ok((mounted(&path), applied))
 }

@@ -148,6 +148,16 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether a folder is at `path`, whose links are resolved; None if nothing of this layer is.
+    pub(super) fn is_folder(&self, path: &Path) -> Option<bool> {
+        let mut here = 0;
+        for name in path.iter() {
+            let NodeKind::Directory(children) = &self.nodes[here].kind else { return None };
+            here = *children.get(name.as_bytes())?;
+        }
+        Some(self.nodes[here].is_folder())
+    }
+
     /// Counts what something takes in memory.
     fn spend(&mut self, bytes: usize, shown: &str) -> Result<()> {
         self.bytes = self.bytes.saturating_add(bytes);
@@ -239,8 +249,8 @@ fn push_parts(todo: &mut Vec<(Vec<u8>, bool)>, path: &Path, said: bool) {
 }
 
 fn checked<'a>(name: &'a OsStr, shown: &str) -> Result<&'a [u8]> {
-    match name.len() > MAX_NAME {
-        true => Err(broken(shown, format!("a name of more than {MAX_NAME} bytes"))),
+    match name.len() > MAX_NAME || name.as_bytes().contains(&0) {
+        true => Err(broken(shown, format!("a name has at most {MAX_NAME} bytes, none of them 0"))),
         false => Ok(name.as_bytes()),
     }
 }

@@ -185,7 +185,7 @@ impl<W: Write> TarWriter<W> {
 
     fn data(&mut self, size: u64, data: &mut dyn Read) -> io::Result<()> {
         let mut left = size;
-        let mut buffer = vec![0; 128 << 10];
+        let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).min(128 << 10)];
         while left > 0 {
             let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             match data.read(&mut buffer[..want]) {

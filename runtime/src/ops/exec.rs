@@ -197,8 +197,8 @@ pub(super) async fn digest_of(
             let selections: Vec<Selection> = serde_json::from_str(&selector).map_err(|error| {
                 Error::Invalid { what: "selector", name: selector.clone(), reason: error.to_string() }
             })?;
-            let view = worker.store.snapshots.view(SnapshotRef::of(&result)?.id())?;
-            checksum::selected(&view.path(), &selections)
+            let tree = worker.store.snapshots.reading(SnapshotRef::of(&result)?.id())?;
+            checksum::selected(&tree.path(), &selections)
         };
     buildd_fs::blocking::run(work).await.map_err(op_error)
 }

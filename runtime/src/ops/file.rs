@@ -1,6 +1,6 @@
 //! File: COPY, ADD, WORKDIR and their like: changes to a tree without a process.
 //!
-//! Actions run one after another on a mounted snapshot; each may begin from an input or from what an earlier one made.
+//! Actions run one after another on the draft of a layer; each may begin from an input or from what an earlier one made.
 //! What a copy reads enters the key by content, with the source's base name, so that equal files copied from elsewhere
 //! hit.
 
@@ -21,7 +21,7 @@ use super::exec::digest_of;
 use crate::{
     checksum::Selection,
     error::{Error, Result},
-    snapshot::{Active, Hold, SnapshotId, View},
+    snapshot::{Draft, Hold, Reading, SnapshotId},
     snapshot_ref::SnapshotRef,
     worker::{Worker, op_error},
 };
@@ -140,8 +140,9 @@ impl Op for FileOp {
             .map(|input| Ok(SnapshotRef::of(input)?.id()))
             .collect::<Result<_>>()
             .map_err(op_error)?;
-        let mut run = Run { worker: self.worker.clone(), inputs, made: BTreeMap::new() };
         let op = self.op.clone();
+        let removes = op.actions.iter().any(|action| matches!(action.action, Some(Action::Rm(_))));
+        let mut run = Run { worker: self.worker.clone(), inputs, removes, made: BTreeMap::new() };
         let work = move || -> Result<Vec<OpResult>> {
             let mut outputs = BTreeMap::new();
             for (number, action) in op.actions.iter().enumerate() {
@@ -159,7 +160,7 @@ impl Op for FileOp {
 
 /// What an action made, still open for the next one or settled.
 enum Made {
-    Open(Active),
+    Open(Draft),
     Settled(Hold),
 }
 
@@ -167,15 +168,17 @@ enum Made {
 struct Run {
     worker: Arc<Worker>,
     inputs: Vec<Option<SnapshotId>>,
+    /// Some of the actions remove.
+    removes: bool,
     made: BTreeMap<usize, Made>,
 }
 
 impl Run {
     fn action(&mut self, number: usize, action: &pb::FileAction) -> Result<()> {
         let own = self.inputs.len() + number;
-        let active = self.open(action.input)?;
+        let mut draft = self.open(action.input)?;
         let source = match usize::try_from(action.secondary_input) {
-            Ok(index) => Some(self.view(index)?),
+            Ok(index) => Some(self.source(index)?),
             Err(_) => None,
         };
         let users = |index: i64| match usize::try_from(index) {
@@ -184,24 +187,23 @@ impl Run {
             }
             _ => Ok(None),
         };
-        act::apply(action, &active.path(), source.as_ref().map(View::path).as_deref(), &users)?;
-        self.made.insert(own, Made::Open(active));
+        act::apply(action, &mut draft, source.as_ref().map(Reading::path).as_deref(), &users)?;
+        self.made.insert(own, Made::Open(draft));
         Ok(())
     }
 
     /// What an action begins from; what an earlier one left open is taken over.
-    fn open(&mut self, index: i64) -> Result<Active> {
-        let snapshots = self.worker.store.snapshots.clone();
-        let Ok(index) = usize::try_from(index) else { return snapshots.active(None) };
+    fn open(&mut self, index: i64) -> Result<Draft> {
+        let Ok(index) = usize::try_from(index) else { return self.draft(None) };
         if index < self.inputs.len() {
-            return snapshots.active(self.inputs[index]);
+            return self.draft(self.inputs[index]);
         }
         match self.made.remove(&index) {
-            Some(Made::Open(active)) => Ok(active),
+            Some(Made::Open(draft)) => Ok(draft),
             Some(Made::Settled(held)) => {
-                let active = snapshots.active(Some(held.id()));
+                let draft = self.draft(Some(held.id()));
                 self.made.insert(index, Made::Settled(held));
-                active
+                draft
             }
             None => Err(Error::Invalid {
                 what: "file op",
@@ -211,10 +213,15 @@ impl Run {
         }
     }
 
+    fn draft(&self, parent: Option<SnapshotId>) -> Result<Draft> {
+        let snapshots = &self.worker.store.snapshots;
+        if self.removes { snapshots.folder_draft(parent) } else { snapshots.draft(parent) }
+    }
+
     /// Commits what an action made.
     fn settle(&mut self, index: usize) -> Result<Hold> {
         let held = match self.made.remove(&index) {
-            Some(Made::Open(active)) => active.commit()?,
+            Some(Made::Open(draft)) => draft.commit()?,
             Some(Made::Settled(held)) => held,
             None => {
                 let reason = "it was gone on from".to_owned();
@@ -225,13 +232,12 @@ impl Run {
         Ok(held)
     }
 
-    fn view(&mut self, index: usize) -> Result<View> {
-        match index < self.inputs.len() {
-            true => self.worker.store.snapshots.view(self.inputs[index]),
-            false => {
-                let held = self.settle(index)?;
-                self.worker.store.snapshots.view(Some(held.id()))
-            }
-        }
+    /// What a copy reads.
+    fn source(&mut self, index: usize) -> Result<Reading> {
+        let id = match index < self.inputs.len() {
+            true => self.inputs[index],
+            false => Some(self.settle(index)?.id()),
+        };
+        self.worker.store.snapshots.reading(id)
     }
 }

@@ -13,10 +13,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{LayerId, Snapshots};
+use super::{LayerId, SnapshotId, Snapshots, View};
 use crate::{
     error::{Error, Result},
-    layer::through,
+    layer::{open_tar, through},
     mount::erofs,
 };
 
@@ -38,6 +38,25 @@ impl LayerTree {
         match self {
             Self::Folder(path) => path.clone(),
             Self::File(mount) => through(mount),
+        }
+    }
+}
+
+/// A stack as a tree that this process alone reads: its paths mean nothing to others.
+#[derive(Debug)]
+pub enum Reading {
+    /// A lone layer, with nothing over it.
+    Layer(LayerTree),
+    /// An overlay.
+    View(View),
+}
+
+impl Reading {
+    /// Its root.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Layer(layer) => layer.path(),
+            Self::View(view) => view.path(),
         }
     }
 }
@@ -84,6 +103,18 @@ impl Snapshots {
     /// Whether a layer is a file.
     pub fn is_file(&self, layer: LayerId) -> bool {
         self.folder(layer).is_file()
+    }
+
+    /// The tree of a stack, for reading. A client's files, which whiteouts cannot be among, need no overlay over them.
+    pub fn reading(&self, id: Option<SnapshotId>) -> Result<Reading> {
+        let layers = id.map(|id| self.layers(id)).transpose()?.unwrap_or_default();
+        if let [only] = layers.as_slice()
+            && self.is_file(only.id)
+            && open_tar(&self.folder(only.id))?.is_none()
+        {
+            return self.layer_tree(only.id).map(Reading::Layer);
+        }
+        self.view(id).map(Reading::View)
     }
 
     /// The tree of a layer, for reading.

@@ -12,6 +12,7 @@ use buildd_oci::digest::{Digest, Digester};
 
 use super::{Hold, LayerId, SnapshotId, Snapshots};
 use crate::{
+    content::Blob,
     error::{Error, Result},
     layer::{Applied, DirectoryWriter, ExportOptions, Whiteouts, adopt_tar, apply_tar, open_tar, write_tar},
 };
@@ -68,15 +69,17 @@ impl Snapshots {
         options: ExportOptions,
     ) -> Result<(Digest, u64)> {
         let stored = self.folder(layer);
-        if self.is_file(layer) && options.epoch.is_none() {
-            return copy_range(&stored, out);
+        if self.is_file(layer)
+            && options.epoch.is_none()
+            && let Some(tar) = open_tar(&stored)?
+        {
+            return copy_tar(tar, &stored, out);
         }
         write_tar(&self.layer_tree(layer)?.path(), out, options)
     }
 }
 
-fn copy_range(stored: &Path, out: &mut dyn Write) -> Result<(Digest, u64)> {
-    let mut tar = open_tar(stored)?;
+fn copy_tar(mut tar: Blob, stored: &Path, out: &mut dyn Write) -> Result<(Digest, u64)> {
     let fail = |source| Error::WriteLayer { entry: stored.display().to_string(), source };
     let mut digester = Digester::default();
     let mut buffer = vec![0; BUFFER];

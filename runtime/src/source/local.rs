@@ -18,10 +18,9 @@ use buildd_solver::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    checksum,
     error::Error,
     session::{Session, SyncRequest, SyncedTree, TreeSink},
-    snapshot::{Hold, SnapshotId},
+    snapshot::{Hold, Scratch, SnapshotId},
     snapshot_ref::SnapshotRef,
     worker::{Worker, op_error},
 };
@@ -146,22 +145,20 @@ impl LocalSource {
         session: &dyn Session,
         known: Option<Context>,
     ) -> Result<(Hold, Context), OpError> {
-        let scratch = self.worker.store.snapshots.scratch().map_err(op_error)?;
         let base = known.as_ref().map(|known| known.tree.clone());
-        let sink = TreeSink::new(scratch.path(), base).map_err(op_error)?;
+        let (scratch, sink) = self.place(base).map_err(op_error)?;
         let sink = self.transfer(cx, session, sink).await?;
         let worker = self.worker.clone();
         let work = move || -> crate::error::Result<_> {
-            let (snapshots, folder) = (&worker.store.snapshots, scratch.path());
+            let (snapshots, place) = (&worker.store.snapshots, scratch.path());
             match (sink.finish()?, known) {
                 (None, Some(known)) => Ok((snapshots.hold(known.id)?, known)),
-                (None, None) => Err(Error::NotFound { what: "tree", name: folder.display().to_string() }),
+                (None, None) => Err(Error::NotFound { what: "tree", name: place.display().to_string() }),
                 (Some(tree), _) => {
-                    let digest = checksum::tree(folder)?;
-                    let held = snapshots.commit_folder(None, folder, None)?;
-                    let layers = snapshots.layers(held.id())?;
-                    let place = layers.last().map(|layer| snapshots.layer_path(layer.id)).transpose()?;
-                    let tree = Arc::new(tree.at(place.unwrap_or_else(|| folder.to_owned())));
+                    let digest = tree.digest();
+                    let held = snapshots.commit_folder(None, place, None)?;
+                    let stored = snapshots.layers(held.id())?.pop().map(|layer| snapshots.stored(layer.id));
+                    let tree = Arc::new(tree.at(stored.unwrap_or_else(|| place.to_owned())));
                     Ok((held.clone(), Context { id: held.id(), digest, tree }))
                 }
             }
@@ -171,6 +168,19 @@ impl LocalSource {
 }
 
 impl LocalSource {
+    /// Where the files go, in the form of new layers.
+    fn place(&self, base: Option<Arc<SyncedTree>>) -> crate::error::Result<(Scratch, TreeSink)> {
+        let snapshots = &self.worker.store.snapshots;
+        if snapshots.makes_files() {
+            let scratch = snapshots.scratch_file();
+            let sink = TreeSink::file(scratch.path(), base)?;
+            return Ok((scratch, sink));
+        }
+        let scratch = snapshots.scratch()?;
+        let sink = TreeSink::folder(scratch.path(), base)?;
+        Ok((scratch, sink))
+    }
+
     /// Takes the files, and shows how much has come.
     async fn transfer(
         &self,

@@ -59,7 +59,7 @@ fn make(mut sink: TreeSink, mut work: mpsc::Receiver<Work>) -> Result<TreeSink, 
         match work {
             Work::Make(entry) => sink.entry(&entry)?,
             Work::Write(path, data) => sink.write(&path, &data)?,
-            Work::Close(path) => sink.close(&path),
+            Work::Close(path) => sink.close(&path)?,
         }
     }
     Ok(sink)

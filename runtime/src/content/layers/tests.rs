@@ -75,6 +75,29 @@ fn a_blob_that_is_a_layer_has_no_second_copy_and_keeps_the_layer() {
 }
 
 #[test]
+fn an_export_adopts_the_layer_instead_of_a_copy() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (root, tar) = (dir.path(), layer());
+    let digest = Digest::of(&tar);
+    let opened = store(root, LayerForm::File);
+    let (held, _) = opened.snapshots.apply(None, &mut tar.as_slice(), None).expect("a layer");
+    let layer = top(&opened, &held);
+    let kept = Labels::from([("containerd.io/gc.expire".to_owned(), "2100-01-01T00:00:00Z".to_owned())]);
+    let adopt = |digest: &Digest| opened.content.adopt_layer("ns", digest, layer, &kept).expect("no failure");
+    assert_eq!(adopt(&Digest::of(b"another")), None);
+    assert_eq!(adopt(&digest), Some(tar.len() as u64));
+    assert_eq!(adopt(&digest), Some(tar.len() as u64), "a second time is no mistake");
+    assert_eq!(opened.content.info("ns", &digest).expect("a row").labels, kept);
+    drop(held);
+    collect(&opened).expect("a round");
+    opened.db.write("pretend", |tx| tx.execute("UPDATE layers SET boot = 'x'", [])).expect("a write");
+    drop(opened);
+    let opened = store(root, LayerForm::File);
+    assert_eq!(read(&opened, &digest), "bytes", "it survives a power cut");
+    assert_eq!(files(root, "content/blobs/sha256"), 0);
+}
+
+#[test]
 fn a_folder_is_never_the_copy_of_a_blob() {
     let dir = tempfile::tempdir().expect("a folder");
     let (root, tar) = (dir.path(), layer());

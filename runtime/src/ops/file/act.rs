@@ -1,4 +1,4 @@
-//! Act: one change of a file op, on a mounted tree.
+//! Act: one change of a file op, on the draft of a layer.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +14,9 @@ use super::copy;
 use crate::{
     checksum::{Selection, find},
     error::{Error, Result},
-    layer::{DirectoryWriter, Entry, EntryKind, LayerWriter as _, Time, Whiteouts},
+    layer::{Entry, EntryKind, LayerWriter as _, Time},
     passwd,
-    snapshot::View,
+    snapshot::{Draft, Present, View},
 };
 
 /// Gives the tree in which names of users are looked up.
@@ -49,10 +49,10 @@ pub(super) fn owner_inputs(action: &pb::FileAction) -> Vec<i64> {
         .collect()
 }
 
-/// Makes the change in `root`; `source` is what a copy reads.
+/// Makes the change in `draft`; `source` is what a copy reads.
 pub(super) fn apply(
     action: &pb::FileAction,
-    root: &Path,
+    draft: &mut Draft,
     source: Option<&Path>,
     users: &Users<'_>,
 ) -> Result<()> {
@@ -63,13 +63,13 @@ pub(super) fn apply(
                 name: a.src.clone(),
                 reason: "it has no source tree".to_owned(),
             })?;
-            copy::copy(a, source, root, owner(a.owner.as_ref(), users)?)
+            copy::copy(a, source, draft, owner(a.owner.as_ref(), users)?)
         }
-        Some(Action::Mkdir(a)) => make_folder(a, root, owner(a.owner.as_ref(), users)?),
+        Some(Action::Mkdir(a)) => make_folder(a, draft, owner(a.owner.as_ref(), users)?),
         Some(Action::Mkfile(a)) => {
             let kind = EntryKind::File { size: a.data.len() as u64 };
             let made = Made { kind, mode: permissions(a.mode), timestamp: a.timestamp };
-            make(root, &a.path, made, owner(a.owner.as_ref(), users)?, &mut a.data.as_slice())
+            make(draft, &a.path, made, owner(a.owner.as_ref(), users)?, &mut a.data.as_slice())
         }
         Some(Action::Symlink(a)) => {
             let made = Made {
@@ -77,9 +77,9 @@ pub(super) fn apply(
                 mode: 0o777,
                 timestamp: a.timestamp,
             };
-            make(root, &a.newpath, made, owner(a.owner.as_ref(), users)?, &mut io::empty())
+            make(draft, &a.newpath, made, owner(a.owner.as_ref(), users)?, &mut io::empty())
         }
-        Some(Action::Rm(a)) => remove(a, root),
+        Some(Action::Rm(a)) => remove(a, &draft.path()),
         None => Ok(()),
     }
 }
@@ -127,8 +127,15 @@ struct Made {
     timestamp: i64,
 }
 
-fn make(root: &Path, path: &str, made: Made, owner: Option<Owner>, data: &mut dyn io::Read) -> Result<()> {
-    let path = resolve(root, Path::new(path), Follow::Parents).map_err(Error::file("resolve", path))?;
+fn make(
+    draft: &mut Draft,
+    path: &str,
+    made: Made,
+    owner: Option<Owner>,
+    data: &mut dyn io::Read,
+) -> Result<()> {
+    let path =
+        resolve(&draft.path(), Path::new(path), Follow::Parents).map_err(Error::file("resolve", path))?;
     let entry = Entry {
         path,
         kind: made.kind,
@@ -138,26 +145,24 @@ fn make(root: &Path, path: &str, made: Made, owner: Option<Owner>, data: &mut dy
         mtime: time(made.timestamp),
         xattrs: BTreeMap::new(),
     };
-    let mut writer = DirectoryWriter::new(root, Whiteouts::Refuse)?;
-    writer.entry(&entry, data)?;
-    writer.finish()
+    draft.entry(&entry, data)?;
+    draft.finish()
 }
 
-fn make_folder(action: &pb::FileActionMkDir, root: &Path, owner: Option<Owner>) -> Result<()> {
-    let path =
-        resolve(root, Path::new(&action.path), Follow::All).map_err(Error::file("resolve", &action.path))?;
-    let full = root.join(&path);
-    match full.symlink_metadata() {
-        Ok(meta) if meta.is_dir() && action.make_parents => return Ok(()),
-        Ok(_) => return Err(Error::AlreadyExists { what: "path", name: format!("/{}", path.display()) }),
-        Err(_) => {}
+fn make_folder(action: &pb::FileActionMkDir, draft: &mut Draft, owner: Option<Owner>) -> Result<()> {
+    let path = resolve(&draft.path(), Path::new(&action.path), Follow::All)
+        .map_err(Error::file("resolve", &action.path))?;
+    match draft.present(&path) {
+        Present::Folder if action.make_parents => return Ok(()),
+        Present::Nothing => {}
+        _ => return Err(Error::AlreadyExists { what: "path", name: format!("/{}", path.display()) }),
     }
     if action.make_parents {
-        copy::make_parents(root, &path, owner, time(action.timestamp))?;
+        copy::make_parents(draft, &path, owner, time(action.timestamp))?;
     }
     let made =
         Made { kind: EntryKind::Directory, mode: permissions(action.mode), timestamp: action.timestamp };
-    make(root, &path.to_string_lossy(), made, owner, &mut io::empty())
+    make(draft, &path.to_string_lossy(), made, owner, &mut io::empty())
 }
 
 fn remove(action: &pb::FileActionRm, root: &Path) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Copy: files of one tree into another, as COPY and ADD do it.
 //!
-//! The source is only read, its links followed inside it; the target is written through `DirectoryWriter`, which never
+//! The source is only read, its links followed inside it; the target is written through a `LayerWriter`, which never
 //! leaves its root. A folder's content is copied, not the folder; a target that ends in a slash is a folder.
 
 use std::{
@@ -23,7 +23,8 @@ use super::{act::Owner, mode::Chmod};
 use crate::{
     checksum::{Selection, find, patterns},
     error::{Error, Result},
-    layer::{DirectoryWriter, Entry, LayerWriter as _, Time, Whiteouts, apply_tar, describe},
+    layer::{DirectoryWriter, Entry, LayerWriter, Time, Whiteouts, apply_tar, describe},
+    snapshot::{Draft, Present},
 };
 
 /// Names beside a missing source that are looked at for the message.
@@ -42,23 +43,23 @@ pub(super) fn selection(copy: &pb::FileActionCopy) -> Selection {
 
 /// Copies every file of a tree, for the first content of a cache mount.
 pub(in crate::ops) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    let mut job = Job {
-        writer: DirectoryWriter::new(to, Whiteouts::Refuse)?,
+    let job = Job {
         owner: None,
         chmod: Chmod::Keep,
         time: None,
         include: Patterns::default(),
         exclude: Patterns::default(),
     };
-    job.content(from, Path::new(""), Path::new(""))?;
-    job.writer.finish()
+    let mut writer = DirectoryWriter::new(to, Whiteouts::Refuse)?;
+    job.content(&mut writer, from, Path::new(""), Path::new(""))?;
+    writer.finish()
 }
 
 /// Copies what the action selects.
 pub(super) fn copy(
     action: &pb::FileActionCopy,
     source: &Path,
-    root: &Path,
+    draft: &mut Draft,
     owner: Option<Owner>,
 ) -> Result<()> {
     let selection = selection(action);
@@ -67,8 +68,7 @@ pub(super) fn copy(
     if found.is_empty() && !(wildcard && action.allow_empty_wildcard) {
         return Err(missing(&action.src, source));
     }
-    let mut job = Job {
-        writer: DirectoryWriter::new(root, Whiteouts::Refuse)?,
+    let job = Job {
         owner,
         chmod: Chmod::parse(action.mode, &action.mode_str)?,
         time: (action.timestamp >= 0).then(|| Time {
@@ -79,9 +79,9 @@ pub(super) fn copy(
         exclude: patterns(&action.exclude_patterns)?,
     };
     for path in &found {
-        job.one(action, source, path, root)?;
+        job.one(action, source, path, draft)?;
     }
-    job.writer.finish()
+    draft.finish()
 }
 
 /// What a source that is not there may have meant: a name beside it, looked up below the root.
@@ -101,25 +101,24 @@ fn missing(src: &str, source: &Path) -> Error {
 }
 
 /// Makes the folders above `path` that are missing, with the owner of what is copied.
-pub(super) fn make_parents(root: &Path, path: &Path, owner: Option<Owner>, time: Time) -> Result<()> {
-    let mut writer = DirectoryWriter::new(root, Whiteouts::Refuse)?;
+pub(super) fn make_parents(draft: &mut Draft, path: &Path, owner: Option<Owner>, time: Time) -> Result<()> {
     let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
     above.reverse();
     for folder in above {
-        if root.join(folder).symlink_metadata().is_err() {
+        if draft.present(folder) == Present::Nothing {
             let mut entry = Entry::directory(folder.to_owned());
             entry.mtime = time;
             if let Some(owner) = owner {
                 (entry.uid, entry.gid) = (owner.uid, owner.gid);
             }
-            writer.entry(&entry, &mut io::empty())?;
+            draft.entry(&entry, &mut io::empty())?;
         }
     }
-    writer.finish()
+    Ok(())
 }
 
+/// What a copy does to everything that it copies.
 struct Job {
-    writer: DirectoryWriter,
     owner: Option<Owner>,
     chmod: Chmod,
     time: Option<Time>,
@@ -128,18 +127,18 @@ struct Job {
 }
 
 impl Job {
-    fn one(&mut self, action: &pb::FileActionCopy, source: &Path, path: &Path, root: &Path) -> Result<()> {
+    fn one(&self, action: &pb::FileActionCopy, source: &Path, path: &Path, draft: &mut Draft) -> Result<()> {
         let full = source.join(path);
         let meta = full.symlink_metadata().map_err(Error::file("read", &full))?;
-        let fail = || Error::file("resolve", &action.dest);
-        let target = resolve(root, Path::new(&action.dest), Follow::All).map_err(fail())?;
-        let present = root.join(&target).symlink_metadata().ok();
-        let folder =
-            action.dest.ends_with('/') || action.dest.ends_with("/.") || present.is_some_and(|m| m.is_dir());
+        let target = resolve(&draft.path(), Path::new(&action.dest), Follow::All)
+            .map_err(Error::file("resolve", &action.dest))?;
+        let folder = action.dest.ends_with('/')
+            || action.dest.ends_with("/.")
+            || draft.present(&target) == Present::Folder;
         let now = self.time.unwrap_or_default();
         if action.attempt_unpack_docker_compatibility
             && meta.is_file()
-            && self.unpack(&full, root, &target)?
+            && self.unpack(&full, draft, &target)?
         {
             return Ok(());
         }
@@ -148,19 +147,19 @@ impl Job {
         let into =
             if meta.is_dir() && action.dir_copy_contents || !folder { target } else { target.join(name) };
         if action.create_dest_path {
-            make_parents(root, &into, self.owner, now)?;
+            make_parents(draft, &into, self.owner, now)?;
         }
         if !meta.is_dir() {
-            return self.entry(&full, Path::new(""), into);
+            return self.entry(draft, &full, into);
         }
-        if root.join(&into).symlink_metadata().is_err() {
-            self.entry(&full, Path::new(""), into.clone())?;
+        if draft.present(&into) == Present::Nothing {
+            self.entry(draft, &full, into.clone())?;
         }
-        self.content(&full, Path::new(""), &into)
+        self.content(draft, &full, Path::new(""), &into)
     }
 
     /// Copies what lies in a folder, `below` being its path within what is copied.
-    fn content(&mut self, from: &Path, below: &Path, to: &Path) -> Result<()> {
+    fn content(&self, writer: &mut dyn LayerWriter, from: &Path, below: &Path, to: &Path) -> Result<()> {
         let folder = from.join(below);
         let list =
             || -> io::Result<Vec<_>> { fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name())).collect() };
@@ -174,16 +173,16 @@ impl Job {
             let wanted =
                 (self.include.is_empty() || self.include.matches(&text)) && !self.exclude.matches(&text);
             if wanted {
-                self.entry(&full, &path, to.join(&path))?;
+                self.entry(writer, &full, to.join(&path))?;
             }
             if is_folder && (wanted || self.exclude.has_exclusions() || self.include.may_match_below(&text)) {
-                self.content(from, &path, to)?;
+                self.content(writer, from, &path, to)?;
             }
         }
         Ok(())
     }
 
-    fn entry(&mut self, full: &Path, _below: &Path, target: PathBuf) -> Result<()> {
+    fn entry(&self, writer: &mut dyn LayerWriter, full: &Path, target: PathBuf) -> Result<()> {
         let Some((mut entry, meta)) = describe(full, target)? else { return Ok(()) };
         if let Some(owner) = self.owner {
             (entry.uid, entry.gid) = (owner.uid, owner.gid);
@@ -193,24 +192,23 @@ impl Job {
         match meta.is_file() {
             true => {
                 let mut file = File::open(full).map_err(Error::file("open", full))?;
-                self.writer.entry(&entry, &mut file)
+                writer.entry(&entry, &mut file)
             }
-            false => self.writer.entry(&entry, &mut io::empty()),
+            false => writer.entry(&entry, &mut io::empty()),
         }
     }
 
     /// Unpacks a tar archive into a folder, whatever it is compressed with; false if the file is none.
-    fn unpack(&mut self, full: &Path, root: &Path, target: &Path) -> Result<bool> {
+    fn unpack(&self, full: &Path, draft: &mut Draft, target: &Path) -> Result<bool> {
         let open = || -> io::Result<Box<dyn Read + Send>> { compress::reader(File::open(full)?) };
         let mut head = [0; 512];
         let read = open().and_then(|mut stream| stream.read_exact(&mut head));
         if read.is_err() || &head[257..262] != b"ustar" {
             return Ok(false);
         }
-        let folder = root.join(target);
-        make_parents(root, &target.join("x"), self.owner, Time::default())?;
-        let mut writer = DirectoryWriter::new(&folder, Whiteouts::Refuse)?;
-        apply_tar(open().map_err(Error::file("open", full))?, &mut writer)?;
+        make_parents(draft, &target.join("x"), self.owner, Time::default())?;
+        let mut writer = draft.below(target)?;
+        apply_tar(open().map_err(Error::file("open", full))?, &mut *writer)?;
         Ok(true)
     }
 }

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt};
 
 use super::*;
+use crate::layer::Time;
 
 fn file(path: &str, size: u64, seconds: i64) -> Entry {
     Entry {
@@ -13,60 +14,128 @@ fn file(path: &str, size: u64, seconds: i64) -> Entry {
     }
 }
 
-/// Plays the client: sends the entries, and the bytes of those that are wanted. How many were.
+/// Makes the sink of one form.
+type New = fn(&Path, Option<Arc<SyncedTree>>) -> Result<TreeSink>;
+
+/// A place of each form, not there yet for a layer file.
+fn forms() -> [(New, bool); 2] {
+    [(TreeSink::folder, true), (TreeSink::file, false)]
+}
+
+/// Plays the client: sends the entries, and the bytes of those that are wanted, the last file first. How many were.
 fn sync(
-    root: &Path,
-    base: Option<Arc<SyncedTree>>,
+    sink: Result<TreeSink>,
+    base: Option<&Arc<SyncedTree>>,
     files: &[(&str, &str, i64)],
 ) -> (Option<SyncedTree>, usize) {
-    let mut sink = TreeSink::new(root, base.clone()).expect("a sink");
+    let mut sink = sink.expect("a sink");
     let mut wanted = Vec::new();
     for (path, text, seconds) in files {
         if let Some((parent, _)) = path.rsplit_once('/') {
             sink.entry(&Entry::directory(PathBuf::from(parent))).expect("a folder");
         }
         let entry = file(path, text.len() as u64, *seconds);
-        if !base.as_ref().is_some_and(|base| base.has(&entry)) {
+        if !text.is_empty() && !base.is_some_and(|base| base.has(&entry)) {
             wanted.push((path, text));
         }
         sink.entry(&entry).expect("an entry");
     }
-    for (path, text) in &wanted {
-        sink.write(Path::new(path), text.as_bytes()).expect("bytes");
-        sink.close(Path::new(path));
+    for (path, text) in wanted.iter().rev() {
+        for byte in text.as_bytes() {
+            sink.write(Path::new(path), &[*byte]).expect("bytes");
+        }
     }
+    wanted.iter().for_each(|(path, _)| sink.close(Path::new(path)).expect("whole"));
     (sink.finish().expect("finish"), wanted.len())
+}
+
+/// The tree as somebody sees it.
+fn seen(place: &Path) -> (PathBuf, Option<std::os::fd::OwnedFd>) {
+    match place.is_dir() {
+        true => (place.to_owned(), None),
+        false => {
+            let mount = crate::mount::erofs(place).expect("a mount");
+            (crate::layer::through(&mount), Some(mount))
+        }
+    }
 }
 
 #[test]
 fn only_what_differs_is_fetched_and_an_equal_tree_is_not_made() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let place = |name: &str| {
-        let path = dir.path().join(name);
-        fs::create_dir(&path).expect("a folder");
-        path
-    };
-    let (one, two, three, four) = (place("1"), place("2"), place("3"), place("4"));
-    let files = [("a", "first", 1), ("d/b", "second", 2), ("e", "", 3)];
-    let (first, fetched) = sync(&one, None, &files);
-    assert_eq!(fetched, 3);
-    let first = Arc::new(first.expect("a new tree"));
-    let (same, fetched) = sync(&two, Some(first.clone()), &files);
-    assert!(same.is_none() && fetched == 0);
-    assert_eq!(fs::read_dir(&two).expect("the folder").count(), 0);
-    // The same size, another time.
-    let changed = [("a", "first", 1), ("d/b", "SECOND", 9), ("e", "", 3)];
-    let (next, fetched) = sync(&three, Some(first.clone()), &changed);
-    assert_eq!(fetched, 1);
-    assert!(next.is_some());
-    assert_eq!(fs::read_to_string(three.join("a")).expect("linked"), "first");
-    assert_eq!(fs::read_to_string(three.join("d/b")).expect("fetched"), "SECOND");
-    assert_eq!(fs::metadata(three.join("d/b")).expect("a file").mtime(), 9);
-    assert_eq!(fs::read_to_string(one.join("d/b")).expect("untouched"), "second");
-    // One file fewer is a difference too.
-    let (fewer, fetched) = sync(&four, Some(first), &files[..2]);
-    assert!(fewer.is_some() && fetched == 0);
-    assert!(four.join("d/b").exists() && !four.join("e").exists());
+    let mut digests = Vec::new();
+    for (new, folder) in forms() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let place = |name: &str| {
+            let path = dir.path().join(name);
+            if folder {
+                fs::create_dir(&path).expect("a folder");
+            }
+            path
+        };
+        let (one, two, three, four) = (place("1"), place("2"), place("3"), place("4"));
+        let files =
+            [("a", "first", 1), ("d/b", "second", 2), ("e", "", 3), ("f", "third", 4), ("g", "fourth", 5)];
+        let (first, fetched) = sync(new(&one, None), None, &files);
+        assert_eq!(fetched, 4);
+        let first = Arc::new(first.expect("a new tree"));
+        digests.push(first.digest());
+        let (same, fetched) = sync(new(&two, Some(first.clone())), Some(&first), &files);
+        assert!(same.is_none() && fetched == 0);
+        // The same size, another time.
+        let mut changed = files;
+        changed[1] = ("d/b", "SECOND", 9);
+        let (next, fetched) = sync(new(&three, Some(first.clone())), Some(&first), &changed);
+        assert_eq!(fetched, 1);
+        assert_ne!(next.expect("a new tree").digest(), first.digest());
+        let (tree, _mount) = seen(&three);
+        let text = |name: &str| fs::read_to_string(tree.join(name)).expect("a file");
+        assert_eq!(["a", "d/b", "e", "f", "g"].map(text), ["first", "SECOND", "", "third", "fourth"]);
+        assert_eq!(fs::metadata(tree.join("d/b")).expect("a file").mtime(), 9);
+        let (tree, _mount) = seen(&one);
+        assert_eq!(fs::read_to_string(tree.join("d/b")).expect("untouched"), "second");
+        // One file fewer is a difference too.
+        let (fewer, fetched) = sync(new(&four, Some(first.clone())), Some(&first), &files[..4]);
+        assert!(fewer.is_some() && fetched == 0);
+        let (tree, _mount) = seen(&four);
+        assert!(tree.join("d/b").exists() && tree.join("f").exists() && !tree.join("g").exists());
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_sent_is_what_came_of_it() {
+    for (new, folder) in forms() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let place = dir.path().join("1");
+        if folder {
+            fs::create_dir(&place).expect("a folder");
+        }
+        let mut sink = new(&place, None).expect("a sink");
+        for path in ["longer", "shorter", "after"] {
+            sink.entry(&file(path, 600, 1)).expect("an entry");
+        }
+        let link = Entry { kind: EntryKind::Hardlink("longer".into()), ..file("linked", 0, 1) };
+        if !folder {
+            sink.entry(&link).expect("a link");
+        }
+        for (path, pieces) in [("after", 1), ("longer", 5), ("shorter", 0)] {
+            for piece in 0..pieces {
+                sink.write(Path::new(path), &[b'0' + piece; 600]).expect("bytes");
+            }
+            sink.close(Path::new(path)).expect("whole");
+        }
+        assert!(sink.write(Path::new("never announced"), b"x").is_err());
+        sink.finish().expect("finish").expect("a tree");
+        let (tree, _mount) = seen(&place);
+        let lengths =
+            ["longer", "shorter", "after"].map(|name| fs::read(tree.join(name)).expect("a file").len());
+        assert_eq!(lengths, [3000, 0, 600]);
+        let longer = fs::read(tree.join("longer")).expect("a file");
+        assert!(longer.chunks(600).zip(b'0'..).all(|(chunk, byte)| chunk == [byte; 600]));
+        if !folder {
+            assert_eq!(fs::metadata(tree.join("linked")).expect("a link").nlink(), 2);
+        }
+    }
 }
 
 #[test]
@@ -75,10 +144,15 @@ fn a_base_that_is_gone_is_told_so_that_all_is_fetched() {
     let (one, two) = (dir.path().join("1"), dir.path().join("2"));
     fs::create_dir(&one).expect("a folder");
     fs::create_dir(&two).expect("a folder");
-    let (first, _) = sync(&one, None, &[("a", "first", 1), ("b", "x", 1)]);
+    let (first, _) = sync(TreeSink::folder(&one, None), None, &[("a", "first", 1), ("b", "x", 1)]);
     fs::remove_file(one.join("a")).expect("collected meanwhile");
-    let mut sink = TreeSink::new(&two, first.map(Arc::new)).expect("a sink");
+    let mut sink = TreeSink::folder(&two, first.map(Arc::new)).expect("a sink");
     sink.entry(&file("a", 5, 1)).expect("put off");
     let refused = sink.entry(&file("b", 2, 2)).expect_err("nothing to link");
+    assert_eq!(refused.kind(), buildd_oci::ErrorKind::NotFound);
+    let file = dir.path().join("3");
+    let (first, _) = sync(TreeSink::file(&file, None), None, &[("a", "first", 1)]);
+    fs::remove_file(&file).expect("collected meanwhile");
+    let refused = TreeSink::file(&dir.path().join("4"), first.map(Arc::new)).expect_err("no earlier layer");
     assert_eq!(refused.kind(), buildd_oci::ErrorKind::NotFound);
 }
