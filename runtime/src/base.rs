@@ -76,6 +76,17 @@ impl Worker {
                 found => return found,
             }
         }
+        self.fetch_base(reference, platform, sessions)
+            .await
+            .map_err(|error| Error::NoBase { name: reference.to_string(), source: Box::new(error) })
+    }
+
+    async fn fetch_base(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        sessions: &[String],
+    ) -> Result<FoundImage> {
         let credentials = self.credentials(sessions).await;
         let repository = self.registries.repository(reference, &HostOptions::default(), credentials).await?;
         let watch = Watch::default();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use buildd_oci::{ErrorKind, digest::Digest};
+use buildd_oci::{ErrorKind, digest::Digest, reference::Reference};
 
 /// A failed operation of the worker.
 #[derive(Debug, thiserror::Error)]
@@ -177,6 +177,15 @@ pub enum Error {
         /// What it may have meant.
         nearest: Option<String>,
     },
+    /// A base is not in our store, and its registry did not help.
+    #[error("image {name}: not found here, and its registry does not serve it")]
+    NoBase {
+        /// The base.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// A platform of an image is not here, or not whole.
     #[error("platform {platform}: blob {digest} is not here")]
     Incomplete {
@@ -212,6 +221,7 @@ impl Error {
             Self::IngestBusy { .. } => ErrorKind::Unavailable,
             Self::IngestOffset { .. } => ErrorKind::OutOfRange,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::FailedPrecondition,
+            Self::NoBase { source, .. } => source.kind(),
             Self::Image(error) => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Task { kind, .. } => *kind,
@@ -229,6 +239,10 @@ impl Error {
             Self::RootInUse { .. } => {
                 Some("use the running daemon, or start this one with another --root".to_owned())
             }
+            Self::NoBase { name, source } => source.hint().or_else(|| {
+                let short = Reference::parse(name).map_or_else(|_| name.clone(), |name| name.familiar());
+                Some(format!("import it with `buildctl image import`, or build it with `-t {short}`"))
+            }),
             Self::Image(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Incomplete { platform, .. } => Some(format!(

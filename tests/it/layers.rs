@@ -22,7 +22,9 @@ fn archive() -> Vec<u8> {
         header.set_entry_type(kind);
         header.set_mode(0o755);
         header.set_size(data.len() as u64);
-        header.set_link_name(link).expect("short");
+        if !link.is_empty() {
+            header.set_link_name(link).expect("short");
+        }
         tar.append_data(&mut header, name, data).expect("memory");
     };
     put("inner/", tar::EntryType::Directory, "", b"");

@@ -233,3 +233,28 @@ fn snapshots_and_namespaces_by_ctr() {
     ctr(&daemon, &["namespaces", "rm", "team"]).ok();
     ctr(&daemon, &["namespaces", "rm", "default"]).fails(1, &["must be empty"]);
 }
+
+#[test]
+fn a_mounted_image_may_be_changed_and_outlives_the_daemon() {
+    let mut daemon = with_base();
+    let points: Vec<_> = ["one", "two"].iter().map(|name| daemon.path(name)).collect();
+    for point in &points {
+        fs::create_dir(point).expect("a folder");
+    }
+    daemon.buildctl(&["image", "mount", "--rw", "alpine", text(&points[0])]).ok();
+    daemon.buildctl(&["image", "mount", "alpine", text(&points[1])]).ok();
+    fs::write(points[0].join("new"), "new").expect("a file in what may be changed");
+    assert!(fs::write(points[1].join("new"), "new").is_err(), "the other one is read-only");
+    assert_eq!(daemon.stop(Signal::TERM), Some(0));
+    daemon.spawn(&[]);
+    assert_eq!(fs::read_to_string(points[0].join("new")).expect("still there"), "new");
+    let listed = daemon.buildctl(&["image", "mount"]).ok().stdout;
+    for point in &points {
+        let line = listed.lines().find(|line| line.starts_with(text(point))).expect("a line for each");
+        assert!(line.contains("docker.io/library/alpine:latest") && line.ends_with("mounted"), "{line}");
+    }
+    daemon.buildctl(&["image", "unmount", "--all"]).ok();
+    assert!(points.iter().all(|point| !point.join("bin").exists()));
+    assert_eq!(daemon.buildctl(&["image", "mount", "--format", "json"]).ok().stdout.trim(), "[]");
+    assert_eq!(daemon.buildctl(&["lease", "ls", "-q"]).ok().stdout, "");
+}

@@ -1,6 +1,6 @@
 //! Images that a frontend names: found by name and platform, in the worker's store or a registry.
 
-use buildd_oci::{ErrorKind, platform::Platform, reference::Reference};
+use buildd_oci::{platform::Platform, reference::Reference};
 use buildd_runtime::base::ResolveMode;
 use tonic::Status;
 
@@ -19,15 +19,7 @@ pub(crate) async fn resolve(
         Status::invalid_argument(format!("resolve mode {mode:?} is none of default, pull, local"))
     })?;
     let sessions = [build.session.clone()];
-    match build.worker.resolve_base(&reference, platform, mode, &sessions).await {
-        Ok(found) => Ok((found.target.to_string(), found.config)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let hint = format!(
-                "import it with `buildctl image import`, or build it with `-t {}`",
-                reference.familiar()
-            );
-            Err(status::detailed(error.kind(), &status::text(&error, Some(hint)), &[]))
-        }
-        Err(error) => Err(status::of(&error)),
-    }
+    let found = build.worker.resolve_base(&reference, platform, mode, &sessions).await;
+    let found = found.map_err(|error| status::of(&error))?;
+    Ok((found.target.to_string(), found.config))
 }

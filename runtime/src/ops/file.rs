@@ -160,7 +160,7 @@ impl Op for FileOp {
 
 /// What an action made, still open for the next one or settled.
 enum Made {
-    Open(Draft),
+    Open(Box<Draft>),
     Settled(Hold),
 }
 
@@ -188,7 +188,7 @@ impl Run {
             _ => Ok(None),
         };
         act::apply(action, &mut draft, source.as_ref().map(Reading::path).as_deref(), &users)?;
-        self.made.insert(own, Made::Open(draft));
+        self.made.insert(own, Made::Open(draft.into()));
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl Run {
             return self.draft(self.inputs[index]);
         }
         match self.made.remove(&index) {
-            Some(Made::Open(draft)) => Ok(draft),
+            Some(Made::Open(draft)) => Ok(*draft),
             Some(Made::Settled(held)) => {
                 let draft = self.draft(Some(held.id()));
                 self.made.insert(index, Made::Settled(held));

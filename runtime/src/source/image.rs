@@ -8,7 +8,6 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use buildd_oci::{
-    ErrorKind,
     config::{ImageConfig, chain_ids},
     digest::Digest,
     platform::Platform,
@@ -61,17 +60,7 @@ impl ImageSource {
         let (reference, platform) = (&self.reference, &self.platform);
         let sessions = cx.sessions.ids();
         let resolve = || self.worker.resolve_base(reference, platform, self.mode, &sessions);
-        self.pin.get_or_try_init(resolve).await.map_err(|error| not_found(error, reference))
-    }
-}
-
-/// A base that nobody has may be one that was never built.
-fn not_found(error: Error, reference: &Reference) -> OpError {
-    let hint =
-        format!("import it with `buildctl image import`, or build it with `-t {}`", reference.familiar());
-    match error.kind() {
-        ErrorKind::NotFound => op_error(error).with_hint(Some(hint)),
-        _ => op_error(error),
+        self.pin.get_or_try_init(resolve).await.map_err(op_error)
     }
 }
 
