@@ -21,6 +21,9 @@ fn archive() -> Vec<u8> {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(data.len() as u64);
         if !link.is_empty() {
             header.set_link_name(link).expect("short");
