@@ -3,11 +3,13 @@
 use std::{
     fs::File,
     net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+
+use crate::peers::peer;
 
 /// How long it may take to listen: a liveness deadline, not a measurement.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -42,14 +44,14 @@ impl DockerRegistry {
         let path = dir.path().join("config.yml");
         std::fs::write(&path, config).expect("write a configuration");
         let log = File::create(dir.path().join("log")).expect("a log file");
-        let child = Command::new("docker-registry")
+        let child = peer("docker-registry")
             .arg("serve")
             .arg(&path)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second descriptor"))
             .stderr(log)
             .spawn()
-            .expect("start docker-registry: apt-get install docker-registry");
+            .expect("start docker-registry");
         let mut registry = Self { child, authority, dir };
         registry.wait();
         registry
