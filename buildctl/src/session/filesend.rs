@@ -15,9 +15,10 @@ use std::{
 use buildd_api::buildkit::moby::filesync::v1::BytesMessage;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures::{Stream, future::BoxFuture};
+use http_body_util::BodyExt as _;
 use prost::Message as _;
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     body::Body,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     server::{Grpc, NamedService, StreamingService},
@@ -68,10 +69,21 @@ impl tower::Service<http::Request<Body>> for FileSendService {
             if request.uri().path() != "/moby.filesync.v1.FileSend/DiffCopy" {
                 return Ok(Status::unimplemented("no such method").into_http());
             }
+            let request = request.map(|body| Body::new(body.map_err(broken_off)));
             let mut grpc =
                 Grpc::new(RawCodec).apply_max_message_size_config(Some(MESSAGE_BYTES), Some(MESSAGE_BYTES));
             Ok(grpc.streaming(service, request).await)
         })
+    }
+}
+
+/// A call that the daemon gave up, as an error.
+///
+/// tonic reads a reset with CANCEL as the end of the messages, which is how a whole archive ends.
+fn broken_off(status: Status) -> Status {
+    match status.code() {
+        Code::Cancelled => Status::aborted("the daemon broke off"),
+        _ => status,
     }
 }
 

@@ -15,6 +15,7 @@ use buildd_api::{
     },
     file_sync::{self, Packet, Received, Receiver, Requested, Sender, Stat},
 };
+use futures::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,8 +35,8 @@ async fn daemon_end(options: SessionOptions) -> Channel {
     Endpoint::from_static("http://localhost").connect_with_connector(connector).await.expect("HTTP/2")
 }
 
-fn with<T>(stream: mpsc::Receiver<T>, headers: &[(&'static str, &str)]) -> Request<ReceiverStream<T>> {
-    let mut request = Request::new(ReceiverStream::new(stream));
+fn with<S>(stream: S, headers: &[(&'static str, &str)]) -> Request<S> {
+    let mut request = Request::new(stream);
     for (key, value) in headers {
         request.metadata_mut().append(*key, value.parse().expect("ASCII"));
     }
@@ -45,8 +46,11 @@ fn with<T>(stream: mpsc::Receiver<T>, headers: &[(&'static str, &str)]) -> Reque
 /// Fetches everything that the filters leave; paths with their contents, folders without.
 async fn fetch(channel: Channel, headers: &[(&'static str, &str)]) -> BTreeMap<String, Option<Vec<u8>>> {
     let (packets, stream) = mpsc::channel(1024);
-    let mut incoming =
-        FileSyncClient::new(channel).diff_copy(with(stream, headers)).await.expect("a stream").into_inner();
+    let mut incoming = FileSyncClient::new(channel)
+        .diff_copy(with(ReceiverStream::new(stream), headers))
+        .await
+        .expect("a stream")
+        .into_inner();
     let mut receiver = Receiver::default();
     let (mut names, mut found) = (BTreeMap::new(), BTreeMap::new());
     let mut finishing = false;
@@ -95,7 +99,9 @@ async fn folders_are_sent_filtered() {
     let found = fetch(channel.clone(), &[("dir-name", "context"), ("include-patterns", "x.log")]).await;
     assert_eq!(found.into_keys().collect::<Vec<_>>(), ["x.log"]);
     let (_packets, stream) = mpsc::channel(1);
-    let unknown = FileSyncClient::new(channel).diff_copy(with(stream, &[("dir-name", "other")])).await;
+    let unknown = FileSyncClient::new(channel)
+        .diff_copy(with(ReceiverStream::new(stream), &[("dir-name", "other")]))
+        .await;
     assert_eq!(unknown.expect_err("no such folder").code(), tonic::Code::NotFound);
 }
 
@@ -110,7 +116,10 @@ async fn send_tree(channel: Channel, text: &[u8]) -> Result<(), tonic::Status> {
     }
     packets.send(sender.end()).await.expect("sent");
     let headers = [("buildkit-attachable-exporter-id", "0")];
-    let mut incoming = TreeSendClient::new(channel).diff_copy(with(stream, &headers)).await?.into_inner();
+    let mut incoming = TreeSendClient::new(channel)
+        .diff_copy(with(ReceiverStream::new(stream), &headers))
+        .await?
+        .into_inner();
     while let Some(packet) = incoming.message().await? {
         let packet: Packet = packet;
         match sender.receive(&packet).map_err(|e| tonic::Status::internal(e.to_string()))? {
@@ -142,20 +151,38 @@ async fn a_tree_is_received_and_never_through_a_link() {
 async fn send_archive(target: &Path, whole: bool) -> Result<(), tonic::Status> {
     let targets = vec![None, Some(Target::File(target.to_owned()))];
     let channel = daemon_end(SessionOptions { targets, ..SessionOptions::default() }).await;
-    let (chunks, stream) = mpsc::channel(4);
-    chunks.send(Chunk { data: b"part".to_vec() }).await.expect("queued");
+    let chunks = futures::stream::iter([Chunk { data: b"part".to_vec() }]);
     let headers = [("buildkit-attachable-exporter-id", "1")];
     let mut client = ArchiveSendClient::new(channel);
     if whole {
-        drop(chunks);
-        let mut answers = client.diff_copy(with(stream, &headers)).await?.into_inner();
+        let mut answers = client.diff_copy(with(chunks, &headers)).await?.into_inner();
         while answers.message().await?.is_some() {}
         return Ok(());
     }
-    // The call is dropped before its end.
-    let call = client.diff_copy(with(stream, &headers));
-    let _ = tokio::time::timeout(std::time::Duration::from_millis(50), call).await;
+    // The call is dropped when its first piece is here, before its end, which is never declared.
+    let call = client.diff_copy(with(chunks.chain(futures::stream::pending()), &headers));
+    let folder = target.parent().expect("a folder");
+    tokio::select! {
+        _ = call => unreachable!("an answer before the end"),
+        () = until(|| names(folder).len() == 1) => {}
+    }
+    // Its temporary file goes away, or becomes the target.
+    until(|| names(folder).iter().all(|name| folder.join(name) == target)).await;
     Ok(())
+}
+
+fn names(folder: &Path) -> Vec<std::ffi::OsString> {
+    fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect()
+}
+
+/// Looks until it is so.
+async fn until(holds: impl Fn() -> bool) {
+    let looking = async {
+        while !holds() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), looking).await.expect("in time");
 }
 
 #[tokio::test(flavor = "multi_thread")]

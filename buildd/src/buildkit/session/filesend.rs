@@ -27,6 +27,7 @@ use buildd_fs::{
 };
 use buildd_oci::ErrorKind;
 use buildd_runtime::session::SessionError;
+use futures::Stream;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,6 +57,17 @@ fn describe(metadata: &mut MetadataMap, exporter: usize, more: &BTreeMap<String,
     }
 }
 
+/// The pieces of an archive, up to the declared end (`None`).
+///
+/// A reader that goes away without declaring it leaves a stream that never ends. The half-closing of a
+/// call is all a client has to tell a whole archive from half of one, and it must not race the reset.
+fn until_declared(pieces: mpsc::Receiver<Option<BytesMessage>>) -> impl Stream<Item = BytesMessage> {
+    futures::stream::unfold(pieces, async |mut pieces| match pieces.recv().await {
+        Some(piece) => piece.map(|piece| (piece, pieces)),
+        None => std::future::pending().await,
+    })
+}
+
 /// Streams an archive; if it breaks off, so does the call, and the client keeps nothing.
 pub(super) async fn archive(
     channel: Channel,
@@ -69,17 +81,20 @@ pub(super) async fn archive(
         loop {
             let mut chunk = Vec::with_capacity(ARCHIVE_CHUNK);
             match data.by_ref().take(ARCHIVE_CHUNK as u64).read_to_end(&mut chunk) {
-                Ok(0) => return None,
-                Ok(_) if sender.blocking_send(BytesMessage { data: chunk }).is_err() => return None,
+                Ok(0) => {
+                    let _ = sender.blocking_send(None);
+                    return;
+                }
+                Ok(_) if sender.blocking_send(Some(BytesMessage { data: chunk })).is_err() => return,
                 Ok(_) => {}
                 Err(error) => {
                     let _ = broken.send(error);
-                    return Some(sender);
+                    return;
                 }
             }
         }
     }));
-    let mut request = Request::new(ReceiverStream::new(receiver));
+    let mut request = Request::new(until_declared(receiver));
     describe(request.metadata_mut(), exporter, metadata);
     let mut client = FileSendClient::new(channel);
     let call = async {
@@ -191,3 +206,6 @@ fn serve(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
