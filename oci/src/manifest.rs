@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{descriptor::Descriptor, digest::Digest, error::Error, media_type};
+use crate::{descriptor::Descriptor, digest::Digest, error::Error, media_type, platform::Platform};
 
 /// Most layers of one image: overlayfs stacks no more than 500.
 pub const MAX_LAYERS: usize = 500;
@@ -111,6 +111,11 @@ impl Index {
             subject: None,
             annotations: BTreeMap::new(),
         }
+    }
+
+    /// The first manifest that fits a platform; one that names none fits all.
+    pub fn find(&self, platform: &Platform) -> Option<&Descriptor> {
+        self.manifests.iter().find(|d| d.platform.as_ref().is_none_or(|p| platform.matches(p)))
     }
 
     /// Reads an index.

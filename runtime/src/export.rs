@@ -6,12 +6,7 @@
 //! # Sources
 //! spec solver 2.5.
 
-use std::{
-    collections::BTreeMap,
-    io::Write,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
 
 use base64::Engine;
 use buildd_oci::{
@@ -24,7 +19,7 @@ use buildd_solver::{op::OpError, result::OpResult};
 use crate::{
     error::{Error, Result},
     layer::{ExportOptions, write_tar},
-    lease::Resource,
+    lease::WorkLease,
     session::Session,
     snapshot_ref::SnapshotRef,
     watch::Watch,
@@ -142,44 +137,22 @@ async fn make_image(
     request: &ExportRequest,
     attributes: &Attributes,
     names: &[String],
-) -> Result<(image::Made, Option<Leased>), OpError> {
+) -> Result<(image::Made, Option<WorkLease>), OpError> {
     let (worker, request, attributes) = (worker.clone(), request.clone(), attributes.clone());
     let names = names.to_vec();
     let work = move || -> Result<_> {
         let _kept = worker.store.keep_all();
         let made = image::make(&worker, &request, &attributes)?;
         names.iter().try_for_each(|name| image::publish(&worker, name, &made))?;
-        let leased = names.is_empty().then(|| Leased::new(&worker, &made)).transpose()?;
+        let lease = || -> Result<_> {
+            let lease = worker.store.leases.work(&worker.namespace, "export", EXPORT_TIME)?;
+            lease.hold_blob(&made.target.digest)?;
+            Ok(lease)
+        };
+        let leased = names.is_empty().then(lease).transpose()?;
         Ok((made, leased))
     };
     buildd_fs::blocking::run(work).await.map_err(op_error)
-}
-
-/// A lease on an image that goes to the client and has no name here.
-#[derive(Debug)]
-struct Leased {
-    worker: Arc<Worker>,
-    id: String,
-}
-
-impl Leased {
-    fn new(worker: &Arc<Worker>, made: &image::Made) -> Result<Self> {
-        let id = format!("export-{:032x}", rand::random::<u128>());
-        let end = SystemTime::now() + EXPORT_TIME;
-        let labels = BTreeMap::from([("containerd.io/gc.expire".to_owned(), time::rfc3339(end))]);
-        worker.store.leases.create(&worker.namespace, &id, &labels)?;
-        let held = Resource { kind: "content".to_owned(), id: made.target.digest.to_string() };
-        worker.store.leases.add(&worker.namespace, &id, &held)?;
-        Ok(Self { worker: worker.clone(), id })
-    }
-}
-
-impl Drop for Leased {
-    fn drop(&mut self) {
-        if let Err(error) = self.worker.store.leases.delete(&self.worker.namespace, &self.id) {
-            tracing::warn!(id = self.id, %error, "end an export's lease");
-        }
-    }
 }
 
 fn answer(made: &image::Made, names: &[String]) -> BTreeMap<String, String> {

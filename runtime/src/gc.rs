@@ -29,6 +29,7 @@ use crate::{
     content::Labels,
     db::labels_of,
     error::{Error, Result},
+    lease::EXPIRE,
     snapshot::{LayerId, UNUSED_LAYER},
     store::Store,
 };
@@ -37,7 +38,6 @@ mod mark;
 
 pub use mark::{Graph, Node, Object, mark};
 
-const EXPIRE: &str = "containerd.io/gc.expire";
 /// How long a partial blob that nobody holds waits for its writer, as in containerd.
 const INGEST_AGE: Duration = Duration::from_secs(24 * 3600);
 

@@ -6,9 +6,13 @@
 //! # Sources
 //! containerd `core/leases`; spec containerd-api 6.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use buildd_oci::digest::Digest;
+use chrono::{DateTime, SecondsFormat, Utc};
 use rusqlite::{Connection, params};
 
 use crate::{
@@ -16,6 +20,9 @@ use crate::{
     db::{Db, from_nanos, labels_of, labels_text, to_nanos},
     error::{Error, Result},
 };
+
+/// Label of a lease with the time at which it ends by itself.
+pub(crate) const EXPIRE: &str = "containerd.io/gc.expire";
 
 /// A lease.
 #[derive(Clone, Debug)]
@@ -38,15 +45,63 @@ pub struct Resource {
 }
 
 /// The leases of all namespaces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Leases {
     db: Arc<Db>,
+}
+
+/// Keeps what a piece of our own work writes until a name does.
+#[derive(Debug)]
+pub(crate) struct WorkLease {
+    leases: Leases,
+    ns: String,
+    id: String,
+}
+
+impl WorkLease {
+    /// Keeps a blob, whether it is here yet or not.
+    pub(crate) fn hold_blob(&self, digest: &Digest) -> Result<()> {
+        let blob = Resource { kind: "content".to_owned(), id: digest.to_string() };
+        self.leases.add(&self.ns, &self.id, &blob)
+    }
+
+    /// Keeps a partial blob.
+    pub(crate) fn hold_ingest(&self, name: &str) -> Result<()> {
+        let ingest = Resource { kind: "ingests".to_owned(), id: name.to_owned() };
+        self.leases.add(&self.ns, &self.id, &ingest)
+    }
+}
+
+impl Drop for WorkLease {
+    fn drop(&mut self) {
+        let (leases, ns, id) =
+            (self.leases.clone(), std::mem::take(&mut self.ns), std::mem::take(&mut self.id));
+        let end = move || {
+            if let Err(error) = leases.delete(&ns, &id) {
+                tracing::warn!(lease = id, %error, "end a lease; it expires");
+            }
+        };
+        // Values are dropped wherever a future is, and a deletion waits for the disk.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(end)),
+            Err(_) => end(),
+        }
+    }
 }
 
 impl Leases {
     /// The leases in this database.
     pub fn new(db: Arc<Db>) -> Self {
         Self { db }
+    }
+
+    /// Begins a lease for work of ours: it ends with the value, or after `life` if the daemon is killed.
+    pub(crate) fn work(&self, ns: &str, purpose: &str, life: Duration) -> Result<WorkLease> {
+        let id = format!("{purpose}-{:032x}", rand::random::<u128>());
+        let ends = DateTime::<Utc>::from(SystemTime::now() + life);
+        let labels = Labels::from([(EXPIRE.to_owned(), ends.to_rfc3339_opts(SecondsFormat::Nanos, true))]);
+        self.create(ns, &id, &labels)?;
+        Ok(WorkLease { leases: self.clone(), ns: ns.to_owned(), id })
     }
 
     /// Makes a lease.

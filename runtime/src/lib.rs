@@ -31,6 +31,7 @@ pub mod pull;
 pub mod push;
 pub mod registries;
 pub mod registry_copy;
+mod send;
 pub mod session;
 pub mod snapshot;
 pub mod snapshot_ref;

@@ -34,9 +34,9 @@ use crate::{
     content::Labels,
     error::{Error, Result},
     image::Image,
-    lease::Resource,
+    lease::WorkLease,
     named_snapshot::Scope,
-    snapshot::{Hold, LayerId},
+    snapshot::Hold,
     store::Store,
     unpack::{self, FoundImage},
     watch::Watch,
@@ -150,7 +150,7 @@ struct Pull {
     store: Arc<Store>,
     repository: Repository,
     ns: String,
-    lease: Arc<Lease>,
+    lease: Arc<WorkLease>,
     /// The note on each blob: where it came from.
     source: (String, String),
     watch: Watch,
@@ -164,8 +164,8 @@ impl Pull {
         ns: &str,
         watch: &Watch,
     ) -> Result<Self> {
-        let (opened, owner) = (Arc::clone(store), ns.to_owned());
-        let lease = buildd_fs::blocking::run(move || Lease::begin(opened, owner)).await?;
+        let (leases, owner) = (store.leases.clone(), ns.to_owned());
+        let lease = buildd_fs::blocking::run(move || leases.work(&owner, "buildd-pull", LEASE)).await?;
         Ok(Self {
             store: Arc::clone(store),
             repository: repository.clone(),
@@ -203,11 +203,10 @@ impl Pull {
             let part = self.watch.add(&layer, &found.name);
             async move { pull.layer(&layer, diff_id, &part).await }
         };
-        let fetched: Vec<Option<(Hold, LayerId)>> =
-            futures::stream::iter(layers.iter().enumerate().map(fetch))
-                .buffered(PARALLEL_LAYERS)
-                .try_collect()
-                .await?;
+        let fetched: Vec<Option<Hold>> = futures::stream::iter(layers.iter().enumerate().map(fetch))
+            .buffered(PARALLEL_LAYERS)
+            .try_collect()
+            .await?;
         if scopes.is_empty() {
             return Ok(());
         }
@@ -227,14 +226,15 @@ impl Pull {
     }
 }
 
-/// Puts layers upon each other; stacks that are known by their chain id are used as they are.
-fn stack(store: &Store, diff_ids: &[Digest], layers: Vec<Option<(Hold, LayerId)>>) -> Result<Option<Hold>> {
+/// Puts layers upon each other, each held as a stack of its own; stacks that are known by their chain id are used as they are.
+fn stack(store: &Store, diff_ids: &[Digest], layers: Vec<Option<Hold>>) -> Result<Option<Hold>> {
     let mut below: Option<Hold> = None;
     for (chain_id, layer) in chain_ids(diff_ids).iter().zip(layers) {
         let stacked = match (store.snapshots.by_chain_id(chain_id)?, layer) {
             (Some(known), _) => known,
-            (None, Some((_held, layer))) => {
-                let stacked = store.snapshots.stack(below.as_ref().map(Hold::id), layer)?;
+            (None, Some(held)) => {
+                let layer = store.snapshots.layers(held.id())?.pop().expect("a stack has a layer");
+                let stacked = store.snapshots.stack(below.as_ref().map(Hold::id), layer.id)?;
                 store.snapshots.set_chain_id(stacked.id(), chain_id)?;
                 stacked
             }
@@ -246,54 +246,4 @@ fn stack(store: &Store, diff_ids: &[Digest], layers: Vec<Option<(Hold, LayerId)>
         below = Some(stacked);
     }
     Ok(below)
-}
-
-/// Keeps what a pull wrote until a name does.
-#[derive(Debug)]
-struct Lease {
-    store: Arc<Store>,
-    ns: String,
-    id: String,
-}
-
-impl Lease {
-    fn begin(store: Arc<Store>, ns: String) -> Result<Self> {
-        let id = format!("buildd-pull-{:032x}", rand::random::<u128>());
-        let expires = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now() + LEASE);
-        let labels = [("containerd.io/gc.expire".to_owned(), expires.to_rfc3339())];
-        store.leases.create(&ns, &id, &labels.into_iter().collect())?;
-        Ok(Self { store, ns, id })
-    }
-
-    fn hold_ingest(&self, name: &str) -> Result<()> {
-        self.store.leases.add(
-            &self.ns,
-            &self.id,
-            &Resource { kind: "ingests".to_owned(), id: name.to_owned() },
-        )
-    }
-
-    fn hold_blob(&self, digest: &Digest) -> Result<()> {
-        self.store.leases.add(
-            &self.ns,
-            &self.id,
-            &Resource { kind: "content".to_owned(), id: digest.to_string() },
-        )
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let (store, ns, id) =
-            (Arc::clone(&self.store), std::mem::take(&mut self.ns), std::mem::take(&mut self.id));
-        let end = move || {
-            if let Err(error) = store.leases.delete(&ns, &id) {
-                tracing::warn!(lease = id, %error, "end a pull's lease; it expires");
-            }
-        };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(end)),
-            Err(_) => end(),
-        }
-    }
 }

@@ -1,10 +1,10 @@
 //! Push: an image from the store into a registry.
 //!
-//! Transfers and exporters come here. Blobs go first and at once, then manifests, then indexes, the one with the tag last: a tag never
-//! points at something that is not whole.
+//! Transfers and exporters come here. What goes is planned first, so that an image that is not whole is refused before anything is sent; `send`
+//! sends it.
 //!
 //! # Sources
-//! containerd `core/transfer/local/push.go`, `core/remotes/handlers.go`; distribution-spec 1.1 "push"; spec registries.md 77-81.
+//! containerd `core/transfer/local/push.go`, `core/remotes/handlers.go`.
 
 use std::{
     collections::HashSet,
@@ -20,15 +20,11 @@ use buildd_oci::{
     media_type,
     platform::Platform,
     reference::Reference,
-    registry::{
-        Error as RegistryError, Repository,
-        push::{BlobSource, Pushed},
-    },
+    registry::{Error as RegistryError, Repository, push::BlobSource},
 };
 use bytes::Bytes;
 use futures::{
-    FutureExt as _, StreamExt as _, TryStreamExt as _,
-    future::BoxFuture,
+    StreamExt as _,
     stream::{self, BoxStream},
 };
 use tokio::sync::mpsc;
@@ -36,12 +32,11 @@ use tokio::sync::mpsc;
 use crate::{
     error::{Error, Result},
     pull::SOURCE_LABEL,
+    send,
     store::Store,
-    watch::{Part, Phase, Watch},
+    watch::Watch,
 };
 
-/// Blobs that go at once.
-const PARALLEL_BLOBS: usize = 4;
 /// Bytes of one piece of a blob.
 const PIECE: usize = 256 << 10;
 /// Pieces that are read ahead.
@@ -68,73 +63,23 @@ pub async fn push(
 ) -> Result<Descriptor> {
     let (opened, domain) = (Arc::clone(store), reference.domain().to_owned());
     let plan = buildd_fs::blocking::run(move || Plan::make(&opened, &request, &domain)).await?;
-    let parted = |item: &Item| (item.clone(), watch.add(&item.descriptor, &item.parent));
-    let sender = Sender {
-        store: Arc::clone(store),
-        ns: plan.ns.clone(),
-        repository: repository.clone(),
-        blobs: plan.blobs.iter().map(parted).collect(),
+    let root = plan.documents.last().map(|item| item.descriptor.clone());
+    let root = root.ok_or_else(|| Error::NotFound { what: "manifest", name: reference.to_string() })?;
+    let part = |item: &Item| watch.add(&item.descriptor, &item.parent);
+    let blob = |item: Item| {
+        let source =
+            StoredBlob { store: Arc::clone(store), ns: plan.ns.clone(), descriptor: item.descriptor.clone() };
+        send::Blob { part: part(&item), source: Box::new(source), mounts: item.mounts }
     };
-    let documents: Vec<(Item, Arc<Part>)> = plan.documents.iter().map(parted).collect();
-    sender.send_blobs().await?;
-    // Children come before the documents that point at them, the root is last.
-    let mut pushed = None;
-    for (item, part) in documents {
-        part.enter(Phase::Uploading);
-        let is_root = item.parent.is_empty();
-        let tag = if is_root { reference.tag() } else { None };
-        sender.send_document(&item, tag).await?;
-        part.enter(Phase::Complete);
-        pushed = is_root.then(|| item.descriptor.clone());
-    }
-    pushed.ok_or_else(|| Error::NotFound { what: "manifest", name: reference.to_string() })
-}
-
-/// Sends the parts of one image.
-struct Sender {
-    store: Arc<Store>,
-    ns: String,
-    repository: Repository,
-    blobs: Vec<(Item, Arc<Part>)>,
-}
-
-impl Sender {
-    async fn send_blobs(&self) -> Result<()> {
-        let blobs: Vec<BoxFuture<'_, Result<()>>> =
-            self.blobs.iter().map(|(item, part)| self.send_blob(item, part).boxed()).collect();
-        stream::iter(blobs).buffer_unordered(PARALLEL_BLOBS).try_collect::<()>().await
-    }
-
-    async fn send_blob(&self, item: &Item, part: &Arc<Part>) -> Result<()> {
-        part.enter(Phase::Uploading);
-        let blob =
-            Blob { store: Arc::clone(&self.store), ns: self.ns.clone(), descriptor: item.descriptor.clone() };
-        let watched = Watched { blob, part: Arc::clone(part) };
-        let pushed = self.repository.push_blob(&item.descriptor, &watched, &item.mounts).await?;
-        part.enter(match pushed {
-            Pushed::Uploaded => Phase::Complete,
-            Pushed::Mounted => Phase::Mounted,
-            Pushed::Existed => Phase::Exists,
-        });
-        Ok(())
-    }
-
-    /// A registry that collected a blob after it said that it had it gets the blobs once more (F-36).
-    async fn send_document(&self, item: &Item, tag: Option<&str>) -> Result<()> {
-        let send = || self.repository.push_manifest(&item.descriptor, Bytes::from(item.bytes.clone()), tag);
-        match send().await {
-            Err(error) if ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"].iter().any(|code| error.says(code)) => {
-                tracing::warn!(%error, "a registry lost blobs that it had; they are sent again");
-                self.send_blobs().await?;
-                Ok(send().await?)
-            }
-            sent => Ok(sent?),
-        }
-    }
+    let blobs = plan.blobs.into_iter().map(blob).collect();
+    let document = |item: Item| send::Document { part: part(&item), bytes: Bytes::from(item.bytes) };
+    let documents = plan.documents.into_iter().map(document).collect();
+    send::send(repository, blobs, documents, reference.tag()).await?;
+    Ok(root)
 }
 
 /// One thing that goes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Item {
     descriptor: Descriptor,
     parent: String,
@@ -233,9 +178,7 @@ fn chosen(store: &Store, request: &PushRequest) -> Result<Descriptor> {
             reason: "a push takes one platform, or all".to_owned(),
         });
     };
-    let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| platform.matches(p));
-    let found = index.manifests.iter().find(fits).cloned();
-    found.ok_or_else(|| {
+    index.find(platform).cloned().ok_or_else(|| {
         buildd_oci::Error::NoPlatform { digest: request.target.digest, wanted: platform.to_string() }.into()
     })
 }
@@ -252,27 +195,20 @@ fn lacking(error: buildd_oci::Error, blob: &Descriptor, platform: Option<&Platfo
 
 /// A blob of the store, opened anew for each attempt.
 #[derive(Clone, Debug)]
-struct Blob {
+struct StoredBlob {
     store: Arc<Store>,
     ns: String,
     descriptor: Descriptor,
 }
 
-/// The same, and who watches it go.
-struct Watched {
-    blob: Blob,
-    part: Arc<Part>,
-}
-
 #[async_trait::async_trait]
-impl BlobSource for Watched {
+impl BlobSource for StoredBlob {
     async fn open(
         &self,
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, RegistryError>>, RegistryError> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let (blob, part) = (self.blob.clone(), Arc::clone(&self.part));
-        part.set_done(offset);
+        let blob = self.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = blob.read(offset, &sender) {
                 let _ = sender.blocking_send(Err(error));
@@ -281,12 +217,11 @@ impl BlobSource for Watched {
         let pieces = stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|piece| (piece, receiver))
         });
-        let counted = pieces.inspect_ok(move |piece| part.add(piece.len()));
-        Ok(counted.boxed())
+        Ok(pieces.boxed())
     }
 }
 
-impl Blob {
+impl StoredBlob {
     /// Reads until the end, or until nobody wants more.
     fn read(
         &self,

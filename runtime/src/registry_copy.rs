@@ -1,12 +1,9 @@
 //! Registry copy: an image from one registry into another, through memory, not through the store.
 //!
-//! Transfers between two registries come here. Children go before the documents that point at them; blobs that the other side has, or can take
-//! from a repository of its own, do not travel.
+//! Transfers between two registries come here. Blobs that the other side has, or can take from a repository of its own, do not travel; `send`
+//! sends the rest.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use buildd_oci::{
     copy::MAX_DEPTH,
@@ -15,24 +12,17 @@ use buildd_oci::{
     manifest::{Index, Manifest},
     media_type,
     reference::Reference,
-    registry::{
-        Error as RegistryError, Repository,
-        push::{BlobSource, Pushed},
-    },
+    registry::{Error as RegistryError, Repository, push::BlobSource},
 };
 use bytes::Bytes;
-use futures::{
-    StreamExt as _, TryStreamExt as _,
-    stream::{self, BoxStream},
-};
+use futures::{StreamExt as _, stream::BoxStream};
 
 use crate::{
     error::{Error, Result},
-    watch::{Part, Phase, Watch, name},
+    send,
+    watch::{Watch, name},
 };
 
-/// Blobs that go at once.
-const PARALLEL_BLOBS: usize = 4;
 /// Most documents of one image: an index of indexes multiplies quickly.
 const MAX_DOCUMENTS: usize = 4096;
 
@@ -48,50 +38,30 @@ pub struct Side {
 /// Copies an image with all its platforms; what the tag points at then.
 pub async fn copy(from: &Side, to: &Side, watch: &Watch) -> Result<Descriptor> {
     let target = from.repository.resolve().await?;
-    let mut walk = Walk { from, watch, seen: HashSet::new(), blobs: Vec::new(), documents: HashMap::new() };
-    walk.documents(&target).await?;
     // In one registry the blobs need not travel at all.
     let same = from.reference.domain() == to.reference.domain();
-    let mounts: Vec<String> = same.then(|| from.reference.path().to_owned()).into_iter().collect();
+    let mounts = same.then(|| from.reference.path().to_owned()).into_iter().collect();
+    let mut walk =
+        Walk { from, mounts, watch, seen: HashSet::new(), blobs: Vec::new(), documents: HashMap::new() };
+    walk.documents(&target).await?;
     let mut documents = Vec::new();
     walk.children_first(target.digest, &mut documents);
-    let blobs = walk.blobs;
-    let send = |(blob, part): (Descriptor, Arc<Part>)| {
-        let mounts = &mounts;
-        async move {
-            part.enter(Phase::Uploading);
-            let source = Remote { repository: from.repository.clone(), blob, part: Arc::clone(&part) };
-            let pushed = to.repository.push_blob(&source.blob, &source, mounts).await?;
-            part.enter(match pushed {
-                Pushed::Uploaded => Phase::Complete,
-                Pushed::Mounted => Phase::Mounted,
-                Pushed::Existed => Phase::Exists,
-            });
-            Ok::<_, Error>(())
-        }
-    };
-    stream::iter(blobs.into_iter().map(send)).buffer_unordered(PARALLEL_BLOBS).try_collect::<()>().await?;
-    for document in documents {
-        document.part.enter(Phase::Uploading);
-        let tag = if document.descriptor.digest == target.digest { to.reference.tag() } else { None };
-        to.repository.push_manifest(&document.descriptor, document.bytes, tag).await?;
-        document.part.enter(Phase::Complete);
-    }
+    send::send(&to.repository, walk.blobs, documents, to.reference.tag()).await?;
     Ok(target)
 }
 
 struct Walk<'a> {
     from: &'a Side,
+    /// Repositories of the other side that have the blobs.
+    mounts: Vec<String>,
     watch: &'a Watch,
     seen: HashSet<Digest>,
-    blobs: Vec<(Descriptor, Arc<Part>)>,
+    blobs: Vec<send::Blob>,
     documents: HashMap<Digest, Document>,
 }
 
 struct Document {
-    descriptor: Descriptor,
-    bytes: Bytes,
-    part: Arc<Part>,
+    sent: send::Document,
     /// Documents that it points at.
     children: Vec<Digest>,
 }
@@ -120,7 +90,7 @@ impl Walk<'_> {
                     self.blobs(&Manifest::parse(&bytes)?, &name(&document));
                 }
                 self.documents
-                    .insert(document.digest, Document { descriptor: document, bytes, part, children });
+                    .insert(document.digest, Document { sent: send::Document { part, bytes }, children });
             }
             if next.is_empty() {
                 return Ok(());
@@ -131,18 +101,23 @@ impl Walk<'_> {
     }
 
     /// Moves a document, after those that it points at; digests cannot point in a circle.
-    fn children_first(&mut self, digest: Digest, order: &mut Vec<Document>) {
+    fn children_first(&mut self, digest: Digest, order: &mut Vec<send::Document>) {
         let Some(document) = self.documents.remove(&digest) else { return };
         for child in &document.children {
             self.children_first(*child, order);
         }
-        order.push(document);
+        order.push(document.sent);
     }
 
     fn blobs(&mut self, manifest: &Manifest, parent: &str) {
         for blob in manifest.layers.iter().chain([&manifest.config]) {
             if !media_type::is_foreign(&blob.media_type) && self.seen.insert(blob.digest) {
-                self.blobs.push((blob.clone(), self.watch.add(blob, parent)));
+                let source = Remote { repository: self.from.repository.clone(), blob: blob.clone() };
+                self.blobs.push(send::Blob {
+                    part: self.watch.add(blob, parent),
+                    source: Box::new(source),
+                    mounts: self.mounts.clone(),
+                });
             }
         }
     }
@@ -156,7 +131,6 @@ fn limit(target: &Descriptor, limit: String) -> Error {
 struct Remote {
     repository: Repository,
     blob: Descriptor,
-    part: Arc<Part>,
 }
 
 #[async_trait::async_trait]
@@ -165,9 +139,6 @@ impl BlobSource for Remote {
         &self,
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, RegistryError>>, RegistryError> {
-        self.part.set_done(offset);
-        let part = Arc::clone(&self.part);
-        let pieces = self.repository.open(&self.blob, offset).await?;
-        Ok(pieces.inspect_ok(move |piece| part.add(piece.len())).boxed())
+        Ok(self.repository.open(&self.blob, offset).await?.boxed())
     }
 }

@@ -43,7 +43,6 @@ mod attach;
 mod draft;
 mod durable;
 mod hold;
-mod known;
 mod mounted;
 mod recover;
 mod stream;

@@ -3,6 +3,8 @@
 //! A build's FROM, an import and a transfer come here. A layer whose chain id is known is not unpacked again; one that is new is verified
 //! against the diff_id that the config gives it.
 
+use std::io::Read;
+
 use buildd_oci::{
     blob::{Provider, read_document},
     compress,
@@ -65,9 +67,9 @@ pub fn find(store: &Store, ns: &str, name: &str, platform: &Platform) -> Result<
                 config,
             });
         }
-        let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| platform.matches(p));
-        descriptor = Index::parse(&bytes)?.manifests.iter().find(fits).cloned().ok_or_else(|| {
-            Error::NotFound { what: "image", name: format!("{name} for platform {platform}") }
+        descriptor = Index::parse(&bytes)?.find(platform).cloned().ok_or_else(|| Error::NotFound {
+            what: "image",
+            name: format!("{name} for platform {platform}"),
         })?;
     }
     Err(Error::Invalid {
@@ -129,9 +131,18 @@ fn unpack_one(
     parent: Option<SnapshotId>,
     diff_id: &Digest,
 ) -> Result<Hold> {
-    let blob = store.content.in_namespace(ns).open(layer)?;
-    let mut stream = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
-    Ok(store.snapshots.apply(parent, &mut stream, Some(*diff_id))?.0)
+    unpack_stream(store, store.content.in_namespace(ns).open(layer)?, parent, diff_id)
+}
+
+/// Unpacks a layer's blob, whatever it is compressed with, above `parent`.
+pub(crate) fn unpack_stream(
+    store: &Store,
+    blob: impl Read + Send,
+    parent: Option<SnapshotId>,
+    diff_id: &Digest,
+) -> Result<Hold> {
+    let mut tar = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
+    Ok(store.snapshots.apply(parent, &mut tar, Some(*diff_id))?.0)
 }
 
 /// Gives the layers of an unpacked image their names in a scope, and lets its config keep them.

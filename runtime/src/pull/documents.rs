@@ -34,7 +34,7 @@ impl Pull {
                 return Err(buildd_oci::Error::WalkLimit { digest: descriptor.digest, limit }.into());
             }
             let index = Index::parse(&bytes)?;
-            let (wanted, others) = choose(&descriptor, index.manifests, &request.platforms)?;
+            let (wanted, others) = choose(&descriptor, index, &request.platforms)?;
             if request.all_metadata {
                 for other in others {
                     self.metadata_of(&other, &name).await?;
@@ -122,24 +122,23 @@ impl Pull {
 
 /// The manifests that are wanted, and the others.
 fn choose(
-    index: &Descriptor,
-    manifests: Vec<Descriptor>,
+    descriptor: &Descriptor,
+    index: Index,
     platforms: &[Platform],
 ) -> Result<(Vec<Descriptor>, Vec<Descriptor>)> {
     if platforms.is_empty() {
-        return Ok((manifests, Vec::new()));
+        return Ok((index.manifests, Vec::new()));
     }
     let mut wanted = Vec::new();
     for platform in platforms {
-        let fits = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| platform.matches(p));
-        let first = manifests.iter().find(fits).ok_or_else(|| buildd_oci::Error::NoPlatform {
-            digest: index.digest,
+        let first = index.find(platform).ok_or_else(|| buildd_oci::Error::NoPlatform {
+            digest: descriptor.digest,
             wanted: platform.to_string(),
         })?;
         if !wanted.contains(first) {
             wanted.push(first.clone());
         }
     }
-    let others = manifests.into_iter().filter(|d| !wanted.contains(d)).collect();
+    let others = index.manifests.into_iter().filter(|d| !wanted.contains(d)).collect();
     Ok((wanted, others))
 }

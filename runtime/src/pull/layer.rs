@@ -13,9 +13,7 @@ use std::{
     thread,
 };
 
-use buildd_oci::{
-    blob::Provider as _, compress, descriptor::Descriptor, digest::Digest, registry::fetch::Served,
-};
+use buildd_oci::{blob::Provider as _, descriptor::Descriptor, digest::Digest, registry::fetch::Served};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
@@ -25,7 +23,8 @@ use crate::{
     content::{Labels, Writer},
     error::{Error, Result},
     pack::UNCOMPRESSED,
-    snapshot::{Hold, LayerId},
+    snapshot::Hold,
+    unpack,
     watch::{Part, Phase},
 };
 
@@ -47,7 +46,7 @@ impl Pull {
         descriptor: &Descriptor,
         diff_id: Option<Digest>,
         part: &Arc<Part>,
-    ) -> Result<Option<(Hold, LayerId)>> {
+    ) -> Result<Option<Hold>> {
         let _turn = self.store.turns.take(&descriptor.digest).await;
         let wanted = descriptor.clone();
         let here = self.on(move |pull| {
@@ -56,7 +55,7 @@ impl Pull {
             if here {
                 pull.note(&wanted.digest, None)?;
             }
-            let known = diff_id.map(|id| pull.store.snapshots.by_diff_id(&id)).transpose()?.flatten();
+            let known = diff_id.map(|id| pull.store.snapshots.stack_known(None, &id)).transpose()?.flatten();
             Ok((here, known))
         });
         let (here, known) = here.await?;
@@ -71,7 +70,7 @@ impl Pull {
                 let blob = descriptor.clone();
                 let layer = self.on(move |pull| {
                     let data = pull.store.content.in_namespace(&pull.ns).open(&blob)?;
-                    let layer = pull.unpack(data, diff_id)?;
+                    let layer = unpack::unpack_stream(&pull.store, data, None, &diff_id)?;
                     pull.note(&blob.digest, Some(diff_id))?;
                     Ok(layer)
                 });
@@ -99,7 +98,7 @@ impl Pull {
         descriptor: &Descriptor,
         diff_id: Option<Digest>,
         part: &Arc<Part>,
-    ) -> Result<Option<(Hold, LayerId)>> {
+    ) -> Result<Option<Hold>> {
         let wanted = descriptor.clone();
         let intake = self.on(move |pull| {
             let mut intake = pull.ingest(&wanted)?;
@@ -157,14 +156,13 @@ impl Pull {
         diff_id: Option<Digest>,
         mut pieces: mpsc::Receiver<Piece>,
         part: &Part,
-    ) -> Result<Option<(Hold, LayerId)>> {
+    ) -> Result<Option<Hold>> {
         let before = intake.written()?;
         let (further, behind) = std_mpsc::sync_channel(QUEUE);
         thread::scope(|scope| {
             let unpacking = diff_id.map(|diff_id| {
-                scope.spawn(move || {
-                    self.unpack(before.chain(Pieces { queue: behind, piece: Bytes::new() }), diff_id)
-                })
+                let data = before.chain(Pieces { queue: behind, piece: Bytes::new() });
+                scope.spawn(move || unpack::unpack_stream(&self.store, data, None, &diff_id))
             });
             let unpacks = unpacking.is_some();
             let stored = (|| loop {
@@ -198,15 +196,6 @@ impl Pull {
             self.commit(intake, blob, verified)?;
             unpacked.transpose()
         })
-    }
-
-    /// Unpacks a layer that stands on nothing yet.
-    fn unpack(&self, data: impl Read + Send, diff_id: Digest) -> Result<(Hold, LayerId)> {
-        let mut tar = compress::reader(data).map_err(|source| Error::ReadLayer { source })?;
-        let (held, _) = self.store.snapshots.apply(None, &mut tar, Some(diff_id))?;
-        let layers = self.store.snapshots.layers(held.id())?;
-        let layer = layers.last().map(|layer| layer.id).expect("a snapshot has a layer");
-        Ok((held, layer))
     }
 
     /// Begins or goes on with a blob's ingest.
