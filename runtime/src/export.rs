@@ -11,7 +11,9 @@ use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
 use base64::Engine;
 use buildd_oci::{
     archive::{self, ExportImage, Kind},
+    config::ImageConfig,
     descriptor::Descriptor,
+    platform::Platform,
     reference::Reference,
 };
 use buildd_solver::{op::OpError, result::OpResult};
@@ -21,11 +23,13 @@ use crate::{
     layer::{ExportOptions, write_tar},
     lease::WorkLease,
     session::Session,
+    snapshot::{SnapshotId, View},
     snapshot_ref::SnapshotRef,
     watch::Watch,
     worker::{Worker, op_error},
 };
 
+mod annotations;
 mod attributes;
 mod image;
 mod layers;
@@ -94,18 +98,16 @@ pub async fn export(
             Ok(answer)
         }
         "tar" => {
-            let (worker, tree) = (worker.clone(), single(&request)?);
+            let (worker, trees) = (worker.clone(), Trees::of(&request, &attributes).map_err(op_error)?);
             let options = ExportOptions { epoch: attributes.epoch };
-            let write = move |out: &mut dyn Write| {
-                let view = worker.store.snapshots.view(tree)?;
-                write_tar(&view.path(), out, options).map(drop)
-            };
+            let write =
+                move |out: &mut dyn Write| write_tar(&trees.view(&worker)?.path(), out, options).map(drop);
             stream(session, request.exporter, BTreeMap::new(), write).await?;
             Ok(BTreeMap::new())
         }
         _ => {
-            let tree = single(&request)?;
-            let view = worker.store.snapshots.view(tree).map_err(op_error)?;
+            let view = Trees::of(&request, &attributes).and_then(|trees| trees.view(worker));
+            let view = view.map_err(op_error)?;
             let session = session.ok_or_else(no_client)?;
             session
                 .send_tree(request.exporter, view.path())
@@ -121,14 +123,44 @@ fn no_client() -> OpError {
     op_error(Error::Precondition { what: "export", name: "archive".to_owned(), reason })
 }
 
-/// The one tree of an export that cannot carry several.
-fn single(request: &ExportRequest) -> Result<Option<crate::snapshot::SnapshotId>, OpError> {
-    let [tree] = request.trees.as_slice() else {
-        let reason = format!("{} platforms at once are not supported yet", request.trees.len());
-        return Err(op_error(Error::Invalid { what: "exporter", name: request.kind.clone(), reason }));
-    };
-    let result = tree.result.as_ref().map(SnapshotRef::of).transpose().map_err(op_error)?;
-    Ok(result.and_then(|result| result.id()))
+/// What a client gets as files: one tree, or several in folders of their own.
+enum Trees {
+    One(Option<SnapshotId>),
+    Each(Vec<(String, Option<SnapshotId>)>),
+}
+
+impl Trees {
+    fn of(request: &ExportRequest, attributes: &Attributes) -> Result<Self> {
+        let id = |tree: &ExportTree| -> Result<Option<SnapshotId>> {
+            Ok(tree.result.as_ref().map(SnapshotRef::of).transpose()?.and_then(|result| result.id()))
+        };
+        match (request.trees.as_slice(), attributes.platform_split) {
+            ([tree], None | Some(false)) => Ok(Self::One(id(tree)?)),
+            ([_, _, ..], Some(false)) => Err(Error::Invalid {
+                what: "exporter attribute",
+                name: "platform-split".to_owned(),
+                reason: format!("{} platforms would write over each other", request.trees.len()),
+            }),
+            (trees, _) => {
+                let folder = |tree: &ExportTree| -> Result<String> {
+                    let platform = match (tree.platform.as_str(), &tree.config) {
+                        ("", Some(config)) => ImageConfig::parse(config)?.platform().to_string(),
+                        ("", None) => Platform::host().to_string(),
+                        (platform, _) => platform.to_owned(),
+                    };
+                    Ok(platform.replace('/', "_"))
+                };
+                trees.iter().map(|tree| Ok((folder(tree)?, id(tree)?))).collect::<Result<_>>().map(Self::Each)
+            }
+        }
+    }
+
+    fn view(&self, worker: &Worker) -> Result<View> {
+        match self {
+            Self::One(id) => worker.store.snapshots.view(*id),
+            Self::Each(trees) => worker.store.snapshots.view_each(trees),
+        }
+    }
 }
 
 /// Makes the image and names it; one without a name is kept by a lease that ends with the value.

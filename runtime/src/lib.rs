@@ -13,6 +13,7 @@ pub mod content;
 pub mod db;
 pub mod diff;
 pub mod doctor;
+pub mod emulation;
 pub mod error;
 pub mod event;
 pub mod export;

@@ -7,7 +7,7 @@
 //! ```text
 //! layers/<id>          a layer, a file or a folder, never written again
 //! attached/<id>/       a layer file, mounted for clients
-//! snapshots/<n>/       fs, work, mount: of an active; mount: of a view
+//! snapshots/<n>/       fs, work, mount: of an active; mount, or one below it for each tree: of a view
 //! trash/, tmp/         emptied at start
 //! ```
 //!
@@ -47,6 +47,7 @@ mod mounted;
 mod recover;
 mod stream;
 mod usage;
+mod view;
 
 use attach::{Attached, Lowers};
 pub use draft::{Draft, Present};
@@ -55,6 +56,7 @@ use hold::{Counts, Held};
 use mounted::Mounted;
 pub use mounted::{LayerTree, Reading};
 pub(crate) use usage::usage;
+pub use view::View;
 
 /// Which rows of `layers` nothing needs: no stack, and no blob that has its only copy there.
 pub(crate) const UNUSED_LAYER: &str = "id NOT IN (SELECT layer FROM snapshots)
@@ -347,26 +349,6 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Mounts a snapshot read-only; None is the empty tree.
-    pub fn view(&self, id: Option<SnapshotId>) -> Result<View> {
-        let Lowers { paths, mounts: _until_taken } = self.lowers(id)?;
-        self.view_of(paths)
-    }
-
-    /// Mounts these folders on top of each other read-only, the nearest first.
-    pub fn view_of(&self, mut lowers: Vec<PathBuf>) -> Result<View> {
-        let dir = self.root.join("snapshots").join(self.number().to_string());
-        let empty = dir.join("empty");
-        fs::create_dir_all(&empty).map_err(Error::file("create folder", &empty))?;
-        // overlayfs wants at least two lower folders where there is no upper one.
-        while lowers.len() < 2 {
-            lowers.push(empty.join(lowers.len().to_string()));
-            fs::create_dir(&lowers[lowers.len() - 1]).map_err(Error::file("create folder", &empty))?;
-        }
-        let mount = MountGuard::overlay(&Overlay { lowers, upper: None }, &dir.join("mount"))?;
-        Ok(View { mount: Some(mount), dir })
-    }
-
     /// Mounts a snapshot for writing.
     pub fn active(self: &Arc<Self>, parent: Option<SnapshotId>) -> Result<Active> {
         let dir = self.root.join("snapshots").join(self.number().to_string());
@@ -426,29 +408,6 @@ impl Drop for Scratch {
 fn remove(path: &Path) -> Result<()> {
     let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     gone.map_err(Error::file("remove", path))
-}
-
-/// A read-only mount that ends with this value.
-#[derive(Debug)]
-pub struct View {
-    mount: Option<MountGuard>,
-    dir: PathBuf,
-}
-
-impl View {
-    /// The tree.
-    pub fn path(&self) -> PathBuf {
-        self.dir.join("mount")
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        drop(self.mount.take());
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::warn!(dir = %self.dir.display(), %error, "remove a view's folder");
-        }
-    }
 }
 
 /// A writable mount; committed or discarded, it ends.

@@ -1,6 +1,6 @@
 //! Exports: archives that other tools accept, trees on the client, and the same bytes every time.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use buildd_tests::{
     daemon::{Daemon, run},
@@ -86,6 +86,109 @@ fn trees_land_on_the_client() {
     output(&daemon, &format!("type=tar,dest={}", text(&tar)), &dir);
     let listed = run(Command::new("tar").arg("-tf").arg(&tar)).ok().stdout;
     assert!(listed.lines().any(|line| line.trim_start_matches("./") == "made"), "{listed}");
+}
+
+const CROSS: &str = "FROM --platform=$BUILDPLATFORM alpine AS made
+ARG TARGETARCH
+RUN echo $TARGETARCH > /arch
+FROM scratch
+COPY --from=made /arch /arch
+";
+
+#[test]
+fn platforms_are_images_of_one_index_and_folders_of_one_tree() {
+    let (daemon, _) = ready();
+    let dir = context(&[("Dockerfile", CROSS)]);
+    let build = |more: &[&str]| {
+        let args = [&["build", "--platform", "linux/amd64,linux/arm64"], more, &[text(dir.path())]].concat();
+        daemon.buildctl(&args)
+    };
+    let tree = daemon.path("tree");
+    build(&["-o", &format!("type=local,dest={}", text(&tree))]).ok();
+    for arch in ["amd64", "arm64"] {
+        let file = tree.join(format!("linux_{arch}/arch"));
+        assert_eq!(fs::read_to_string(file).expect("a folder for each"), format!("{arch}\n"));
+    }
+    let tar = daemon.path("tree.tar");
+    build(&["-o", &format!("type=tar,dest={}", text(&tar))]).ok();
+    let listed = run(Command::new("tar").arg("-tf").arg(&tar)).ok().stdout;
+    assert!(listed.contains("linux_amd64/arch") && listed.contains("linux_arm64/arch"), "{listed}");
+    build(&["-o", &format!("type=local,platform-split=false,dest={}", text(&tree))])
+        .fails(1, &["platform-split", "2 platforms would write over each other"]);
+
+    let archive = daemon.path("index.tar");
+    let notes = "annotation.a=all,annotation[linux/arm64].a=arm,annotation-index.b=index,\
+                 annotation-manifest-descriptor.c=entry";
+    build(&["-o", &format!("type=oci,name=example.com/m:v1,dest={},{notes}", text(&archive))]).ok();
+    let raw = |arch: &[&str]| -> serde_json::Value {
+        let image = format!("oci-archive:{}", text(&archive));
+        let ran = run(peer("skopeo").args(arch).args(["inspect", "--raw", &image])).ok();
+        serde_json::from_str(&ran.stdout).expect("JSON")
+    };
+    let index = raw(&[]);
+    assert_eq!(index["annotations"]["b"], "index");
+    let platforms: Vec<_> = index["manifests"].as_array().expect("manifests").iter().collect();
+    assert_eq!(platforms.len(), 2);
+    for (entry, (arch, note)) in platforms.iter().zip([("amd64", "all"), ("arm64", "arm")]) {
+        assert_eq!(entry["platform"]["architecture"], arch);
+        assert_eq!(entry["annotations"]["c"], "entry");
+        let blob = entry["digest"].as_str().expect("a digest").replace(':', "/");
+        let ran = run(Command::new("tar").arg("-xOf").arg(&archive).arg(format!("blobs/{blob}"))).ok();
+        let manifest: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert_eq!(manifest["annotations"]["a"], note);
+    }
+    let one = format!("type=oci,dest={},annotation-index.b=x", text(&archive));
+    daemon.buildctl(&["build", "-o", &one, text(dir.path())]).fails(1, &["annotation", "one platform"]);
+}
+
+/// The media types of an archive's layers, and the latest time in all of them.
+fn layers(archive: &Path) -> (Vec<String>, u64) {
+    let unpacked = tempfile::tempdir().expect("a folder");
+    run(Command::new("tar").arg("-C").arg(unpacked.path()).arg("-xf").arg(archive)).ok();
+    let read = |digest: &serde_json::Value| {
+        let digest = digest.as_str().expect("a digest").replace(':', "/");
+        unpacked.path().join("blobs").join(digest)
+    };
+    let json = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).expect("a blob")).expect("JSON")
+    };
+    let index = json(&unpacked.path().join("index.json"));
+    let manifest = json(&read(&index["manifests"][0]["digest"]));
+    let (mut types, mut newest) = (Vec::new(), 0);
+    for layer in manifest["layers"].as_array().expect("layers") {
+        types.push(layer["mediaType"].as_str().expect("a type").to_owned());
+        let tree = unpacked.path().join("tree");
+        fs::create_dir_all(&tree).expect("a folder");
+        run(Command::new("tar").arg("-C").arg(&tree).arg("-xf").arg(read(&layer["digest"]))).ok();
+        let found = run(Command::new("find").arg(&tree).args(["-mindepth", "1", "-printf", "%T@\n"])).ok();
+        let times = found.stdout.lines().filter_map(|time| time.split('.').next()?.parse::<u64>().ok());
+        newest = newest.max(times.max().unwrap_or_default());
+        fs::remove_dir_all(&tree).expect("removed");
+    }
+    (types, newest)
+}
+
+#[test]
+fn forced_forms_reach_the_layers_of_the_base_too() {
+    let (daemon, dir) = ready();
+    let export = |words: &str| {
+        let archive = daemon.path("x.tar");
+        let spec = format!("type=oci,dest={}{words}", text(&archive));
+        daemon.buildctl(&["build", "-o", &spec, text(dir.path())]).ok();
+        layers(&archive)
+    };
+    let of = |(types, _): (Vec<String>, u64), end: &str| types.iter().filter(|t| t.ends_with(end)).count();
+    let all = export("").0.len();
+    assert!(all > 1, "a base and a step");
+    assert_eq!(of(export(",compression=zstd,force-compression=true"), "+zstd"), all);
+    assert_eq!(of(export(",compression=gzip,force-compression=true"), "+gzip"), all);
+
+    let epoch = 1_000_000_000;
+    let rewritten = format!(",source-date-epoch={epoch},rewrite-timestamp=true");
+    assert!(export(",rewrite-timestamp=false,source-date-epoch=1000000000").1 > epoch);
+    assert!(export(&rewritten).1 <= epoch);
+    let spec = format!("type=oci,rewrite-timestamp=true,dest={}", text(&daemon.path("x.tar")));
+    daemon.buildctl(&["build", "-o", &spec, text(dir.path())]).fails(1, &["SOURCE_DATE_EPOCH"]);
 }
 
 #[test]

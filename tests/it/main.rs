@@ -12,6 +12,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod login;
+mod platforms;
 mod real_input;
 mod registry_client;
 mod run;

@@ -7,6 +7,7 @@ use buildd_api::buildkit::{
     pb,
 };
 use buildd_oci::platform::Platform;
+use buildd_runtime::emulation;
 
 use crate::config::Rule;
 
@@ -32,6 +33,10 @@ fn gc_policy(rule: &Rule) -> GcPolicy {
     }
 }
 
+fn platform(of: Platform) -> pb::Platform {
+    pb::Platform { os: of.os, architecture: of.architecture, variant: of.variant, ..pb::Platform::default() }
+}
+
 /// The one worker, and the rules that its cache is cut back by.
 pub(crate) fn record(id: &str, labels: &BTreeMap<String, String>, rules: &[Rule]) -> WorkerRecord {
     let ours = [
@@ -41,17 +46,11 @@ pub(crate) fn record(id: &str, labels: &BTreeMap<String, String>, rules: &[Rule]
     ];
     let ours = ours.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
     let labels = ours.chain(labels.clone()).collect::<HashMap<_, _>>();
-    let host = Platform::host();
-    let platform = pb::Platform {
-        os: host.os,
-        architecture: host.architecture,
-        variant: host.variant,
-        ..pb::Platform::default()
-    };
+    let runs = [Platform::host()].into_iter().chain(emulation::platforms());
     WorkerRecord {
         id: id.to_owned(),
         labels,
-        platforms: vec![platform],
+        platforms: runs.map(platform).collect(),
         gc_policy: rules.iter().map(gc_policy).collect(),
         buildkit_version: Some(version()),
         ..WorkerRecord::default()

@@ -1,11 +1,9 @@
 //! Attributes: what a client may say about an export; an unknown word is refused with the nearest known one.
 
-use std::collections::BTreeMap;
-
 use buildd_fs::nearest::nearest;
 use buildd_oci::{compress::Compression, media_type::Family};
 
-use super::{ExportRequest, canonical};
+use super::{ExportRequest, annotations::Annotations, canonical};
 use crate::error::{Error, Result};
 
 /// Words of the exporters that make images.
@@ -16,6 +14,7 @@ const IMAGE: &[&str] = &[
     "force-compression",
     "oci-mediatypes",
     "source-date-epoch",
+    "rewrite-timestamp",
     "push",
     "push-by-digest",
     "registry.insecure",
@@ -25,7 +24,7 @@ const IMAGE: &[&str] = &[
     "name-canonical",
 ];
 /// Words of the exporters that send trees.
-const TREE: &[&str] = &["source-date-epoch"];
+const TREE: &[&str] = &["source-date-epoch", "platform-split"];
 
 /// An export's attributes, checked.
 #[derive(Clone, Debug)]
@@ -38,10 +37,16 @@ pub struct Attributes {
     pub level: Option<i32>,
     /// Whose media types.
     pub family: Family,
-    /// Notes on the manifest.
-    pub annotations: BTreeMap<String, String>,
+    /// Whether layers that lie here in another compression are packed again.
+    pub force_compression: bool,
+    /// Notes on the documents.
+    pub annotations: Annotations,
     /// No time is later than this.
     pub epoch: Option<i64>,
+    /// Whether times in layers obey the epoch: those of all layers, of none, or (not said) of those that this build made.
+    pub rewrite_timestamp: Option<bool>,
+    /// Whether each of several trees gets a folder of its own.
+    pub platform_split: Option<bool>,
     /// Whether the image goes to the registries of its names.
     pub push: bool,
     /// Without a tag.
@@ -71,15 +76,18 @@ impl Attributes {
             compression: default,
             level: None,
             family,
-            annotations: BTreeMap::new(),
+            force_compression: false,
+            annotations: Annotations::default(),
             epoch: request.epoch,
+            rewrite_timestamp: None,
+            platform_split: None,
             push: false,
             push_by_digest: false,
             insecure: false,
         };
         for (key, value) in &request.attributes {
-            if let Some(name) = key.strip_prefix("annotation.").filter(|_| makes_image) {
-                attributes.annotations.insert(name.to_owned(), value.clone());
+            if makes_image && key.starts_with("annotation") {
+                attributes.annotations.add(key, value)?;
             } else if known.contains(&key.as_str()) {
                 attributes.set(key, value)?;
             } else {
@@ -88,6 +96,10 @@ impl Attributes {
                     .map_or_else(known_here, |near| format!("unknown; did you mean {near:?}?"));
                 return Err(invalid("exporter attribute", key, &reason));
             }
+        }
+        if attributes.rewrite_timestamp == Some(true) && attributes.epoch.is_none() {
+            let reason = "it needs a time to rewrite to: SOURCE_DATE_EPOCH or source-date-epoch";
+            return Err(invalid("exporter attribute", "rewrite-timestamp", reason));
         }
         if let Some(level) = attributes.level
             && !attributes.compression.levels().contains(&level)
@@ -125,6 +137,9 @@ impl Attributes {
             "oci-mediatypes" => {
                 self.family = if truth(key, value)? { Family::Oci } else { Family::Docker };
             }
+            "force-compression" => self.force_compression = truth(key, value)?,
+            "rewrite-timestamp" => self.rewrite_timestamp = Some(truth(key, value)?),
+            "platform-split" => self.platform_split = Some(truth(key, value)?),
             "push" => self.push = truth(key, value)?,
             "push-by-digest" => self.push_by_digest = truth(key, value)?,
             "registry.insecure" => self.insecure = truth(key, value)?,

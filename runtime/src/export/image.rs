@@ -2,10 +2,7 @@
 //!
 //! `created` is the time of the newest layer, so that a build that was cached throughout is the same image.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use buildd_oci::{
     config::{History, ImageConfig, chain_ids},
@@ -16,7 +13,7 @@ use buildd_oci::{
     platform::Platform,
 };
 
-use super::{Attributes, ExportRequest, ExportTree, layers, time::rfc3339};
+use super::{Attributes, ExportRequest, ExportTree, annotations::Level, layers, time::rfc3339};
 use crate::{
     content::Labels,
     error::{Error, Result},
@@ -41,7 +38,15 @@ pub(super) fn make(worker: &Worker, request: &ExportRequest, attributes: &Attrib
     for tree in &request.trees {
         made.push(one(worker, tree, attributes)?);
     }
+    let (on_index, on_entry) = (
+        attributes.annotations.of_index(Level::Index),
+        attributes.annotations.of_index(Level::IndexDescriptor),
+    );
     if let [(descriptor, config)] = made.as_slice() {
+        if let Some((key, _)) = on_index.iter().chain(&on_entry).next() {
+            let reason = "a note on the index, but an image of one platform has none".to_owned();
+            return Err(Error::Invalid { what: "annotation", name: key.clone(), reason });
+        }
         return Ok(Made { target: descriptor.clone(), config: Some(*config) });
     }
     if made.is_empty() {
@@ -55,8 +60,10 @@ pub(super) fn make(worker: &Worker, request: &ExportRequest, attributes: &Attrib
         let reason = "docker exporter does not currently support exporting manifest lists".to_owned();
         return Err(Error::Invalid { what: "exporter", name: request.kind.clone(), reason });
     }
-    let index = Index::new(made.into_iter().map(|(descriptor, _)| descriptor).collect());
-    let target = put(worker, media_type::OCI_INDEX, &index.to_bytes(), children(index.manifests.iter()))?;
+    let mut index = Index::new(made.into_iter().map(|(descriptor, _)| descriptor).collect());
+    index.annotations = on_index;
+    let mut target = put(worker, media_type::OCI_INDEX, &index.to_bytes(), children(index.manifests.iter()))?;
+    target.annotations = on_entry;
     Ok(Made { target, config: None })
 }
 
@@ -100,9 +107,10 @@ fn one(worker: &Worker, tree: &ExportTree, attributes: &Attributes) -> Result<(D
     let digest = stored.digest;
     let mut manifest =
         Manifest::new(types.1, stored, packed.into_iter().map(|layer| layer.descriptor).collect());
-    manifest.annotations = attributes.annotations.clone().into_iter().collect::<BTreeMap<_, _>>();
+    manifest.annotations = attributes.annotations.of(Level::Manifest, &platform);
     let labels = children(manifest.layers.iter().chain([&manifest.config]));
     let mut target = put(worker, types.1, &manifest.to_bytes(), labels)?;
+    target.annotations = attributes.annotations.of(Level::ManifestDescriptor, &platform);
     if !tree.platform.is_empty() {
         target.platform = Some(platform);
     }

@@ -36,23 +36,14 @@ pub(super) fn pack(worker: &Worker, id: Option<SnapshotId>, attributes: &Attribu
 fn pack_one(worker: &Worker, layer: &Layer, attributes: &Attributes) -> Result<Packed> {
     let ns = &worker.namespace;
     let content = &worker.store.content;
-    let form = format!("{} {:?} {:?}", attributes.compression.as_str(), attributes.level, attributes.epoch);
-    for info in content.list(ns)? {
-        let of = info.labels.get(UNCOMPRESSED).and_then(|text| text.parse().ok());
-        let same = layer.diff_id.is_some() && (of == layer.diff_id || Some(info.digest) == layer.diff_id);
-        let made_so = info.labels.get(FORM).is_none_or(|made| *made == form);
-        if let Some(diff_id) = layer.diff_id.filter(|_| same && made_so) {
-            let mut head = Vec::new();
-            content
-                .open_blob(&info.digest)?
-                .take(4)
-                .read_to_end(&mut head)
-                .map_err(|source| Error::ReadLayer { source })?;
-            let media_type = media_type::layer(Compression::detect(&head), attributes.family);
-            return Ok(Packed { descriptor: Descriptor::new(media_type, info.digest, info.size), diff_id });
-        }
+    let epoch = attributes.epoch.filter(|_| attributes.rewrite_timestamp != Some(false));
+    let form = format!("{} {:?} {:?}", attributes.compression.as_str(), attributes.level, epoch);
+    if let Some(diff_id) = layer.diff_id
+        && let Some(packed) = stored(worker, diff_id, &form, attributes)?
+    {
+        return Ok(packed);
     }
-    let plain = attributes.compression == Compression::Uncompressed && attributes.epoch.is_none();
+    let plain = attributes.compression == Compression::Uncompressed && epoch.is_none();
     if let Some(diff_id) = layer.diff_id.filter(|_| plain) {
         // The layer itself is the blob, if it is a file.
         let labels =
@@ -63,14 +54,41 @@ fn pack_one(worker: &Worker, layer: &Layer, attributes: &Attributes) -> Result<P
         }
     }
     let (snapshots, id) = (&worker.store.snapshots, layer.id);
-    let options = ExportOptions { epoch: attributes.epoch };
+    let options = ExportOptions { epoch };
     let form_of = Form { compression: attributes.compression, level: attributes.level };
     let labels = Labels::from([(FORM.to_owned(), form)]);
     let packed = pack::pack(content, ns, form_of, &labels, |out| snapshots.write_layer(id, out, options))?;
-    if attributes.epoch.is_none() {
+    if epoch.is_none() {
         worker.store.snapshots.set_diff_id(layer.id, &packed.diff_id)?;
     }
     let media_type = media_type::layer(attributes.compression, attributes.family);
     let descriptor = Descriptor::new(media_type, packed.digest, packed.size);
     Ok(Packed { descriptor, diff_id: packed.diff_id })
+}
+
+/// The blob that has these bytes already: packed by us in this very form, or come in as it is unless the attributes want
+/// all layers in one form.
+fn stored(worker: &Worker, diff_id: Digest, form: &str, attributes: &Attributes) -> Result<Option<Packed>> {
+    let content = &worker.store.content;
+    let rewritten = attributes.rewrite_timestamp == Some(true);
+    for info in content.list(&worker.namespace)? {
+        let of = info.labels.get(UNCOMPRESSED).and_then(|text| text.parse().ok());
+        let made_so = info.labels.get(FORM).map_or(!rewritten, |made| made == form);
+        if !made_so || (of != Some(diff_id) && info.digest != diff_id) {
+            continue;
+        }
+        let mut head = Vec::new();
+        content
+            .open_blob(&info.digest)?
+            .take(4)
+            .read_to_end(&mut head)
+            .map_err(|source| Error::ReadLayer { source })?;
+        let compression = Compression::detect(&head);
+        if attributes.force_compression && compression != attributes.compression {
+            continue;
+        }
+        let media_type = media_type::layer(compression, attributes.family);
+        return Ok(Some(Packed { descriptor: Descriptor::new(media_type, info.digest, info.size), diff_id }));
+    }
+    Ok(None)
 }

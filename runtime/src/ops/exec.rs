@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use buildd_api::buildkit::pb;
-use buildd_oci::{ErrorKind, digest::Digest};
+use buildd_oci::{ErrorKind, digest::Digest, platform::Platform};
 use buildd_solver::{
     graph::Vertex,
     op::{CacheMap, InputKey, Op, OpContext, OpError},
@@ -18,6 +18,7 @@ use prost::Message;
 
 use crate::{
     checksum::{self, Selection},
+    emulation,
     error::Error,
     snapshot_ref::SnapshotRef,
     step::{Output, StepExit},
@@ -42,7 +43,7 @@ pub(crate) struct ExecOp {
     pub(super) op: pb::ExecOp,
     pub(super) meta: pb::Meta,
     inputs: usize,
-    platform: String,
+    platform: Platform,
 }
 
 /// The work behind an exec op; what it needs and we do not have is refused here, before anything runs.
@@ -74,8 +75,14 @@ pub(crate) fn resolve(worker: Arc<Worker>, op: &pb::ExecOp, vertex: &Vertex) -> 
     if !op.cdi_devices.is_empty() {
         return Err(OpError::new(ErrorKind::Unimplemented, Unsupported { what: "RUN --device".to_owned() }));
     }
-    let platform = vertex.op.platform.as_ref().map(|p| format!("{}/{}/{}", p.os, p.architecture, p.variant));
-    let platform = platform.unwrap_or_default();
+    let platform = vertex.op.platform.clone().unwrap_or_default();
+    let platform = Platform {
+        os: platform.os,
+        architecture: platform.architecture,
+        variant: platform.variant,
+        os_version: String::new(),
+        os_features: Vec::new(),
+    };
     Ok(Arc::new(ExecOp { worker, op: op.clone(), meta, inputs: vertex.inputs.len(), platform }))
 }
 
@@ -97,7 +104,8 @@ impl ExecOp {
                 cache.sharing = 0;
             }
         }
-        let mut bytes = format!("exec {}\n", self.platform).into_bytes();
+        let Platform { os, architecture, variant, .. } = &self.platform;
+        let mut bytes = format!("exec {os}/{architecture}/{variant}\n").into_bytes();
         op.encode(&mut bytes).expect("a vector takes all bytes");
         bytes
     }
@@ -127,6 +135,10 @@ impl ExecOp {
         let error = StepFailed { command: self.meta.args.join(" "), end };
         let mut error = OpError::new(ErrorKind::Unknown, error);
         error.exit_code = u32::try_from(exit.code).ok();
+        // 126 and 127: the program was not started.
+        if exit.failure.is_some() || matches!(exit.code, 126 | 127) {
+            error.hint = emulation::hint(&self.platform);
+        }
         if exit.out_of_memory {
             error.hint = Some("let the step use less memory, for example fewer parallel jobs".to_owned());
         }
