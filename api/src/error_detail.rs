@@ -15,7 +15,10 @@
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+mod step;
+
 use crate::buildkit::google::rpc;
+pub use step::FailedStep;
 
 const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
 const VERTEX: &str = "github.com/moby/buildkit/errdefs.Vertex+json";
@@ -91,6 +94,8 @@ pub enum Detail {
         input_ids: Vec<String>,
         /// Result ids of the mounts.
         mount_ids: Vec<String>,
+        /// The step, if it is known.
+        step: Option<FailedStep>,
     },
     /// A process ended badly.
     Exit {
@@ -114,6 +119,8 @@ struct SolveJson {
     input_ids: Vec<String>,
     #[serde(rename = "mountIDs")]
     mount_ids: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    op: Option<serde_json::Value>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -145,8 +152,9 @@ impl Detail {
         let (type_url, value) = match self {
             Self::Source(source) => (SOURCE, serde_json::to_vec(source)),
             Self::Vertex(digest) => (VERTEX, serde_json::to_vec(&VertexJson { digest: digest.clone() })),
-            Self::Solve { input_ids, mount_ids } => {
-                let solve = SolveJson { input_ids: input_ids.clone(), mount_ids: mount_ids.clone() };
+            Self::Solve { input_ids, mount_ids, step } => {
+                let op = step.as_ref().map(FailedStep::to_json);
+                let solve = SolveJson { input_ids: input_ids.clone(), mount_ids: mount_ids.clone(), op };
                 (SOLVE, serde_json::to_vec(&solve))
             }
             Self::Exit { code, error } => {
@@ -165,7 +173,8 @@ impl Detail {
             VERTEX => serde_json::from_slice::<VertexJson>(value).ok().map(|v| Self::Vertex(v.digest)),
             SOLVE => {
                 let solve: SolveJson = serde_json::from_slice(value).ok()?;
-                Some(Self::Solve { input_ids: solve.input_ids, mount_ids: solve.mount_ids })
+                let step = solve.op.as_ref().and_then(FailedStep::from_json);
+                Some(Self::Solve { input_ids: solve.input_ids, mount_ids: solve.mount_ids, step })
             }
             EXIT => {
                 let exit: ExitJson = serde_json::from_slice(value).ok()?;

@@ -119,7 +119,12 @@ impl Client {
         })
     }
 
-    /// BuildKit's service.
+    /// The connection.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// BuildKit's control service.
     pub(crate) fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES)

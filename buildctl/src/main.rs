@@ -14,6 +14,7 @@ mod output;
 mod private_daemon;
 mod progress;
 mod session;
+mod terminal;
 mod transfer;
 
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ pub(crate) mod files;
 pub(crate) mod image;
 mod missing;
 mod progress;
+pub(crate) mod sandbox;
 pub(crate) mod usage;
 
 use std::{
@@ -150,6 +151,10 @@ impl Builds {
         if request.frontend_attrs.get(EXPLAIN).is_some_and(|value| value != "false") {
             job.explain();
         }
+        if request.frontend.is_empty() {
+            // The client is the frontend: it may open a container where a step failed.
+            job.keep_failed();
+        }
         let progress = Arc::new(Progress::default());
         let (build, returned) =
             Build::new(request, Arc::clone(&self.worker), job, granted, Arc::clone(&progress));
@@ -205,6 +210,7 @@ impl Builds {
 impl Drop for Running {
     fn drop(&mut self) {
         self.builds.collector.built();
+        self.build.sandboxes.close();
         let mut table = self.builds.table();
         table.running.remove(&self.build.id);
         table.ended.push_back(self.build.id.clone());

@@ -118,6 +118,8 @@ async fn step(exe: &Path) -> Result<StepExit> {
         cwd: "/".to_owned(),
         user: StepUser::default(),
         hostname: "doctor".to_owned(),
+        stdin: false,
+        terminal: false,
         mounts: Vec::new(),
         network: Network::None,
         security: Security::Sandbox,

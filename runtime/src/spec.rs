@@ -71,7 +71,7 @@ pub(crate) fn of_step(step: &StepSpec, cgroup: &str, files: u64) -> Result<Spec,
         .additional_gids(step.user.groups.clone())
         .build()?;
     let mut process = ProcessBuilder::default()
-        .terminal(false)
+        .terminal(step.terminal)
         .user(user)
         .args(step.args.clone())
         .env(step.env.clone())

@@ -5,8 +5,8 @@
 //! dies, the input closes and the helper kills the container's first process, which takes all others along.
 //!
 //! # Wire
-//! Standard input: one line of JSON (`StepSpec`), then nothing. Standard output and error are the container's. The end is
-//! a file, `exit.json`, in the step's folder.
+//! Standard input: one line of JSON (`StepSpec`), then one for each `Order`. Standard output and error are the container's;
+//! its standard input, if it has one, is the named pipe `stdin` in the step's folder. The end is a file there, `exit.json`.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,8 +22,12 @@ use tokio::{
 
 use crate::error::{Error, Result};
 
+mod dialogue;
 mod helper;
+mod terminal;
 
+use dialogue::INPUT;
+pub use dialogue::{Dialogue, Order};
 pub(crate) use helper::chain;
 pub use helper::helper_main;
 
@@ -124,6 +128,10 @@ pub struct StepSpec {
     pub user: StepUser,
     /// The container's host name.
     pub hostname: String,
+    /// Whether its standard input is its owner's, not `/dev/null`.
+    pub stdin: bool,
+    /// Whether its streams are a terminal's.
+    pub terminal: bool,
     /// Mounts beside the usual ones.
     pub mounts: Vec<StepMount>,
     /// Which network.
@@ -179,9 +187,26 @@ impl Executor {
 
     /// Runs a step to its end; dropping the future kills it.
     pub async fn run(&self, spec: &StepSpec, output: &dyn Output) -> Result<StepExit> {
+        self.converse(spec, output, Dialogue::none()).await
+    }
+
+    /// Runs a step that its owner talks to; dropping the future kills it.
+    pub async fn converse(
+        &self,
+        spec: &StepSpec,
+        output: &dyn Output,
+        dialogue: Dialogue,
+    ) -> Result<StepExit> {
         let id = format!("{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
         let folder = Folder { path: self.state.join(&id) };
         std::fs::create_dir(&folder.path).map_err(Error::file("create folder", &folder.path))?;
+        let (stdin, _held) = match spec.stdin {
+            true => {
+                let (writer, reader) = dialogue::pipe(&folder.path.join(INPUT))?;
+                (Some(writer), Some(reader))
+            }
+            false => (None, None),
+        };
         let mut child = Command::new(&self.exe)
             .arg(HELPER)
             .arg(&folder.path)
@@ -197,10 +222,13 @@ impl Executor {
         line.push(b'\n');
         let fail = Error::file("talk to", &self.exe);
         input.write_all(&line).await.map_err(fail)?;
-        // Dropped with this future: then the helper's input closes and it kills the container.
-        let _alive = input;
+        // Its input is dropped with this future: then it closes, and the helper kills the container.
         let pump = async { tokio::join!(pump(1, out, output), pump(2, err, output)) };
-        let (status, _) = tokio::join!(child.wait(), pump);
+        let ended = async { tokio::join!(child.wait(), pump) };
+        let (status, _) = tokio::select! {
+            ended = ended => ended,
+            never = dialogue.hold(stdin, &mut input) => match never {},
+        };
         let status = status.map_err(Error::file("wait for", &self.exe))?;
         let path = folder.path.join("exit.json");
         let text = std::fs::read(&path).map_err(|source| {

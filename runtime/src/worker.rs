@@ -107,28 +107,7 @@ impl Worker {
 
     /// Reads a file of a result, at most `limit` bytes; only regular files are read.
     pub fn read_file(&self, result: Option<&OpResult>, path: &str, limit: usize) -> Result<Vec<u8>> {
-        let view = self.view(result)?;
-        let fail = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::NotFound { what: "file", name: path.to_owned() },
-            _ => Error::File { operation: "read", path: path.into(), source },
-        };
-        let root = open_root(&view.path()).map_err(fail)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let file = File::from(
-            open_in_root(std::os::fd::AsFd::as_fd(&root), Path::new(path), flags, Mode::empty())
-                .map_err(fail)?,
-        );
-        let meta = file.metadata().map_err(fail)?;
-        let refuse = |reason: String| Error::Invalid { what: "file", name: path.to_owned(), reason };
-        if !meta.is_file() {
-            return Err(refuse("it is not a regular file".to_owned()));
-        }
-        let mut bytes = Vec::new();
-        file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
-        if bytes.len() > limit {
-            return Err(Error::TooLarge { path: path.to_owned(), limit });
-        }
-        Ok(bytes)
+        read_below(&self.view(result)?.path(), path, limit)
     }
 
     /// The lock of a cache mount.
@@ -155,6 +134,30 @@ impl OpResolver for Worker {
             None => Err(refused("unknown")),
         }
     }
+}
+
+/// Reads a file below a folder of the host, links resolved inside that; at most `limit` bytes, and only regular files.
+pub fn read_below(root: &Path, path: &str, limit: usize) -> Result<Vec<u8>> {
+    let fail = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::NotFound { what: "file", name: path.to_owned() },
+        _ => Error::File { operation: "read", path: path.into(), source },
+    };
+    let root = open_root(root).map_err(fail)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let file = File::from(
+        open_in_root(std::os::fd::AsFd::as_fd(&root), Path::new(path), flags, Mode::empty()).map_err(fail)?,
+    );
+    let meta = file.metadata().map_err(fail)?;
+    if !meta.is_file() {
+        let reason = "it is not a regular file".to_owned();
+        return Err(Error::Invalid { what: "file", name: path.to_owned(), reason });
+    }
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() > limit {
+        return Err(Error::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(bytes)
 }
 
 fn refused(what: &'static str) -> OpError {

@@ -104,6 +104,8 @@ pub struct OpContext {
     pub vertex: Digest,
     /// Whether this build forbids cached results for it: cache mounts begin empty.
     pub freshness: Freshness,
+    /// Whether the client may want to look into what a failed op leaves.
+    pub keeps_failed: bool,
 }
 
 /// Whether results of before may serve.
@@ -126,12 +128,23 @@ pub struct OpError {
     pub exit_code: Option<u32>,
     /// What a user can do.
     pub hint: Option<String>,
+    /// What it had mounted, if its job keeps that.
+    pub remains: Option<Arc<Remains>>,
+}
+
+/// The trees of a step that failed, as it left them.
+#[derive(Debug)]
+pub struct Remains {
+    /// Its inputs, untouched.
+    pub inputs: Vec<OpResult>,
+    /// What each of its mounts showed; None is the empty tree.
+    pub mounts: Vec<Option<OpResult>>,
 }
 
 impl OpError {
     /// An error of a class.
     pub fn new(kind: ErrorKind, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { kind, source: Arc::new(source), exit_code: None, hint: None }
+        Self { kind, source: Arc::new(source), exit_code: None, hint: None, remains: None }
     }
 
     /// The same, with a remedy.

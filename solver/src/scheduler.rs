@@ -140,6 +140,7 @@ struct State {
     runs: HashMap<Digest, Cell<Arc<Vec<Pinned>>>>,
     shown: HashSet<Digest>,
     explains: bool,
+    keeps_failed: bool,
 }
 
 /// One client's build: every vertex has one result for the whole of it.
@@ -175,6 +176,11 @@ impl Job {
     /// From now on each vertex that runs says in a warning why the cache had nothing for it.
     pub fn explain(&self) {
         self.state().explains = true;
+    }
+
+    /// From now on an error holds the trees of the step that failed.
+    pub fn keep_failed(&self) {
+        self.state().keeps_failed = true;
     }
 
     /// A progress channel for work of the job's owner that should show as a vertex.
@@ -231,11 +237,17 @@ impl Job {
     }
 
     fn context(&self, vertex: &Vertex, freshness: Freshness) -> OpContext {
+        OpContext { freshness, ..self.context_of(vertex.digest) }
+    }
+
+    /// The surroundings of work of the job's owner that shows as vertex `digest`.
+    pub fn context_of(&self, digest: Digest) -> OpContext {
         OpContext {
             sessions: self.sessions.clone(),
-            progress: self.progress(vertex.digest),
-            vertex: vertex.digest,
-            freshness,
+            progress: self.progress(digest),
+            vertex: digest,
+            freshness: Freshness::Any,
+            keeps_failed: self.state().keeps_failed,
         }
     }
 

@@ -7,6 +7,7 @@ mod containerd;
 mod context;
 mod distribution;
 mod export;
+mod gateway;
 mod gc;
 mod layers;
 mod lifecycle;

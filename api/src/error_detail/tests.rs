@@ -1,5 +1,6 @@
 //! Details survive the way there and back, and have the very JSON that Go's clients read.
 use super::*;
+use crate::buildkit::pb;
 
 fn source() -> Source {
     let at = |line| Position { line, character: 0 };
@@ -24,12 +25,49 @@ fn the_json_is_gos() {
     assert_eq!(json(Detail::Exit { code: 3, error: "x".into() }), r#"{"Code":3,"Error":"x"}"#);
 }
 
+fn step() -> FailedStep {
+    let mount = |mount_type: pb::MountType, dest: &str| pb::Mount {
+        input: 1,
+        output: -1,
+        dest: dest.to_owned(),
+        mount_type: mount_type.into(),
+        ..pb::Mount::default()
+    };
+    let cache = pb::CacheOpt { id: "c".into(), sharing: pb::CacheSharingOpt::Locked.into() };
+    let secret = pb::SecretOpt { id: "s".into(), uid: 1, gid: 2, mode: 0o400, optional: true };
+    let exec = pb::ExecOp {
+        meta: Some(pb::Meta {
+            args: vec!["sh".into(), "-c".into(), "false".into()],
+            env: vec!["A=b".into()],
+            cwd: "/w".into(),
+            extra_hosts: vec![pb::HostIp { host: "h".into(), ip: "::1".into() }],
+            ..pb::Meta::default()
+        }),
+        mounts: vec![
+            mount(pb::MountType::Bind, "/"),
+            pb::Mount { cache_opt: Some(cache), ..mount(pb::MountType::Cache, "/c") },
+            pb::Mount { secret_opt: Some(secret), ..mount(pb::MountType::Secret, "/s") },
+            pb::Mount {
+                tmpfs_opt: Some(pb::TmpfsOpt { size: 1 << 40 }),
+                ..mount(pb::MountType::Tmpfs, "/t")
+            },
+        ],
+        network: pb::NetMode::None.into(),
+        security: pb::SecurityMode::Insecure.into(),
+        ..pb::ExecOp::default()
+    };
+    let platform =
+        pb::Platform { os: "linux".into(), architecture: "arm64".into(), ..pb::Platform::default() };
+    FailedStep { exec, platform: Some(platform) }
+}
+
 #[test]
 fn there_and_back() {
     let details = vec![
         Detail::Source(source()),
         Detail::Vertex("sha256:aa".into()),
-        Detail::Solve { input_ids: vec!["i".into()], mount_ids: Vec::new() },
+        Detail::Solve { input_ids: vec!["i".into()], mount_ids: Vec::new(), step: None },
+        Detail::Solve { input_ids: Vec::new(), mount_ids: vec!["m".into()], step: Some(step()) },
         Detail::Exit { code: 137, error: String::new() },
     ];
     let bytes = encode(2, "failed", &details);

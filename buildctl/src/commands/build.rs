@@ -4,6 +4,7 @@
 //! standard input. Both become one `Solve` and one session ([`plan`]); [`solve`] carries it out.
 
 mod context;
+mod on_error;
 mod output;
 mod plan;
 mod solve;
@@ -41,6 +42,9 @@ pub(crate) struct BuildArgs {
     /// Say of each step that runs why the cache had nothing for it.
     #[arg(long)]
     pub(super) explain_cache: bool,
+    /// When a step fails: fail, or shell for a shell in its files, with its mounts and environment.
+    #[arg(long, value_name = "WHAT", default_value = "fail", value_parser = ["fail", "shell"])]
+    pub(super) on_error: String,
     /// Run every step of these stages.
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Docker's flags")]
     pub(super) no_cache_filter: Vec<String>,

@@ -6,7 +6,6 @@
 mod io;
 mod spec;
 mod task;
-mod terminal;
 mod user;
 
 use std::{collections::HashMap, process::ExitCode};

@@ -11,13 +11,14 @@ use buildd_api::buildkit::{
 };
 use buildd_frontend::{FrontendResult, request::PLATFORMS_KEY};
 use buildd_oci::platform::Platform;
-use buildd_solver::result::OpResult;
 use futures::stream::BoxStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use wire::{llb_bridge_server::LlbBridge, result::Result as Refs};
 
 use super::{caps, worker_record};
-use crate::solve::{Build, Builds, files, image};
+use crate::solve::{Build, Builds, files::Place, image};
+
+mod process;
 
 /// The service.
 #[derive(Debug)]
@@ -26,10 +27,6 @@ pub(super) struct Gateway {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
-
-fn containers<T>() -> Answer<T> {
-    Err(Status::unimplemented("containers of frontends are not supported yet"))
-}
 
 impl Gateway {
     /// Over all builds.
@@ -43,17 +40,17 @@ impl Gateway {
         self.builds.running(id).await
     }
 
-    async fn tree<T>(
-        &self,
-        request: &Request<T>,
-        id: &str,
-    ) -> Result<(Arc<Build>, Option<OpResult>), Status> {
+    /// A result of the build.
+    async fn tree<T>(&self, request: &Request<T>, id: &str) -> Result<Place, Status> {
         let build = self.build(request).await?;
-        let tree = match build.kept(id)? {
-            Some(definition) => build.solve(&definition).await?,
-            None => None,
-        };
-        Ok((build, tree))
+        Ok(Place::Tree(Arc::clone(&build.worker), build.tree(id).await?))
+    }
+
+    /// A mount of a container of the build.
+    async fn mount<T>(&self, request: &Request<T>, id: &str, index: i32) -> Result<Place, Status> {
+        let build = self.build(request).await?;
+        let index = usize::try_from(index).map_err(|_| Status::invalid_argument("a mount has a number"))?;
+        Ok(Place::Mount(build.sandboxes.get(id)?, index))
     }
 }
 
@@ -178,23 +175,17 @@ impl LlbBridge for Gateway {
 
     async fn read_file(&self, request: Request<wire::ReadFileRequest>) -> Answer<wire::ReadFileResponse> {
         let wanted = request.get_ref().clone();
-        let (build, tree) = self.tree(&request, &wanted.r#ref).await?;
-        let range = wanted.range.map(|range| (range.offset, range.length));
-        let data = files::read_range(&build.worker, tree.as_ref(), &wanted.file_path, range).await?;
-        Ok(Response::new(wire::ReadFileResponse { data }))
+        read_file(&self.tree(&request, &wanted.r#ref).await?, wanted).await
     }
 
     async fn read_dir(&self, request: Request<wire::ReadDirRequest>) -> Answer<wire::ReadDirResponse> {
         let wanted = request.get_ref().clone();
-        let (build, tree) = self.tree(&request, &wanted.r#ref).await?;
-        let list = files::list(&build.worker, tree.as_ref(), &wanted.dir_path, &wanted.include_pattern);
-        Ok(Response::new(wire::ReadDirResponse { entries: list.await? }))
+        read_dir(&self.tree(&request, &wanted.r#ref).await?, wanted).await
     }
 
     async fn stat_file(&self, request: Request<wire::StatFileRequest>) -> Answer<wire::StatFileResponse> {
         let wanted = request.get_ref().clone();
-        let (build, tree) = self.tree(&request, &wanted.r#ref).await?;
-        let stat = files::stat(&build.worker, tree.as_ref(), &wanted.path).await?;
+        let stat = self.tree(&request, &wanted.r#ref).await?.stat(&wanted.path).await?;
         Ok(Response::new(wire::StatFileResponse { stat: Some(stat) }))
     }
 
@@ -259,34 +250,63 @@ impl LlbBridge for Gateway {
 
     async fn new_container(
         &self,
-        _: Request<wire::NewContainerRequest>,
+        request: Request<wire::NewContainerRequest>,
     ) -> Answer<wire::NewContainerResponse> {
-        containers()
+        let build = self.build(&request).await?;
+        build.sandboxes.open(&build, request.into_inner()).await?;
+        Ok(Response::new(wire::NewContainerResponse {}))
     }
 
     async fn release_container(
         &self,
-        _: Request<wire::ReleaseContainerRequest>,
+        request: Request<wire::ReleaseContainerRequest>,
     ) -> Answer<wire::ReleaseContainerResponse> {
-        containers()
+        let build = self.build(&request).await?;
+        build.sandboxes.release(&request.get_ref().container_id)?;
+        Ok(Response::new(wire::ReleaseContainerResponse {}))
     }
 
     async fn exec_process(
         &self,
-        _: Request<Streaming<wire::ExecMessage>>,
+        request: Request<Streaming<wire::ExecMessage>>,
     ) -> Answer<Self::ExecProcessStream> {
-        containers()
+        let build = self.build(&request).await?;
+        Ok(Response::new(Box::pin(process::run(build, request.into_inner()))))
     }
 
-    async fn read_file_container(&self, _: Request<wire::ReadFileRequest>) -> Answer<wire::ReadFileResponse> {
-        containers()
+    async fn read_file_container(
+        &self,
+        request: Request<wire::ReadFileRequest>,
+    ) -> Answer<wire::ReadFileResponse> {
+        let wanted = request.get_ref().clone();
+        read_file(&self.mount(&request, &wanted.r#ref, wanted.mount_index).await?, wanted).await
     }
 
-    async fn read_dir_container(&self, _: Request<wire::ReadDirRequest>) -> Answer<wire::ReadDirResponse> {
-        containers()
+    async fn read_dir_container(
+        &self,
+        request: Request<wire::ReadDirRequest>,
+    ) -> Answer<wire::ReadDirResponse> {
+        let wanted = request.get_ref().clone();
+        read_dir(&self.mount(&request, &wanted.r#ref, wanted.mount_index).await?, wanted).await
     }
 
-    async fn stat_file_container(&self, _: Request<wire::StatFileRequest>) -> Answer<wire::StatFileResponse> {
-        containers()
+    async fn stat_file_container(
+        &self,
+        request: Request<wire::StatFileRequest>,
+    ) -> Answer<wire::StatFileResponse> {
+        let wanted = request.get_ref().clone();
+        let place = self.mount(&request, &wanted.r#ref, wanted.mount_index).await?;
+        Ok(Response::new(wire::StatFileResponse { stat: Some(place.stat(&wanted.path).await?) }))
     }
+}
+
+async fn read_file(place: &Place, wanted: wire::ReadFileRequest) -> Answer<wire::ReadFileResponse> {
+    let range = wanted.range.map(|range| (range.offset, range.length));
+    let data = place.read_range(&wanted.file_path, range).await?;
+    Ok(Response::new(wire::ReadFileResponse { data }))
+}
+
+async fn read_dir(place: &Place, wanted: wire::ReadDirRequest) -> Answer<wire::ReadDirResponse> {
+    let entries = place.list(&wanted.dir_path, &wanted.include_pattern).await?;
+    Ok(Response::new(wire::ReadDirResponse { entries }))
 }

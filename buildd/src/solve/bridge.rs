@@ -12,7 +12,7 @@ use buildd_oci::{ErrorKind, platform::Platform};
 use buildd_solver::result::OpResult;
 use tonic::Status;
 
-use super::build::Build;
+use super::{build::Build, files::Place};
 use crate::status;
 
 /// A build as its frontend sees it.
@@ -70,8 +70,8 @@ impl Bridge for BuildBridge {
             kind: ErrorKind::Internal,
             cause: Arc::new(Failed("a result of another daemon".to_owned())),
         })?;
-        let read = super::files::read(&self.build.worker, result.as_ref(), path, limit).await;
-        read.map_err(|status| Self::error(&status))
+        let place = Place::Tree(Arc::clone(&self.build.worker), result.clone());
+        place.read(path, limit).await.map_err(|status| Self::error(&status))
     }
 
     async fn warn(&self, vertex: &str, warning: Warning) {

@@ -10,23 +10,42 @@ use std::{
 };
 
 use crate::worker::Worker;
-use buildd_api::buildkit::{
-    moby::buildkit::v1::{SolveRequest, StatusResponse, Vertex},
-    pb,
+use buildd_api::{
+    buildkit::{
+        moby::buildkit::v1::{SolveRequest, StatusResponse, Vertex},
+        pb,
+    },
+    error_detail::{Detail, FailedStep},
 };
 use buildd_frontend::{FrontendRequest, FrontendResult};
 use buildd_oci::digest::Digest;
-use buildd_solver::{result::OpResult, scheduler::Job};
+use buildd_solver::{
+    op::OpContext,
+    result::OpResult,
+    scheduler::{Job, SolveError},
+};
+use prost::Message as _;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-use super::{entitlement::Granted, event::timestamp, failure, missing, progress::Progress};
+use super::{
+    entitlement::Granted, event::timestamp, failure, missing, progress::Progress, sandbox::Sandboxes,
+};
 
 /// Results that one gateway build may hold: stops a client from filling memory.
 const MAX_REFS: usize = 10_000;
 
 /// What a gateway client returned.
 pub(crate) type Returned = Result<FrontendResult, Status>;
+
+/// What a gateway client knows by a name.
+#[derive(Debug, Clone)]
+enum Kept {
+    /// To be built when something needs its bytes.
+    Definition(pb::Definition),
+    /// Built already.
+    Tree(Option<OpResult>),
+}
 
 /// A running build.
 #[derive(Debug)]
@@ -42,7 +61,9 @@ pub(crate) struct Build {
     progress: Arc<Progress>,
     job: Arc<Job>,
     granted: Granted,
-    refs: Mutex<HashMap<String, pb::Definition>>,
+    refs: Mutex<HashMap<String, Kept>>,
+    /// The containers of its frontend.
+    pub(crate) sandboxes: Sandboxes,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
 }
 
@@ -65,6 +86,7 @@ impl Build {
             job,
             granted,
             refs: Mutex::default(),
+            sandboxes: Sandboxes::default(),
             returned: Mutex::new(Some(sender)),
         };
         (build, receiver)
@@ -104,30 +126,74 @@ impl Build {
             Ok(result) => Ok(result),
             Err(error) => {
                 let hint = missing::hint(&error, definition, &*self.worker.sessions, &self.session).await;
-                Err(failure::of_solver(&error, definition, hint))
+                Err(failure::of_solver(&error, definition, hint, self.remains(&error, definition)))
             }
         }
+    }
+
+    /// Keeps the trees of a step that failed; their names and the step, for a debugger.
+    fn remains(&self, error: &SolveError, definition: &pb::Definition) -> Option<Detail> {
+        let SolveError::Vertex { vertex, error, .. } = error else { return None };
+        let remains = error.remains.as_ref()?;
+        let op = definition.def.iter().find(|bytes| Digest::of(bytes) == *vertex)?;
+        let step = pb::Op::decode(op.as_slice()).ok().as_ref().and_then(FailedStep::of);
+        let name = |tree: &Option<OpResult>| self.remember(Kept::Tree(tree.clone())).ok();
+        let inputs = remains.inputs.iter().map(|input| name(&Some(input.clone())));
+        let mount_ids = remains.mounts.iter().map(name).collect::<Option<_>>()?;
+        Some(Detail::Solve { input_ids: inputs.collect::<Option<_>>()?, mount_ids, step })
+    }
+
+    /// What a container or a process in it may do, as the steps of definitions may.
+    pub(crate) fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// The surroundings of a container of the frontend.
+    pub(crate) fn context(&self, container: &str) -> OpContext {
+        self.job.context_of(Digest::of(container.as_bytes()))
     }
 
     /// Keeps a definition for later calls of a gateway client; its name.
     pub(crate) fn keep(&self, definition: pb::Definition) -> Result<String, Status> {
         self.granted.check(&definition)?;
+        self.remember(Kept::Definition(definition))
+    }
+
+    fn remember(&self, kept: Kept) -> Result<String, Status> {
         let mut refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
         if refs.len() >= MAX_REFS {
             return Err(Status::resource_exhausted("too many results in one build"));
         }
         let id = format!("{:032x}", rand::random::<u128>());
-        refs.insert(id.clone(), definition);
+        refs.insert(id.clone(), kept);
         Ok(id)
+    }
+
+    fn find(&self, id: &str) -> Result<Kept, Status> {
+        if id.is_empty() {
+            return Ok(Kept::Tree(None));
+        }
+        let refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
+        refs.get(id).cloned().ok_or_else(|| Status::not_found(format!("no such ref: {id}")))
     }
 
     /// A kept definition; the empty name is the empty tree.
     pub(crate) fn kept(&self, id: &str) -> Result<Option<pb::Definition>, Status> {
-        if id.is_empty() {
-            return Ok(None);
+        match self.find(id)? {
+            Kept::Definition(definition) => Ok(Some(definition)),
+            Kept::Tree(None) => Ok(None),
+            Kept::Tree(Some(_)) => Err(Status::failed_precondition(format!(
+                "ref {id} is what a failed step left: it is no result"
+            ))),
         }
-        let refs = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
-        refs.get(id).cloned().map(Some).ok_or_else(|| Status::not_found(format!("no such ref: {id}")))
+    }
+
+    /// The tree behind a name, built now if it is not yet.
+    pub(crate) async fn tree(&self, id: &str) -> Result<Option<OpResult>, Status> {
+        match self.find(id)? {
+            Kept::Definition(definition) => self.solve(&definition).await,
+            Kept::Tree(tree) => Ok(tree),
+        }
     }
 
     /// The client is done as a frontend.

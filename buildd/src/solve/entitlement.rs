@@ -32,14 +32,20 @@ impl Granted {
             let vertex = pb::Op::decode(bytes.as_slice())
                 .map_err(|error| Status::invalid_argument(format!("decode the definition: {error}")))?;
             let Some(op::Op::Exec(exec)) = vertex.op else { continue };
-            let needs = [
-                ("network.host", exec.network() == NetMode::Host),
-                ("security.insecure", exec.security() == SecurityMode::Insecure),
-            ];
-            for (entitlement, needed) in needs {
-                if needed && !self.0.contains(entitlement) {
-                    return Err(Status::permission_denied(format!("{entitlement} is not allowed")));
-                }
+            self.check_step(exec.network(), exec.security())?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a network and a mode of containment that need more.
+    pub(crate) fn check_step(&self, network: NetMode, security: SecurityMode) -> Result<(), Status> {
+        let needs = [
+            ("network.host", network == NetMode::Host),
+            ("security.insecure", security == SecurityMode::Insecure),
+        ];
+        for (entitlement, needed) in needs {
+            if needed && !self.0.contains(entitlement) {
+                return Err(Status::permission_denied(format!("{entitlement} is not allowed")));
             }
         }
         Ok(())

@@ -19,13 +19,18 @@ pub(crate) fn of_frontend(error: &buildd_frontend::Error, hint: Option<String>) 
     status::detailed(error.kind(), &status::text(error, error.hint().or(hint)), &details)
 }
 
-/// The error of a definition, or of one of its vertexes; `hint` is a better remedy than its own.
-pub(crate) fn of_solver(error: &SolveError, definition: &pb::Definition, hint: Option<String>) -> Status {
+/// The error of a definition, or of one of its vertexes; `hint` is a better remedy than its own, `kept` names what a step left.
+pub(crate) fn of_solver(
+    error: &SolveError,
+    definition: &pb::Definition,
+    hint: Option<String>,
+    kept: Option<Detail>,
+) -> Status {
     match error {
         SolveError::Vertex { vertex, error, .. } => {
             let full = || (error.kind == ErrorKind::ResourceExhausted).then(|| FULL.to_owned());
             let hint = hint.or_else(|| error.hint.clone()).or_else(full);
-            of_vertex(&vertex.to_string(), error, definition, hint)
+            of_vertex(&vertex.to_string(), error, definition, hint, kept)
         }
         SolveError::Definition(_) | SolveError::Output { .. } => {
             Status::invalid_argument(status::text(error, None))
@@ -38,8 +43,15 @@ pub(crate) fn of_op(error: &OpError) -> Status {
     status::detailed(error.kind, &status::text(error, error.hint.clone()), &[])
 }
 
-fn of_vertex(vertex: &str, error: &OpError, definition: &pb::Definition, hint: Option<String>) -> Status {
+fn of_vertex(
+    vertex: &str,
+    error: &OpError,
+    definition: &pb::Definition,
+    hint: Option<String>,
+    kept: Option<Detail>,
+) -> Status {
     let mut details: Vec<Detail> = locations(definition, vertex).into_iter().map(Detail::Source).collect();
+    details.extend(kept);
     details.push(Detail::Vertex(vertex.to_owned()));
     let text = status::text(error, hint);
     if let Some(code) = error.exit_code {

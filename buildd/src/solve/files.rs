@@ -1,4 +1,4 @@
-//! Files of a built tree, for frontends.
+//! Files of a built tree or of a container's mount, for frontends.
 //!
 //! Paths resolve inside the tree, links included; sizes are bounded.
 
@@ -9,6 +9,7 @@ use buildd_fs::{
     path::{Follow, resolve},
     pattern::Patterns,
 };
+use buildd_runtime::{sandbox::Sandbox, worker::read_below};
 use buildd_solver::result::OpResult;
 use tonic::Status;
 
@@ -17,64 +18,93 @@ use crate::{status, worker::Worker};
 /// Bytes of a file that one message can carry.
 const MAX_FILE: usize = 16 * 1000 * 1000;
 
-/// A whole file; one that is larger than `limit` bytes is refused.
-pub(crate) async fn read(
-    worker: &Arc<Worker>,
-    tree: Option<&OpResult>,
-    path: &str,
-    limit: usize,
-) -> Result<Vec<u8>, Status> {
-    let (worker, tree, path) = (Arc::clone(worker), tree.cloned(), path.to_owned());
-    let read = buildd_fs::blocking::run(move || worker.read_file(tree.as_ref(), &path, limit)).await;
-    read.map_err(|error| status::of(&error))
+/// What is looked into.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// A built tree; None is the empty one.
+    Tree(Arc<Worker>, Option<OpResult>),
+    /// A mount of a frontend's container, by its number.
+    Mount(Arc<Sandbox>, usize),
 }
 
-/// A file, or the part of it that starts at an offset.
-pub(crate) async fn read_range(
-    worker: &Arc<Worker>,
-    tree: Option<&OpResult>,
-    path: &str,
-    range: Option<(i64, i64)>,
-) -> Result<Vec<u8>, Status> {
-    let mut data = read(worker, tree, path, MAX_FILE).await?;
-    if let Some((offset, length)) = range {
-        let at = |n: i64| usize::try_from(n).unwrap_or_default();
-        data.drain(..at(offset).min(data.len()));
-        if length > 0 {
-            data.truncate(at(length));
-        }
+impl Place {
+    /// A whole file; one that is larger than `limit` bytes is refused.
+    pub(crate) async fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, Status> {
+        let name = path.to_owned();
+        let read = self.with(move |root| read_below(root, &name, limit)).await?;
+        read.map_err(|error| status::of(&error))
     }
-    Ok(data)
-}
 
-/// The entries of a folder whose names match a pattern; all, if it is empty.
-pub(crate) async fn list(
-    worker: &Arc<Worker>,
-    tree: Option<&OpResult>,
-    path: &str,
-    pattern: &str,
-) -> Result<Vec<Stat>, Status> {
-    let names =
-        Patterns::from_list(&[pattern]).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let list = move |folder: &Path| -> io::Result<Vec<Stat>> {
-        let mut stats = Vec::new();
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if names.is_empty() || names.matches(&name) {
-                stats.push(stat_of(&entry.path(), &name)?);
+    /// A file, or the part of it that starts at an offset.
+    pub(crate) async fn read_range(&self, path: &str, range: Option<(i64, i64)>) -> Result<Vec<u8>, Status> {
+        let mut data = self.read(path, MAX_FILE).await?;
+        if let Some((offset, length)) = range {
+            let at = |n: i64| usize::try_from(n).unwrap_or_default();
+            data.drain(..at(offset).min(data.len()));
+            if length > 0 {
+                data.truncate(at(length));
             }
         }
-        stats.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(stats)
-    };
-    look(worker, tree, path, Follow::All, list).await
-}
+        Ok(data)
+    }
 
-/// One entry; a link is not followed.
-pub(crate) async fn stat(worker: &Arc<Worker>, tree: Option<&OpResult>, path: &str) -> Result<Stat, Status> {
-    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-    look(worker, tree, path, Follow::Parents, move |full| stat_of(full, &name)).await
+    /// The entries of a folder whose names match a pattern; all, if it is empty.
+    pub(crate) async fn list(&self, path: &str, pattern: &str) -> Result<Vec<Stat>, Status> {
+        let names =
+            Patterns::from_list(&[pattern]).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let list = move |folder: &Path| -> io::Result<Vec<Stat>> {
+            let mut stats = Vec::new();
+            for entry in std::fs::read_dir(folder)? {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                if names.is_empty() || names.matches(&name) {
+                    stats.push(stat_of(&entry.path(), &name)?);
+                }
+            }
+            stats.sort_by(|a, b| a.path.cmp(&b.path));
+            Ok(stats)
+        };
+        self.look(path, Follow::All, list).await
+    }
+
+    /// One entry; a link is not followed.
+    pub(crate) async fn stat(&self, path: &str) -> Result<Stat, Status> {
+        let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        self.look(path, Follow::Parents, move |full| stat_of(full, &name)).await
+    }
+
+    /// Looks at a path, resolved inside the place.
+    async fn look<T: Send + 'static>(
+        &self,
+        path: &str,
+        follow: Follow,
+        look: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Status> {
+        let name = path.to_owned();
+        let found = self.with(move |root| {
+            resolve(root, Path::new(&name), follow).and_then(|found| look(&root.join(found)))
+        });
+        found.await?.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Status::not_found(format!("{path}: not found")),
+            _ => Status::unknown(format!("{path}: {error}")),
+        })
+    }
+
+    /// Gives `work` the place as a folder of the host.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        match self.clone() {
+            Self::Tree(worker, tree) => {
+                let viewed = move || worker.view(tree.as_ref()).map(|view| work(&view.path()));
+                buildd_fs::blocking::run(viewed).await.map_err(|error| status::of(&error))
+            }
+            Self::Mount(sandbox, index) => {
+                sandbox.look(index, work).await.map_err(|error| status::of(&error))
+            }
+        }
+    }
 }
 
 fn stat_of(full: &Path, name: &str) -> io::Result<Stat> {
@@ -82,25 +112,4 @@ fn stat_of(full: &Path, name: &str) -> io::Result<Stat> {
     let link =
         if meta.is_symlink() { Some(std::fs::read_link(full)?.to_string_lossy().into_owned()) } else { None };
     Ok(from_metadata(name, &meta, link.as_deref()))
-}
-
-/// Looks at a path of a mounted tree, resolved inside it.
-async fn look<T: Send + 'static>(
-    worker: &Arc<Worker>,
-    tree: Option<&OpResult>,
-    path: &str,
-    follow: Follow,
-    look: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
-) -> Result<T, Status> {
-    let (worker, tree, path) = (Arc::clone(worker), tree.cloned(), path.to_owned());
-    let work = move || {
-        let view = worker.view(tree.as_ref()).map_err(|error| status::of(&error))?;
-        let found =
-            resolve(&view.path(), Path::new(&path), follow).and_then(|found| look(&view.path().join(found)));
-        found.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Status::not_found(format!("{path}: not found")),
-            _ => Status::unknown(format!("{path}: {error}")),
-        })
-    };
-    buildd_fs::blocking::run(work).await
 }

@@ -27,6 +27,7 @@ use crate::{
 
 mod mounts;
 mod prepare;
+pub mod sandbox;
 
 /// A step that ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -189,8 +190,13 @@ impl Op for ExecOp {
             codes => codes.contains(&exit.code),
         };
         if exit.failure.is_some() || !fine {
-            let failure = self.failure(&exit);
-            buildd_fs::blocking::run(move || drop(prepared)).await;
+            let mut failure = self.failure(&exit);
+            let keep = cx.keeps_failed.then(|| (self.op.mounts.clone(), inputs.to_vec()));
+            let remains = move || match keep {
+                Some((mounts, inputs)) => prepared.remains(&mounts, inputs),
+                None => None,
+            };
+            failure.remains = buildd_fs::blocking::run(remains).await.map(Arc::new);
             return Err(failure);
         }
         buildd_fs::blocking::run(move || prepared.commit()).await.map_err(op_error)

@@ -4,8 +4,8 @@
 //! returns to its caller.
 
 use std::{
-    fs::{self, File},
-    io::{BufRead, BufReader, Read},
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, BufReader},
     os::fd::AsFd,
     path::Path,
     process::ExitCode,
@@ -23,8 +23,11 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{StepExit, StepSpec};
-use crate::{program::Program, spec};
+use super::{
+    INPUT, Order, StepExit, StepSpec,
+    terminal::{Size, Terminal},
+};
+use crate::{console::Console, program::Program, spec};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -68,36 +71,53 @@ fn run(folder: &Path) -> Result<StepExit, Failure> {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let config = spec::of_step(&step, &cgroup, files)?;
     config.save(folder.join("config.json"))?;
-    let mut container = ContainerBuilder::new(id, SyscallType::default())
+    let stdin = step.stdin.then(|| owners(&folder.join(INPUT))).transpose()?;
+    let console = step.terminal.then(|| Console::listen(folder)).transpose()?;
+    let mut builder = ContainerBuilder::new(id, SyscallType::default())
         .with_root_path(folder.join("state"))?
-        .with_executor(Program)
-        .with_stdin(File::open("/dev/null")?)
-        .with_stdout(std::io::stdout().as_fd().try_clone_to_owned()?)
-        .with_stderr(std::io::stderr().as_fd().try_clone_to_owned()?)
-        .validate_id()?
-        .as_init(folder)
-        .with_systemd(false)
-        .with_detach(true)
-        .build()?;
-    let outcome = started(&mut container, input, &cgroup);
+        .with_executor(Program);
+    let mut typed = None;
+    match &console {
+        Some(console) => {
+            builder = builder.with_console_socket(Some(console.path()));
+            typed = stdin;
+        }
+        None => {
+            builder = builder
+                .with_stdin(stdin.map_or_else(|| File::open("/dev/null"), Ok)?)
+                .with_stdout(io::stdout().as_fd().try_clone_to_owned()?)
+                .with_stderr(io::stderr().as_fd().try_clone_to_owned()?);
+        }
+    }
+    let mut container =
+        builder.validate_id()?.as_init(folder).with_systemd(false).with_detach(true).build()?;
+    let outcome = (|| {
+        let master = console.map(|console| console.receive()).transpose()?;
+        container.start()?;
+        let terminal = master.map(|master| Terminal::start(master, typed)).transpose()?;
+        started(&container, input, terminal, &cgroup)
+    })();
     container.delete(true)?;
     outcome
 }
 
+/// The reading end of the owner's pipe. An owner who has said all may have closed it already: we are a writer too while it
+/// is opened, or poll(2) would never tell its end.
+fn owners(path: &Path) -> io::Result<File> {
+    let _writer = OpenOptions::new().read(true).write(true).open(path)?;
+    File::open(path)
+}
+
 fn started(
-    container: &mut Container,
-    mut input: impl Read + Send + 'static,
+    container: &Container,
+    input: impl BufRead + Send + 'static,
+    terminal: Option<Terminal>,
     cgroup: &str,
 ) -> Result<StepExit, Failure> {
     let pid = container.pid().ok_or("the container has no process")?;
     let first = Pid::from_raw(pid.as_raw());
-    container.start()?;
-    // Ours are duplicates: the pipes must end when the container's are closed.
-    std::thread::spawn(move || {
-        let mut rest = [0; 64];
-        while matches!(input.read(&mut rest), Ok(n) if n > 0) {}
-        let _ = kill(first, Signal::SIGKILL);
-    });
+    let size = terminal.as_ref().map(Terminal::size).transpose()?;
+    std::thread::spawn(move || obey(input, first, size.as_ref()));
     let mut exit = loop {
         match waitpid(first, None) {
             Ok(WaitStatus::Exited(_, code)) => break StepExit { code, ..StepExit::default() },
@@ -112,8 +132,31 @@ fn started(
             Err(error) => return Err(error.into()),
         }
     };
+    if let Some(terminal) = terminal {
+        terminal.finish();
+    }
     exit.out_of_memory = oom_kills(cgroup) > 0;
     Ok(exit)
+}
+
+/// Carries out the owner's orders; when there can be none any more, the container ends.
+fn obey(input: impl BufRead, first: Pid, size: Option<&Size>) {
+    for line in input.lines() {
+        match line.ok().and_then(|line| serde_json::from_str(&line).ok()) {
+            Some(Order::Signal(number)) => {
+                if let Ok(signal) = Signal::try_from(number) {
+                    let _ = kill(first, signal);
+                }
+            }
+            Some(Order::Resize { rows, columns }) => {
+                if let Some(size) = size {
+                    size.set(rows, columns);
+                }
+            }
+            None => break,
+        }
+    }
+    let _ = kill(first, Signal::SIGKILL);
 }
 
 /// How often memory ran out in a cgroup; read before it is deleted.

@@ -21,7 +21,6 @@ use std::{
 
 use super::protocol::{Address, Class, EXIT, MAX_MESSAGE, Process, ROOTFS, Reply, Request, TASK, TaskSpec};
 
-mod console;
 pub(super) mod exec;
 mod init;
 mod processes;

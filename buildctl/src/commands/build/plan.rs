@@ -35,6 +35,8 @@ pub(super) struct Plan {
     pub(super) session: SessionOptions,
     /// Folders that live as long as the build.
     pub(super) temporary: Vec<TempDir>,
+    /// Whether a failed step opens a shell.
+    pub(super) shell_on_error: bool,
 }
 
 /// Makes the plan.
@@ -93,7 +95,8 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         targets: outputs.into_iter().map(|output| output.target).collect(),
         upload: sources.upload,
     };
-    Ok(Plan { request, session, temporary: sources.temporary })
+    let shell_on_error = args.on_error == "shell";
+    Ok(Plan { request, session, temporary: sources.temporary, shell_on_error })
 }
 
 /// Whether a flag was given that only docker's way has.

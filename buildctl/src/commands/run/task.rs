@@ -2,16 +2,15 @@
 
 use anyhow::{Context as _, Result, anyhow};
 use buildd_api::containerd::containerd::{
-    services::tasks::v1::{CreateTaskRequest, DeleteTaskRequest, KillRequest, StartRequest, WaitRequest},
+    services::tasks::v1::{
+        CreateTaskRequest, DeleteTaskRequest, KillRequest, ResizePtyRequest, StartRequest, WaitRequest,
+    },
     types::Mount,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{
-    io::{Fifos, Forwarding},
-    terminal,
-};
-use crate::client::Client;
+use super::io::{Fifos, Forwarding};
+use crate::{client::Client, terminal};
 
 /// Which of our streams the process gets besides its output.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +53,7 @@ async fn started(client: &Client, id: &str, streams: Streams, forwarding: Forwar
         return Err(anyhow!(status).context("start the container"));
     }
     let _raw = if streams.terminal { terminal::raw(streams.stdin) } else { None };
-    let resizing =
-        streams.terminal.then(|| tokio::spawn(terminal::follow_size(client.clone(), id.to_owned())));
+    let resizing = streams.terminal.then(|| tokio::spawn(follow_size(client.clone(), id.to_owned())));
     let signals = (!streams.terminal).then(|| tokio::spawn(pass_signals(client.clone(), id.to_owned())));
     let copying = forwarding.start(client.clone(), id.to_owned());
     let exit = ended.await.context("wait for the container")?.context("wait for the container")?.into_inner();
@@ -64,6 +62,22 @@ async fn started(client: &Client, id: &str, streams: Streams, forwarding: Forwar
         task.abort();
     }
     Ok(u8::try_from(exit.exit_status).unwrap_or(u8::MAX))
+}
+
+/// Tells the container our terminal's size.
+async fn follow_size(client: Client, id: String) {
+    let mut sizes = terminal::sizes();
+    while let Some((width, height)) = sizes.recv().await {
+        let request = ResizePtyRequest {
+            container_id: id.clone(),
+            exec_id: String::new(),
+            width: width.into(),
+            height: height.into(),
+        };
+        if let Err(e) = client.tasks().resize_pty(request).await {
+            tracing::debug!(error = %e, "resize the terminal");
+        }
+    }
 }
 
 /// What a shell sends us goes to the process, which decides.

@@ -18,10 +18,7 @@ use buildd_solver::{
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tokio::sync::OwnedMutexGuard;
 
-use super::{
-    ExecOp,
-    prepare::{Writable, owned_folder, selected, tree},
-};
+use super::prepare::{Writable, owned_folder, selected, tree};
 use crate::{
     cache_mount::CacheMountHold,
     error::{Error, Result},
@@ -65,7 +62,6 @@ impl Drop for Held {
 pub(super) struct Gathered {
     pub(super) mounts: Vec<StepMount>,
     pub(super) writable: Vec<Writable>,
-    pub(super) env: Vec<String>,
     pub(super) shm_size: Option<u64>,
     pub(super) held: Held,
     root: PathBuf,
@@ -80,37 +76,46 @@ impl Gathered {
 
 /// Prepares every mount of the op.
 pub(super) async fn gather(
-    op: &ExecOp,
+    worker: &Arc<Worker>,
+    mounts: &[pb::Mount],
     cx: &OpContext,
     inputs: &[OpResult],
 ) -> std::result::Result<Gathered, OpError> {
     let mut gathered = Gathered {
         mounts: Vec::new(),
         writable: Vec::new(),
-        env: Vec::new(),
         shm_size: None,
         held: Held::default(),
         root: PathBuf::new(),
     };
-    for mount in &op.op.mounts {
+    for mount in mounts {
         let input = usize::try_from(mount.input).ok().and_then(|index| inputs.get(index)).cloned();
         match mount.mount_type() {
             pb::MountType::Bind => {
-                gathered = bind(&op.worker, mount.clone(), input, gathered).await.map_err(op_error)?
+                gathered = bind(worker, mount.clone(), input, gathered).await.map_err(op_error)?
             }
-            pb::MountType::Cache => cache(&op.worker, cx, mount, input, &mut gathered).await?,
+            pb::MountType::Cache => cache(worker, cx, mount, input, &mut gathered).await?,
             pb::MountType::Tmpfs => tmpfs(mount, &mut gathered),
-            pb::MountType::Secret => secret(op, cx, mount, &mut gathered).await?,
+            pb::MountType::Secret => secret(worker, cx, mount, &mut gathered).await?,
             pb::MountType::Ssh => {}
         }
     }
-    for wanted in &op.op.secretenv {
-        match fetch(op, cx, &wanted.id, wanted.optional).await? {
-            Some(value) => gathered.env.push(format!("{}={}", wanted.name, String::from_utf8_lossy(&value))),
-            None => continue,
+    Ok(gathered)
+}
+
+/// Secrets that go into the environment.
+pub(super) async fn secret_env(
+    worker: &Worker,
+    wanted: &[pb::SecretEnv],
+    cx: &OpContext,
+) -> std::result::Result<Vec<String>, OpError> {
+    let mut env = Vec::new();
+    for wanted in wanted {
+        if let Some(value) = fetch(worker, cx, &wanted.id, wanted.optional).await? {
+            env.push(format!("{}={}", wanted.name, String::from_utf8_lossy(&value)));
         }
     }
-    Ok(gathered)
+    Ok(env)
 }
 
 async fn bind(
@@ -236,15 +241,15 @@ fn tmpfs(mount: &pb::Mount, gathered: &mut Gathered) {
 }
 
 async fn secret(
-    op: &ExecOp,
+    worker: &Worker,
     cx: &OpContext,
     mount: &pb::Mount,
     gathered: &mut Gathered,
 ) -> std::result::Result<(), OpError> {
     let Some(options) = &mount.secret_opt else { return Ok(()) };
-    let Some(value) = fetch(op, cx, &options.id, options.optional).await? else { return Ok(()) };
+    let Some(value) = fetch(worker, cx, &options.id, options.optional).await? else { return Ok(()) };
     let work = || -> Result<()> {
-        let folder = secrets_folder(op.worker.store.root(), gathered)?;
+        let folder = secrets_folder(worker.store.root(), gathered)?;
         let source = folder.join(Digest::of(mount.dest.as_bytes()).hex());
         fs::write(&source, value).map_err(Error::file("write", &source))?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(options.mode & 0o7777);
@@ -282,13 +287,13 @@ fn secrets_folder(root: &Path, gathered: &mut Gathered) -> Result<PathBuf> {
 
 /// A secret of the client; a missing one is an error unless it is optional.
 async fn fetch(
-    op: &ExecOp,
+    worker: &Worker,
     cx: &OpContext,
     id: &str,
     optional: bool,
 ) -> std::result::Result<Option<Vec<u8>>, OpError> {
     let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
-    let session = op.worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
+    let session = worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
     match session.secret(id).await.map_err(fail)? {
         Some(value) if value.len() > MAX_SECRET => Err(op_error(Error::Invalid {
             what: "secret",

@@ -12,7 +12,7 @@ use std::{
 use buildd_api::buildkit::pb;
 use buildd_fs::path::{Follow, resolve};
 use buildd_solver::{
-    op::{OpContext, OpError},
+    op::{OpContext, OpError, Remains},
     result::OpResult,
 };
 
@@ -23,7 +23,7 @@ use crate::{
     snapshot::{Active, Snapshots, View},
     snapshot_ref::SnapshotRef,
     step::{Network, Security, StepMount, StepMountKind, StepSpec, Ulimit},
-    worker::op_error,
+    worker::{Worker, op_error},
 };
 
 /// Bytes of /dev/shm, as docker gives.
@@ -52,44 +52,58 @@ pub(super) async fn prepare(
     cx: &OpContext,
     inputs: &[OpResult],
 ) -> std::result::Result<Prepared, OpError> {
-    let mut gathered = mounts::gather(op, cx, inputs).await?;
+    let mut gathered = mounts::gather(&op.worker, &op.op.mounts, cx, inputs).await?;
+    let secrets = mounts::secret_env(&op.worker, &op.op.secretenv, cx).await?;
     let (exec, meta, worker) = (op.op.clone(), op.meta.clone(), op.worker.clone());
-    let secrets = std::mem::take(&mut gathered.env);
     let work = move || -> Result<Prepared> {
-        let root = gathered.root_path();
-        let cwd = if meta.cwd.is_empty() { "/" } else { &meta.cwd };
-        ensure_folder(&root, Path::new(cwd))?;
-        let mut mounts = network_files(&worker.store.root().join("tmp"), &meta, &mut gathered.held)?;
-        mounts.append(&mut gathered.mounts);
-        let targets = mounts.iter().map(|mount| mount.target.clone());
-        let stubs = missing(&root, targets.chain(["/proc", "/dev", "/sys"].map(PathBuf::from)))?;
-        let mut env = meta.env.clone();
-        env.extend(proxies(&meta));
-        env.extend(secrets);
-        let spec = StepSpec {
-            user: passwd::step_user(&root, &meta.user)?,
-            rootfs: root,
-            args: meta.args.clone(),
-            env,
-            cwd: cwd.to_owned(),
-            hostname: if meta.hostname.is_empty() { HOSTNAME.to_owned() } else { meta.hostname.clone() },
-            mounts,
-            network: match exec.network() {
-                pb::NetMode::None => Network::None,
-                pb::NetMode::Host => Network::Host,
-                pb::NetMode::Unset => worker.default_network,
-            },
-            security: match exec.security() {
-                pb::SecurityMode::Insecure => Security::Insecure,
-                pb::SecurityMode::Sandbox => Security::Sandbox,
-            },
-            ulimits: meta.ulimit.iter().map(ulimit).collect(),
-            shm_size: gathered.shm_size.unwrap_or(SHM),
-            limits: worker.limits,
-        };
+        let (spec, stubs) = spec(&worker, &exec, &meta, secrets, &mut gathered)?;
         Ok(Prepared { spec, outputs: gathered.writable, stubs, _held: gathered.held })
     };
     buildd_fs::blocking::run(work).await.map_err(op_error)
+}
+
+/// A process on the mounts of a step, and the paths in the root that will only exist as mount points, deepest first.
+pub(super) fn spec(
+    worker: &Worker,
+    exec: &pb::ExecOp,
+    meta: &pb::Meta,
+    secrets: Vec<String>,
+    gathered: &mut mounts::Gathered,
+) -> Result<(StepSpec, Vec<PathBuf>)> {
+    let root = gathered.root_path();
+    let cwd = if meta.cwd.is_empty() { "/" } else { &meta.cwd };
+    ensure_folder(&root, Path::new(cwd))?;
+    let mut mounts = network_files(&worker.store.root().join("tmp"), meta, &mut gathered.held)?;
+    mounts.extend(gathered.mounts.iter().cloned());
+    let targets = mounts.iter().map(|mount| mount.target.clone());
+    let stubs = missing(&root, targets.chain(["/proc", "/dev", "/sys"].map(PathBuf::from)))?;
+    let mut env = meta.env.clone();
+    env.extend(proxies(meta));
+    env.extend(secrets);
+    let spec = StepSpec {
+        user: passwd::step_user(&root, &meta.user)?,
+        rootfs: root,
+        args: meta.args.clone(),
+        env,
+        cwd: cwd.to_owned(),
+        hostname: if meta.hostname.is_empty() { HOSTNAME.to_owned() } else { meta.hostname.clone() },
+        stdin: false,
+        terminal: false,
+        mounts,
+        network: match exec.network() {
+            pb::NetMode::None => Network::None,
+            pb::NetMode::Host => Network::Host,
+            pb::NetMode::Unset => worker.default_network,
+        },
+        security: match exec.security() {
+            pb::SecurityMode::Insecure => Security::Insecure,
+            pb::SecurityMode::Sandbox => Security::Sandbox,
+        },
+        ulimits: meta.ulimit.iter().map(ulimit).collect(),
+        shm_size: gathered.shm_size.unwrap_or(SHM),
+        limits: worker.limits,
+    };
+    Ok((spec, stubs))
 }
 
 impl Prepared {
@@ -113,6 +127,24 @@ impl Prepared {
         }
         results.sort_by_key(|(output, _)| *output);
         Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+}
+
+impl Prepared {
+    /// What each mount showed when the step failed; None if that cannot be kept.
+    pub(super) fn remains(self, mounts: &[pb::Mount], inputs: Vec<OpResult>) -> Option<Remains> {
+        let outputs = match self.commit() {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                tracing::warn!(%error, "keep the files of a failed step");
+                return None;
+            }
+        };
+        let nth =
+            |list: &[OpResult], index: i64| usize::try_from(index).ok().and_then(|i| list.get(i).cloned());
+        let shown = |mount: &pb::Mount| nth(&outputs, mount.output).or_else(|| nth(&inputs, mount.input));
+        let mounts = mounts.iter().map(shown).collect();
+        Some(Remains { inputs, mounts })
     }
 }
 

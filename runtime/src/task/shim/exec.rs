@@ -26,9 +26,11 @@ use oci_spec::runtime::{LinuxSeccomp, Process};
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::console;
+
 use super::{
     super::{EXEC, protocol::Class},
-    Refusal, console,
+    Refusal,
     init::Init,
     processes::{Pending, Spawned},
     streams::{self, Kept},

@@ -27,11 +27,10 @@ use super::{
         spec,
     },
     Refusal,
-    console::Console,
     processes::First,
     streams,
 };
-use crate::program::Program;
+use crate::{console::Console, program::Program};
 
 /// The name of every container to libcontainer: each has a state folder of its own.
 const NAME: &str = "task";

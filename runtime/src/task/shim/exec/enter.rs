@@ -26,10 +26,7 @@ use nix::{
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::{Entering, Word, say};
-use crate::{
-    program,
-    task::shim::{Refusal, console},
-};
+use crate::{console, program, task::shim::Refusal};
 
 /// The namespaces to join after the fork, the one of mounts last: the others are opened by paths of the host.
 const NAMESPACES: [(&str, CloneFlags); 5] = [

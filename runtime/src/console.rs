@@ -24,15 +24,15 @@ use rustix::net::{
 const SOCKET: &str = "console.sock";
 
 /// A socket that waits for a terminal.
-pub(super) struct Console {
+pub(crate) struct Console {
     listener: UnixListener,
     _folder: std::fs::File,
     path: PathBuf,
 }
 
 impl Console {
-    /// Listens in a task's folder.
-    pub(super) fn listen(folder: &Path) -> io::Result<Self> {
+    /// Listens in the folder of a task or a step.
+    pub(crate) fn listen(folder: &Path) -> io::Result<Self> {
         let held = std::fs::File::open(folder)?;
         // However deep the folder is, this path fits a socket's address.
         let path = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(SOCKET);
@@ -41,19 +41,19 @@ impl Console {
     }
 
     /// The socket's path.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The master that was sent.
-    pub(super) fn receive(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn receive(&self) -> io::Result<OwnedFd> {
         let (stream, _) = self.listener.accept()?;
         receive(&stream)
     }
 }
 
 /// One descriptor from a socket.
-pub(super) fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
+pub(crate) fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; 4096];
@@ -67,7 +67,7 @@ pub(super) fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
 }
 
 /// Sends one descriptor.
-pub(super) fn send(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn send(stream: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let descriptors = [descriptor];
