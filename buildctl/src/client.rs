@@ -9,8 +9,9 @@ use buildd_api::{
     buildkit::moby::buildkit::v1::control_client::ControlClient,
     containerd::containerd::services::{
         containers::v1::containers_client::ContainersClient, content::v1::content_client::ContentClient,
-        images::v1::images_client::ImagesClient, leases::v1::leases_client::LeasesClient,
-        namespaces::v1::namespaces_client::NamespacesClient,
+        images::v1::images_client::ImagesClient,
+        introspection::v1::introspection_client::IntrospectionClient,
+        leases::v1::leases_client::LeasesClient, namespaces::v1::namespaces_client::NamespacesClient,
         snapshots::v1::snapshots_client::SnapshotsClient, streaming::v1::streaming_client::StreamingClient,
         tasks::v1::tasks_client::TasksClient, transfer::v1::transfer_client::TransferClient,
         version::v1::version_client::VersionClient,
@@ -142,6 +143,7 @@ impl Client {
         transfer: TransferClient,
         streaming: StreamingClient,
         version: VersionClient,
+        introspection: IntrospectionClient,
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Snapshot(command) => snapshot::run(&global, command).await,
         Command::Lease(command) => lease::run(&global, command).await,
         Command::Namespace(command) => namespace::run(&global, command).await,
-        Command::Registry(command) => registry::run(command).await,
+        Command::Registry(command) => registry::run(&global, command).await,
         Command::Login(args) => login::login(args).await,
         Command::Logout(args) => login::logout(args).await,
         Command::Du(args) => du::run(&global, args).await,

@@ -16,7 +16,7 @@ use crate::{
     cli::Serve,
     collect::Collector,
     config::Config,
-    containerd::Services,
+    containerd::{Parts, Services},
     listen, shutdown,
     solve::{Builds, BuildsOptions},
     worker,
@@ -53,7 +53,15 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     let mut routes = RoutesBuilder::default();
     buildkit::assemble(&mut routes, &builds);
     let leave = CancellationToken::new();
-    let services = Services::new(store, Arc::clone(&parts.tasks), collector, registries, uuid, leave.clone());
+    let services = Services::new(Parts {
+        store,
+        tasks: Arc::clone(&parts.tasks),
+        collector,
+        registries,
+        told_of_hosts: config.told_of_hosts(),
+        uuid,
+        leave: leave.clone(),
+    });
     services.assemble(&mut routes);
     tokio::spawn(async move { services.watch_tasks().await });
 

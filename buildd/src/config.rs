@@ -4,19 +4,21 @@
 //! error: a misspelt limit that is silently ignored is worse than a daemon that does not start.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
 };
 
+use buildd_oci::registry::{
+    Error as RegistryError,
+    hosts::{HostsConfig, buildkit::Registries, known::Known},
+};
 use serde::{Deserialize, Serialize};
 
 mod amount;
 mod policy;
-mod registries;
 
 pub(crate) use amount::Amount;
 pub(crate) use policy::{GcPolicy, Rule};
-pub(crate) use registries::Registries;
 
 /// Entitlements that a daemon can be told to grant.
 pub(crate) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
@@ -200,6 +202,22 @@ impl Config {
     /// The file that [`Config::load`] would read back.
     pub(crate) fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
+    }
+
+    /// All that is known of registries' hosts; older forms are named in the log with how to write them today.
+    pub(crate) fn hosts(&self) -> Result<HostsConfig, RegistryError> {
+        let file = self.source.as_ref().map(|(path, text)| (path.as_path(), text.as_str()));
+        let known = Known::gather(&self.hosts_dirs, file)?;
+        known.advice.iter().for_each(|line| tracing::warn!("{line}"));
+        Ok(known.hosts)
+    }
+
+    /// Where a client finds what we know of hosts: the names and values that introspection tells.
+    pub(crate) fn told_of_hosts(&self) -> HashMap<String, String> {
+        let path = |path: &Path| std::path::absolute(path).unwrap_or(path.to_owned()).display().to_string();
+        let dirs: Vec<String> = self.hosts_dirs.iter().map(|dir| path(dir)).collect();
+        let file = self.source.as_ref().map(|(file, _)| ("config".to_owned(), path(file)));
+        file.into_iter().chain([("hosts_dirs".to_owned(), dirs.join(":"))]).collect()
     }
 
     /// The addresses to listen on.

@@ -22,7 +22,7 @@ mod transfer;
 mod version;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
@@ -41,28 +41,43 @@ pub(crate) struct Services {
     collector: Collector,
     streams: Arc<streaming::Streams>,
     registries: Arc<Registries>,
+    told_of_hosts: Arc<HashMap<String, String>>,
     watched: Arc<Mutex<HashSet<tasks::told::Watched>>>,
     uuid: String,
     /// Ends the streams that have no end of their own.
     leave: CancellationToken,
 }
 
+/// What the services are made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// The store.
+    pub(crate) store: Arc<Store>,
+    /// The tasks.
+    pub(crate) tasks: Arc<task::Tasks>,
+    /// Collects what nobody needs.
+    pub(crate) collector: Collector,
+    /// The way to registries.
+    pub(crate) registries: Arc<Registries>,
+    /// Where a client finds what we know of hosts.
+    pub(crate) told_of_hosts: HashMap<String, String>,
+    /// Names this daemon on both APIs.
+    pub(crate) uuid: String,
+    /// Says that it goes.
+    pub(crate) leave: CancellationToken,
+}
+
 impl Services {
-    /// The services over a store; `uuid` names this daemon on both APIs, `leave` says that it goes.
-    pub(crate) fn new(
-        store: Arc<Store>,
-        tasks: Arc<task::Tasks>,
-        collector: Collector,
-        registries: Arc<Registries>,
-        uuid: String,
-        leave: CancellationToken,
-    ) -> Self {
+    /// The services over their parts.
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { store, tasks, collector, registries, told_of_hosts, uuid, leave } = parts;
         Self {
             store,
             tasks,
             collector,
             streams: Arc::default(),
             registries,
+            told_of_hosts: Arc::new(told_of_hosts),
             watched: Arc::default(),
             uuid,
             leave,

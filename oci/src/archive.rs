@@ -10,7 +10,7 @@
 mod export;
 mod import;
 
-pub use export::{ExportImage, Kind, export};
+pub use export::{Absent, ExportImage, Kind, Platforms, export};
 pub use import::{ImportSink, Imported, import};
 
 /// Annotation with the whole name of an image in an index.

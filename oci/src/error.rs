@@ -111,6 +111,16 @@ pub enum Error {
         /// What was asked for.
         wanted: String,
     },
+    /// A platform that was asked for is not wholly here.
+    #[error("index {index}: blob {blob} of {platform} not found")]
+    PlatformAbsent {
+        /// The index.
+        index: Digest,
+        /// The platform.
+        platform: String,
+        /// The first of its blobs that is missing.
+        blob: Digest,
+    },
     /// Documents point at documents more deeply, or at more of them, than any image does.
     #[error("walk image {digest}: more than {limit}")]
     WalkLimit {
@@ -208,7 +218,9 @@ impl Error {
             | Self::ReadArchive { .. }
             | Self::InvalidArchive { .. } => ErrorKind::InvalidArgument,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::DataLoss,
-            Self::BlobNotFound { .. } | Self::NoPlatform { .. } => ErrorKind::NotFound,
+            Self::BlobNotFound { .. } | Self::NoPlatform { .. } | Self::PlatformAbsent { .. } => {
+                ErrorKind::NotFound
+            }
             Self::Blob { .. } | Self::WriteArchive { .. } => ErrorKind::Unavailable,
             Self::Store { kind, .. } => *kind,
         }
@@ -225,6 +237,9 @@ impl Error {
                 Some("an archive of `docker save` or an OCI image layout is expected".to_owned())
             }
             Self::NoPlatform { .. } => Some("ask for one of its platforms, or for all".to_owned()),
+            Self::PlatformAbsent { platform, .. } => Some(format!(
+                "pull the image with --platform {platform}, or ask for the platforms that are here"
+            )),
             Self::BlobNotFound { .. } => Some("import or build the image again".to_owned()),
             _ => None,
         }

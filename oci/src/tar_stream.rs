@@ -17,11 +17,14 @@
 use std::{
     collections::VecDeque,
     io::{self, Read},
+    ops::Range,
 };
 
 use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 const BLOCK: u64 = 512;
+/// Where the numbers of a header lie: mode, owner, group, size, time, device.
+const NUMBERS: [Range<usize>; 7] = [100..108, 108..116, 116..124, 124..136, 136..148, 329..337, 337..345];
 /// Most bytes of all headers before one entry: they are held in memory. Real ones have a few KiB, with extended attributes up to some 64.
 pub const MAX_DESCRIPTION: u64 = 1 << 20;
 /// Most pieces of a sparse file: its map is held in memory.
@@ -245,6 +248,13 @@ impl<R: Read> TarStream<R> {
         let sum = before.iter().chain(after).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * u32::from(b' ');
         if sum != header.cksum()? {
             return Err(invalid("a header's checksum is wrong"));
+        }
+        for field in NUMBERS {
+            // Compat: a number that is left blank is 0, as for Go and GNU tar.
+            let field = &mut header.as_mut_bytes()[field];
+            if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+                field[0] = b'0';
+            }
         }
         Ok(Some(header))
     }

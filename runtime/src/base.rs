@@ -15,7 +15,7 @@ use buildd_oci::{
     platform::Platform,
     reference::Reference,
     registry::{
-        auth::{Anonymous, Credentials},
+        auth::{Anonymous, Authorizer},
         hosts::HostOptions,
     },
 };
@@ -87,8 +87,8 @@ impl Worker {
         platform: &Platform,
         sessions: &[String],
     ) -> Result<FoundImage> {
-        let credentials = self.credentials(sessions).await;
-        let repository = self.registries.repository(reference, &HostOptions::default(), credentials).await?;
+        let authorizer = self.authorizer(sessions).await;
+        let repository = self.registries.repository(reference, &HostOptions::default(), authorizer).await?;
         let watch = Watch::default();
         pull::metadata(&self.store, reference, &repository, &self.namespace, platform, &watch).await
     }
@@ -109,8 +109,8 @@ impl Worker {
             done => return done,
         }
         let pinned = reference.clone().with_digest(found.target);
-        let credentials = self.credentials(sessions).await;
-        let repository = self.registries.repository(&pinned, &HostOptions::default(), credentials).await?;
+        let authorizer = self.authorizer(sessions).await;
+        let repository = self.registries.repository(&pinned, &HostOptions::default(), authorizer).await?;
         let request = PullRequest {
             ns: self.namespace.clone(),
             name: pinned.store_name(),
@@ -125,15 +125,13 @@ impl Worker {
         buildd_fs::blocking::run(unpack).await
     }
 
-    async fn credentials(&self, sessions: &[String]) -> Arc<dyn Credentials> {
+    async fn authorizer(&self, sessions: &[String]) -> Authorizer {
+        let nobody = || Authorizer::new(Arc::new(Anonymous));
         if sessions.is_empty() {
-            return Arc::new(Anonymous);
+            return nobody();
         }
-        match self.sessions.any(sessions).await {
-            Ok(session) => session.credentials(),
-            // A build whose client is gone ends by itself.
-            Err(_) => Arc::new(Anonymous),
-        }
+        // A build whose client is gone ends by itself.
+        self.sessions.any(sessions).await.map_or_else(|_| nobody(), |session| session.authorizer())
     }
 }
 

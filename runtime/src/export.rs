@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
 
 use base64::Engine;
 use buildd_oci::{
-    archive::{self, ExportImage, Kind},
+    archive::{self, ExportImage, Kind, Platforms},
     config::ImageConfig,
     descriptor::Descriptor,
     platform::Platform,
@@ -92,7 +92,9 @@ pub async fn export(
             let content = worker.store.content.in_namespace(&worker.namespace);
             let kind = if request.kind == "docker" { Kind::Both } else { Kind::Oci };
             let write = move |out: &mut dyn Write| {
-                archive::export(&content, &[export], &[], kind, out).map_err(Error::from)
+                archive::export(&content, &[export], &Platforms::All, kind, out)
+                    .map(drop)
+                    .map_err(Error::from)
             };
             stream(session, request.exporter, answer.clone(), write).await?;
             Ok(answer)

@@ -218,7 +218,9 @@ impl Pull {
             config: found.config.clone().unwrap_or_default(),
         };
         self.on(move |pull| {
-            let Some(top) = stack(&pull.store, &diff_ids, fetched)? else { return Ok(()) };
+            let Some(top) = stack(&pull.store, &found.manifest.layers, &diff_ids, fetched)? else {
+                return Ok(());
+            };
             pull.store.snapshots.make_durable(top.id())?;
             scopes.iter().try_for_each(|scope| unpack::name(&pull.store, scope, &found, &top))
         })
@@ -227,9 +229,15 @@ impl Pull {
 }
 
 /// Puts layers upon each other, each held as a stack of its own; stacks that are known by their chain id are used as they are.
-fn stack(store: &Store, diff_ids: &[Digest], layers: Vec<Option<Hold>>) -> Result<Option<Hold>> {
+fn stack(
+    store: &Store,
+    blobs: &[Descriptor],
+    diff_ids: &[Digest],
+    layers: Vec<Option<Hold>>,
+) -> Result<Option<Hold>> {
     let mut below: Option<Hold> = None;
-    for (chain_id, layer) in chain_ids(diff_ids).iter().zip(layers) {
+    for ((blob, chain_id), layer) in blobs.iter().zip(chain_ids(diff_ids)).zip(layers) {
+        let chain_id = &chain_id;
         let stacked = match (store.snapshots.by_chain_id(chain_id)?, layer) {
             (Some(known), _) => known,
             (None, Some(held)) => {
@@ -243,6 +251,7 @@ fn stack(store: &Store, diff_ids: &[Digest], layers: Vec<Option<Hold>>) -> Resul
                 return Err(Error::Invalid { what: "image", name: chain_id.to_string(), reason });
             }
         };
+        unpack::leave_to_layer(store, &blob.digest, &stacked)?;
         below = Some(stacked);
     }
     Ok(below)

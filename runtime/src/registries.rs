@@ -2,13 +2,11 @@
 //!
 //! Builds, transfers and exports come here; the daemon has one, so that all of them read the same settings and share connections.
 
-use std::sync::Arc;
-
 use buildd_oci::{
     reference::Reference,
     registry::{
         Registry, Repository,
-        auth::{Authorizer, Credentials},
+        auth::Authorizer,
         hosts::{HostOptions, HostsConfig},
     },
 };
@@ -28,16 +26,16 @@ impl Registries {
         Ok(Self { client: Registry::new().map_err(Error::from)?, hosts })
     }
 
-    /// The repository of a name; its settings are read anew, so that an edited file counts at once.
+    /// The repository of a name, as `authorizer`'s owner sees it; its settings are read anew, so that an edited file counts at once.
     pub async fn repository(
         &self,
         reference: &Reference,
         options: &HostOptions,
-        credentials: Arc<dyn Credentials>,
+        authorizer: Authorizer,
     ) -> Result<Repository> {
         let (settings, domain, options) =
             (self.hosts.clone(), reference.domain().to_owned(), options.clone());
         let hosts = buildd_fs::blocking::run(move || settings.hosts(&domain, &options)).await?;
-        Ok(self.client.repository(reference, hosts, Authorizer::new(credentials)))
+        Ok(self.client.repository(reference, hosts, authorizer))
     }
 }

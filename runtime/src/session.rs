@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use buildd_oci::{ErrorKind, registry::auth::Credentials};
+use buildd_oci::{ErrorKind, registry::auth::Authorizer};
 
 mod tree;
 
@@ -49,8 +49,8 @@ pub struct SyncRequest {
 pub trait Session: Send + Sync {
     /// Under which name the client's files may be kept for its next build; empty if it named none.
     fn shared_key(&self) -> &str;
-    /// What the client knows of registries' passwords.
-    fn credentials(self: Arc<Self>) -> Arc<dyn Credentials>;
+    /// Proves to registries who the client is; one as long as the session, so that its builds share their tokens.
+    fn authorizer(&self) -> Authorizer;
     /// Sends files into the sink and gives it back.
     async fn sync_files(&self, request: SyncRequest, sink: TreeSink) -> Result<TreeSink, SessionError>;
     /// The paths that a sync would bring, for messages: at most `MAX_LISTED` of them, and no bytes.

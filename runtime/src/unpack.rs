@@ -102,22 +102,20 @@ pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<Hold
                 made
             }
         };
-        if layer.digest == *diff_id {
-            leave_to_layer(store, diff_id, stack.id())?;
-        }
+        leave_to_layer(store, &layer.digest, &stack)?;
         below = Some(stack);
     }
     Ok(below)
 }
 
-/// An uncompressed blob needs no copy beside its layer, if that is a file.
-fn leave_to_layer(store: &Store, blob: &Digest, stack: SnapshotId) -> Result<()> {
+/// An uncompressed blob needs no copy beside the layer on top of `stack`, if that is a file of the same bytes.
+pub(crate) fn leave_to_layer(store: &Store, blob: &Digest, stack: &Hold) -> Result<()> {
     if !store.content.has_file(blob) {
         return Ok(());
     }
-    match store.snapshots.layers(stack)?.pop() {
-        Some(top) if store.snapshots.is_file(top.id) => {
-            store.snapshots.make_durable(stack)?;
+    match store.snapshots.layers(stack.id())?.pop() {
+        Some(top) if top.diff_id.as_ref() == Some(blob) && store.snapshots.is_file(top.id) => {
+            store.snapshots.make_durable(stack.id())?;
             store.content.leave_to_layer(blob, top.id)
         }
         _ => Ok(()),

@@ -1,26 +1,37 @@
 //! `registry`: which hosts serve an image, in which order, with which settings and where each came from.
 //!
-//! Reads the same files as the daemon does by itself; flags and tables of its configuration are given here as they are given there.
+//! The daemon tells its folders and its configuration file; they are read here as it read them at its start, hosts.toml files as it reads
+//! them for each request. With `--hosts-dir` no daemon is asked, as a request with such a folder reads nothing else.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
+use buildd_api::containerd::containerd::services::introspection::v1::PluginInfoRequest;
 use buildd_oci::{
     reference::Reference,
     registry::{
         Registry,
         auth::Authorizer,
         host::{Host, Origin, Scheme},
-        hosts::{DEFAULT_ROOTS, HostOptions, HostsConfig},
+        hosts::{HostOptions, HostsConfig, known::Known},
     },
 };
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::{
+    cli::Global,
+    client::Client,
     credentials,
     output::{self, Format, parse_format},
 };
+
+/// The daemon's plugin that tells where the settings of registries lie.
+const TRANSFER: &str = "io.containerd.transfer.v1";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -30,7 +41,7 @@ pub(crate) enum RegistryCommand {
         /// The image, or a registry alone.
         #[arg(value_name = "IMAGE")]
         name: String,
-        /// Folder with a folder of hosts.toml for each registry (repeatable); the daemon's defaults if not given.
+        /// Folder with a folder of hosts.toml for each registry (repeatable); the daemon's settings if not given.
         #[arg(long, value_name = "DIR")]
         hosts_dir: Vec<PathBuf>,
         /// Speak plain HTTP with a registry that no file gives an address.
@@ -46,14 +57,13 @@ pub(crate) enum RegistryCommand {
 }
 
 /// Explains.
-pub(crate) async fn run(command: RegistryCommand) -> Result<()> {
+pub(crate) async fn run(global: &Global, command: RegistryCommand) -> Result<()> {
     let RegistryCommand::Explain { name, hosts_dir, plain_http, probe, format } = command;
     let reference = reference(&name)?;
-    let roots = match hosts_dir.is_empty() {
-        true => DEFAULT_ROOTS.iter().map(PathBuf::from).collect(),
-        false => hosts_dir,
+    let config = match hosts_dir.is_empty() {
+        true => of_daemon(global).await?,
+        false => HostsConfig { roots: hosts_dir, tables: Vec::new() },
     };
-    let config = HostsConfig { roots, tables: Vec::new() };
     let options =
         HostOptions { default_scheme: plain_http.then(|| "http".to_owned()), ..HostOptions::default() };
     let hosts = config.hosts(reference.domain(), &options)?;
@@ -84,6 +94,26 @@ pub(crate) async fn run(command: RegistryCommand) -> Result<()> {
             output::write(text.as_bytes())
         }
     }
+}
+
+/// What the daemon knows.
+async fn of_daemon(global: &Global) -> Result<HostsConfig> {
+    let client = Client::connect(global).await?;
+    let request =
+        PluginInfoRequest { r#type: TRANSFER.to_owned(), id: "local".to_owned(), ..Default::default() };
+    let answer = client.introspection().plugin_info(request).await;
+    let plugin = answer.context("ask the daemon for its settings")?.into_inner().plugin.unwrap_or_default();
+    let told = |name: &str| plugin.exports.get(name).filter(|text| !text.is_empty());
+    let flags: Vec<PathBuf> =
+        told("hosts_dirs").iter().flat_map(|dirs| dirs.split(':')).map(PathBuf::from).collect();
+    let known = match told("config") {
+        Some(path) => Known::of_file(&flags, Path::new(path))?,
+        None => Known::gather(&flags, None)?,
+    };
+    for line in known.advice {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+    Ok(known.hosts)
 }
 
 /// A name of an image; a registry alone will do. Without a dot it is an image: `alpine:3` has a tag, not a port.
@@ -134,7 +164,7 @@ fn origin(origin: &Origin) -> String {
         Origin::Default => "default".to_owned(),
         Origin::File(path, Some(line)) => format!("{}:{line}", path.display()),
         Origin::File(path, None) => path.display().to_string(),
-        Origin::Config(table) => format!("[{table}]"),
+        Origin::Config(path, table) => format!("{} [{table}]", path.display()),
         Origin::Request => "this request".to_owned(),
     }
 }

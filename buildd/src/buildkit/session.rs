@@ -19,6 +19,7 @@ use buildd_api::buildkit::{
     health::{HealthCheckRequest, health_client::HealthClient},
     moby::buildkit::v1::BytesMessage,
 };
+use buildd_oci::registry::auth::Authorizer;
 use futures::Stream;
 use tokio::{
     sync::watch,
@@ -50,18 +51,24 @@ pub(crate) struct ClientSession {
     /// The name under which its files may be kept, with its user: nobody else's; empty if it gave none.
     pub(crate) shared_key: String,
     /// Its methods, lower-cased.
-    methods: BTreeSet<String>,
+    methods: Arc<BTreeSet<String>>,
     /// The way to it.
     pub(crate) channel: Channel,
     /// Cancelled when it is gone.
     pub(crate) gone: CancellationToken,
+    /// Proves to registries who it is; one for all that it builds, so that a token is asked for once.
+    authorizer: Authorizer,
 }
 
 impl ClientSession {
     /// Whether the client said that it serves a method, `/package.Service/Method`.
     pub(crate) fn supports(&self, method: &str) -> bool {
-        self.methods.contains(&method.to_lowercase())
+        supports(&self.methods, method)
     }
+}
+
+fn supports(methods: &BTreeSet<String>, method: &str) -> bool {
+    methods.contains(&method.to_lowercase())
 }
 
 /// All clients that can be called back.
@@ -91,7 +98,9 @@ impl Sessions {
             return Err(Status::invalid_argument("a session needs an id of at most 256 bytes"));
         }
         let methods = metadata.get_all("x-docker-expose-session-grpc-method").iter();
-        let methods = methods.filter_map(|value| value.to_str().ok()).map(str::to_lowercase).collect();
+        let methods: BTreeSet<String> =
+            methods.filter_map(|value| value.to_str().ok()).map(str::to_lowercase).collect();
+        let methods = Arc::new(methods);
         let (channel, outgoing) = transport::channel(incoming);
         let gone = CancellationToken::new();
         let key: String = header("x-docker-expose-session-sharedkey").chars().take(MAX_ID).collect();
@@ -99,7 +108,10 @@ impl Sessions {
             Some(user) if !key.is_empty() => format!("{user}:{key}"),
             _ => String::new(),
         };
-        let session = ClientSession { id, shared_key, methods, channel, gone };
+        let asked =
+            auth::Asked { methods: Arc::clone(&methods), channel: channel.clone(), gone: gone.clone() };
+        let authorizer = Authorizer::new(Arc::new(asked));
+        let session = ClientSession { id, shared_key, methods, channel, gone, authorizer };
         let end = self.register(Arc::new(session))?;
         Ok(EndWith { outgoing: Box::pin(outgoing), _end: end })
     }

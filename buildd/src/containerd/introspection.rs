@@ -1,6 +1,6 @@
 //! Introspection: who we are, and which snapshotters clients may name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use buildd_api::containerd::containerd::{
     services::introspection::v1::{
@@ -18,6 +18,9 @@ use super::{
     filter::{Fields, Filters},
 };
 
+/// The plugin that moves images.
+const TRANSFER: &str = "io.containerd.transfer.v1";
+
 struct Named<'a>(&'a Plugin, BTreeMap<String, String>);
 
 impl Fields for Named<'_> {
@@ -33,7 +36,8 @@ impl Fields for Named<'_> {
     }
 }
 
-fn plugins() -> impl Iterator<Item = Plugin> {
+/// What we offer, in containerd's words; the transfers' plugin tells where their settings lie.
+fn plugins(transfer: &HashMap<String, String>) -> impl Iterator<Item = Plugin> {
     let host = platform::Platform::host();
     let host = Platform {
         os: host.os,
@@ -46,11 +50,13 @@ fn plugins() -> impl Iterator<Item = Plugin> {
         ("io.containerd.content.v1", "content"),
         ("io.containerd.metadata.v1", "bolt"),
         ("io.containerd.runtime.v2", "task"),
+        (TRANSFER, "local"),
     ];
     snapshotters.chain(others).map(move |(kind, id)| Plugin {
         r#type: kind.to_owned(),
         id: id.to_owned(),
         platforms: vec![host.clone()],
+        exports: if kind == TRANSFER { transfer.clone() } else { HashMap::new() },
         ..Plugin::default()
     })
 }
@@ -59,8 +65,9 @@ fn plugins() -> impl Iterator<Item = Plugin> {
 impl Introspection for Services {
     async fn plugins(&self, request: Request<PluginsRequest>) -> Result<Response<PluginsResponse>, Status> {
         let filters = Filters::parse(&request.into_inner().filters)?;
-        let plugins =
-            plugins().filter(|plugin| filters.matches(&Named(plugin, BTreeMap::new()))).collect::<Vec<_>>();
+        let plugins = plugins(&self.told_of_hosts)
+            .filter(|plugin| filters.matches(&Named(plugin, BTreeMap::new())))
+            .collect::<Vec<_>>();
         Ok(Response::new(PluginsResponse { plugins }))
     }
 
@@ -77,7 +84,8 @@ impl Introspection for Services {
         request: Request<PluginInfoRequest>,
     ) -> Result<Response<PluginInfoResponse>, Status> {
         let request = request.into_inner();
-        let plugin = plugins().find(|plugin| plugin.r#type == request.r#type && plugin.id == request.id);
+        let plugin = plugins(&self.told_of_hosts)
+            .find(|plugin| plugin.r#type == request.r#type && plugin.id == request.id);
         let plugin = plugin.ok_or_else(|| Status::not_found(format!("plugin {:?} not found", request.id)))?;
         Ok(Response::new(PluginInfoResponse { plugin: Some(plugin), extra: None }))
     }

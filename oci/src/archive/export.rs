@@ -4,8 +4,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
-    io::{Read, Write},
+    fmt,
+    io::{self, Read, Write},
 };
 
 use serde::Serialize;
@@ -41,6 +41,28 @@ pub struct ExportImage {
     pub target: Descriptor,
 }
 
+/// Which platforms of an index an archive gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Platforms {
+    /// Those that are wholly here.
+    Present,
+    /// These, and they must be wholly here.
+    Only(Vec<Platform>),
+    /// All, and they must be wholly here.
+    All,
+}
+
+/// A platform that an archive does not have, because it is not wholly here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// The index's first name, or its digest.
+    pub image: String,
+    /// The platform.
+    pub platform: String,
+    /// The first of its blobs that is missing.
+    pub blob: Digest,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct DockerImage {
@@ -49,25 +71,25 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-/// Writes an archive of `images`; of an index only what `platforms` asks for (all, if empty), and of that only what is there, as long as one
-/// platform is whole.
+/// Writes an archive of `images`; tells what was left out of it.
 pub fn export(
     provider: &dyn Provider,
     images: &[ExportImage],
-    platforms: &[Platform],
+    platforms: &Platforms,
     kind: Kind,
     writer: &mut dyn Write,
-) -> Result<(), Error> {
-    let mut blobs: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+) -> Result<Vec<Absent>, Error> {
+    let mut found = Collected { provider, platforms, blobs: BTreeMap::new(), absent: Vec::new() };
     let mut entries = Vec::new();
     let mut docker = Vec::new();
     for image in images {
-        let manifests = collect(provider, &image.target, platforms, &mut blobs, 0)?;
+        let manifests = found.collect(image, &image.target, 0)?;
         entries.extend(index_entries(image));
         if let Some((_, manifest)) = best(&manifests) {
             docker.push(docker_image(image, manifest));
         }
     }
+    let Collected { blobs, absent, .. } = found;
     let mut index = Index::new(entries);
     index.manifests.dedup();
     let mut archive = Archive { tar: tar::Builder::new(writer) };
@@ -89,65 +111,108 @@ pub fn export(
         archive.file("manifest.json", 0o644, bytes.len() as u64, bytes.as_slice())?;
     }
     archive.file(LAYOUT_FILE, 0o444, LAYOUT.len() as u64, LAYOUT)?;
-    archive.tar.finish().map_err(|source| Error::WriteArchive { entry: "the end".to_owned(), source })
+    archive.tar.finish().map_err(|source| Error::WriteArchive { entry: "the end".to_owned(), source })?;
+    Ok(absent)
 }
 
-/// Every blob below `target`, and the manifests among them.
-fn collect(
-    provider: &dyn Provider,
-    target: &Descriptor,
-    platforms: &[Platform],
-    blobs: &mut BTreeMap<Digest, Descriptor>,
-    depth: usize,
-) -> Result<Vec<(Option<Platform>, Manifest)>, Error> {
-    let fail = |reason: &str| Error::InvalidDocument {
-        what: "image",
-        digest: target.digest,
-        reason: reason.to_owned(),
-    };
-    if depth > MAX_DEPTH {
-        return Err(fail("indexes nested too deeply"));
-    }
-    if media_type::is_manifest(&target.media_type) {
-        let manifest = Manifest::parse(&read_document(provider, target)?)?;
-        blobs.insert(target.digest, target.clone());
-        let children = manifest.layers.iter().chain([&manifest.config]);
-        children.clone().try_for_each(|descriptor| provider.open(descriptor).map(drop))?;
-        blobs.extend(children.map(|descriptor| (descriptor.digest, descriptor.clone())));
-        return Ok(vec![(target.platform.clone(), manifest)]);
-    }
-    if !media_type::is_index(&target.media_type) {
-        return Err(fail(&format!("media type {:?} is neither a manifest nor an index", target.media_type)));
-    }
-    let index = Index::parse(&read_document(provider, target)?)?;
-    let wanted = |descriptor: &&Descriptor| match &descriptor.platform {
-        Some(platform) if !platforms.is_empty() => platforms.iter().any(|wanted| wanted.matches(platform)),
-        _ => true,
-    };
-    let (mut manifests, mut missing) = (Vec::new(), None);
-    for child in index.manifests.iter().filter(wanted) {
-        match collect(provider, child, platforms, blobs, depth + 1) {
-            // A pull of one platform leaves the others incomplete.
-            Err(Error::BlobNotFound { digest }) => {
-                tracing::warn!(manifest = %child.digest, blob = %digest, "exported without the content of a platform");
-                missing = Some(digest);
+type Found = (Option<Platform>, Manifest);
+
+/// What images are made of, as far as it was looked at.
+struct Collected<'a> {
+    provider: &'a dyn Provider,
+    platforms: &'a Platforms,
+    blobs: BTreeMap<Digest, Descriptor>,
+    absent: Vec<Absent>,
+}
+
+impl Collected<'_> {
+    /// Takes every blob below `target`; the manifests among them.
+    fn collect(
+        &mut self,
+        image: &ExportImage,
+        target: &Descriptor,
+        depth: usize,
+    ) -> Result<Vec<Found>, Error> {
+        let fail = |reason: &str| Error::InvalidDocument {
+            what: "image",
+            digest: target.digest,
+            reason: reason.to_owned(),
+        };
+        if depth > MAX_DEPTH {
+            return Err(fail("indexes nested too deeply"));
+        }
+        if media_type::is_manifest(&target.media_type) {
+            let manifest = Manifest::parse(&read_document(self.provider, target)?)?;
+            self.blobs.insert(target.digest, target.clone());
+            let children = manifest.layers.iter().chain([&manifest.config]);
+            children.clone().try_for_each(|descriptor| self.provider.open(descriptor).map(drop))?;
+            self.blobs.extend(children.map(|descriptor| (descriptor.digest, descriptor.clone())));
+            return Ok(vec![(target.platform.clone(), manifest)]);
+        }
+        if !media_type::is_index(&target.media_type) {
+            let reason = format!("media type {:?} is neither a manifest nor an index", target.media_type);
+            return Err(fail(&reason));
+        }
+        let index = Index::parse(&read_document(self.provider, target)?)?;
+        let mut manifests = Vec::new();
+        let before = self.absent.len();
+        for child in index.manifests.iter().filter(|child| self.platforms.want(child)) {
+            match self.collect(image, child, depth + 1) {
+                Err(Error::BlobNotFound { digest }) => self.miss(image, target, child, digest)?,
+                found => manifests.extend(found?),
             }
-            found => manifests.extend(found?),
+        }
+        if manifests.is_empty() {
+            if let Some(Absent { platform, blob, .. }) = self.absent.drain(before..).next() {
+                return Err(Error::PlatformAbsent { index: target.digest, platform, blob });
+            }
+            return Err(Error::NoPlatform { digest: target.digest, wanted: self.platforms.to_string() });
+        }
+        self.blobs.insert(target.digest, target.clone());
+        Ok(manifests)
+    }
+
+    /// Leaves a platform out, if whoever asked can do without it: a pull of one platform leaves the others incomplete.
+    fn miss(
+        &mut self,
+        image: &ExportImage,
+        index: &Descriptor,
+        child: &Descriptor,
+        blob: Digest,
+    ) -> Result<(), Error> {
+        let platform = child.platform.as_ref().map_or_else(|| child.digest.to_string(), Platform::to_string);
+        if *self.platforms != Platforms::Present {
+            return Err(Error::PlatformAbsent { index: index.digest, platform, blob });
+        }
+        let image = image.names.first().cloned().unwrap_or_else(|| image.target.digest.to_string());
+        self.absent.push(Absent { image, platform, blob });
+        Ok(())
+    }
+}
+
+impl Platforms {
+    fn want(&self, child: &Descriptor) -> bool {
+        match (self, &child.platform) {
+            (Self::Only(wanted), Some(platform)) => wanted.iter().any(|wanted| wanted.matches(platform)),
+            _ => true,
         }
     }
-    if manifests.is_empty() {
-        if let Some(digest) = missing {
-            return Err(Error::BlobNotFound { digest });
+}
+
+impl fmt::Display for Platforms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Present | Self::All => f.write_str("any"),
+            Self::Only(wanted) => {
+                let wanted: Vec<String> = wanted.iter().map(Platform::to_string).collect();
+                f.write_str(&wanted.join(", "))
+            }
         }
-        let wanted: Vec<String> = platforms.iter().map(Platform::to_string).collect();
-        return Err(Error::NoPlatform { digest: target.digest, wanted: wanted.join(", ") });
     }
-    blobs.insert(target.digest, target.clone());
-    Ok(manifests)
 }
 
 /// docker's `manifest.json` has one platform for a name: this machine's, else the first.
-fn best(manifests: &[(Option<Platform>, Manifest)]) -> Option<&(Option<Platform>, Manifest)> {
+fn best(manifests: &[Found]) -> Option<&Found> {
     let host = Platform::host();
     let fits = |platform: &Option<Platform>| platform.as_ref().is_some_and(|p| host.matches(p));
     manifests.iter().find(|(platform, _)| fits(platform)).or(manifests.first())

@@ -4,7 +4,7 @@ use std::{
     sync::Mutex,
 };
 
-use super::{ExportImage, ImportSink, Kind, export, import};
+use super::{Absent, ExportImage, ImportSink, Kind, Platforms, export, import};
 use crate::{
     blob::Provider,
     compress::{Compression, Writer},
@@ -59,7 +59,8 @@ fn image(store: &Memory) -> ExportImage {
 
 fn exported(store: &Memory, image: &ExportImage) -> Vec<u8> {
     let mut archive = Vec::new();
-    export(store, std::slice::from_ref(image), &[], Kind::Both, &mut archive).expect("an export");
+    export(store, std::slice::from_ref(image), &Platforms::Present, Kind::Both, &mut archive)
+        .expect("an export");
     archive
 }
 
@@ -93,7 +94,7 @@ fn damage_is_an_error() {
         names: Vec::new(),
         target: Descriptor::new(media_type::OCI_MANIFEST, Digest::of(b"?"), 1),
     };
-    assert!(export(&store, &[absent], &[], Kind::Oci, &mut Vec::new()).is_err());
+    assert!(export(&store, &[absent], &Platforms::Present, Kind::Oci, &mut Vec::new()).is_err());
 }
 
 /// An uncompressed tar of files and, where the third part is set, symbolic links.
@@ -162,10 +163,10 @@ fn an_absent_platform_is_not_found() {
     let index = crate::manifest::Index::new(vec![child]);
     let target = store.add(media_type::OCI_INDEX, index.to_bytes());
     let images = [ExportImage { names: Vec::new(), target }];
-    let wanted = ["linux/s390x".parse().expect("a platform")];
+    let wanted = Platforms::Only(vec!["linux/s390x".parse().expect("a platform")]);
     let error = export(&store, &images, &wanted, Kind::Both, &mut Vec::new()).expect_err("absent");
     assert_eq!(error.kind(), crate::ErrorKind::NotFound);
-    let wanted = ["linux/riscv64".parse().expect("a platform")];
+    let wanted = Platforms::Only(vec!["linux/riscv64".parse().expect("a platform")]);
     export(&store, &images, &wanted, Kind::Both, &mut Vec::new()).expect("present");
 }
 
@@ -208,7 +209,7 @@ fn an_index_goes_out_whole_with_the_platforms_that_were_asked_for() {
         |archive: &[u8], digest: &Digest| unpacked(archive).contains_key(&super::export::blob_path(digest));
     let all = exported(&store, &image);
     assert!(has(&all, &arm) && has(&all, &image.target.digest));
-    let wanted = ["linux/amd64".parse().expect("a platform")];
+    let wanted = Platforms::Only(vec!["linux/amd64".parse().expect("a platform")]);
     let mut one = Vec::new();
     export(&store, std::slice::from_ref(&image), &wanted, Kind::Both, &mut one).expect("an export");
     assert!(!has(&one, &arm) && has(&one, &image.target.digest));
@@ -223,19 +224,33 @@ fn an_index_goes_out_whole_with_the_platforms_that_were_asked_for() {
 }
 
 #[test]
-fn what_is_not_there_is_left_out_as_long_as_one_platform_is_whole() {
+fn rule_28_what_is_not_there_is_left_out_and_told_unless_it_was_asked_for() {
     let store = Memory::default();
     let (image, arm) = two_platforms(&store);
+    let images = std::slice::from_ref(&image);
     let amd = Digest::of(b"linux/amd64");
     store.blobs.lock().expect("no panic").remove(&arm);
-    let archive = exported(&store, &image);
+    let mut archive = Vec::new();
+    let absent = export(&store, images, &Platforms::Present, Kind::Both, &mut archive).expect("an export");
+    let name = "docker.io/library/one:v1".to_owned();
+    assert_eq!(absent, [Absent { image: name, platform: "linux/arm64".to_owned(), blob: arm }]);
     let back = import(archive.as_slice(), &mut &Memory::default()).expect("an import");
     assert_eq!(back.len(), 2);
     assert_eq!(back[0].target.digest, image.target.digest, "the round trip keeps the digest");
     assert!(unpacked(&archive).contains_key(&super::export::blob_path(&amd)));
+    let only = |platform: &str| Platforms::Only(vec![platform.parse().expect("a platform")]);
+    for wanted in [Platforms::All, only("linux/arm64")] {
+        let error = export(&store, images, &wanted, Kind::Both, &mut Vec::new()).expect_err("not whole");
+        let text = error.to_string();
+        assert!(text.contains("linux/arm64") && text.contains(&arm.to_string()), "{text}");
+        assert_eq!(error.kind(), crate::ErrorKind::NotFound);
+    }
+    let absent = export(&store, images, &only("linux/amd64"), Kind::Both, &mut Vec::new()).expect("whole");
+    assert!(absent.is_empty());
     store.blobs.lock().expect("no panic").remove(&amd);
-    let error = export(&store, &[image], &[], Kind::Both, &mut Vec::new()).expect_err("nothing is whole");
-    assert!(matches!(error, Error::BlobNotFound { .. }), "{error}");
+    let error = export(&store, images, &Platforms::Present, Kind::Both, &mut Vec::new());
+    let error = error.expect_err("nothing is whole");
+    assert!(matches!(error, Error::PlatformAbsent { .. }), "{error}");
 }
 
 #[test]

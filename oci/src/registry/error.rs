@@ -144,7 +144,8 @@ fn place(line: Option<usize>, column: Option<usize>) -> String {
     [line, column].into_iter().flatten().map(|number| format!(":{number}")).collect()
 }
 
-fn told(errors: &[ServerError]) -> String {
+/// What a server said, behind what it said it of.
+pub(super) fn told(errors: &[ServerError]) -> String {
     errors.iter().map(|error| format!(": {} {}", error.code, error.message)).collect()
 }
 

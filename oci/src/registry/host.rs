@@ -75,8 +75,8 @@ pub enum Origin {
     Default,
     /// A file, and the line where known.
     File(PathBuf, Option<usize>),
-    /// The daemon's own configuration: the table's name.
-    Config(String),
+    /// A daemon's configuration file, and the name of the table in it.
+    Config(PathBuf, String),
     /// The request itself (`--plain-http` and its like).
     Request,
 }

@@ -25,6 +25,7 @@ mod document;
 mod duration;
 mod entry;
 mod folder;
+pub mod known;
 pub mod legacy;
 mod settings;
 

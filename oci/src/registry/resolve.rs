@@ -46,7 +46,7 @@ impl Repository {
         let hosts = self.candidates(capability)?;
         let mut tried = Tried::default();
         for (index, host) in hosts.iter().enumerate() {
-            match self.resolve_at(host, &name, known, self.patience(index + 1 == hosts.len())).await {
+            match self.resolve_at(host, &name, known, index + 1 == hosts.len()).await {
                 Ok(descriptor) => return Ok(descriptor),
                 Err(error) => tried.add(host, error),
             }
@@ -93,9 +93,10 @@ impl Repository {
         host: &Host,
         name: &str,
         known: Option<Digest>,
-        patience: Patience,
+        last: bool,
     ) -> Result<Descriptor, Error> {
         let rest = format!("manifests/{name}");
+        let patience = self.patience(last);
         let mut call = self.call(Method::HEAD, host, &rest, patience)?;
         call.headers = vec![(ACCEPT, ACCEPTED.to_owned()), (ACCEPT_ENCODING, "identity".to_owned())];
         let answer = self.peer(host).send(&call).await?;
@@ -116,6 +117,8 @@ impl Repository {
             }
             // Rule 56: a GET is allowed where a HEAD is not, or at least says why not.
             403 | 405 => {}
+            // The last host's refusal is what is told, and only the answer to a GET has its words.
+            404 if last => {}
             _ => return Err(answer.into_failure().await),
         }
         let headers = [(ACCEPT, ACCEPTED), (ACCEPT_ENCODING, "identity")];

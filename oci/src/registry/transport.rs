@@ -198,8 +198,15 @@ impl Peer<'_> {
             };
             if answer.status() == 401 && challenges < MAX_CHALLENGES {
                 challenges += 1;
-                authorization =
-                    Some(self.answer_challenge(call, &answer, hop.same, authorization.as_ref()).await?);
+                let proof = self.answer_challenge(call, &answer, hop.same, authorization.as_ref()).await;
+                authorization = match proof {
+                    Ok(proof) => Some(proof),
+                    // Who was sent nothing can echo no secret: his words may be told.
+                    Err(error) if authorization.is_none() => {
+                        return Err(self.explain(call, &home, &hop, answer, error).await);
+                    }
+                    Err(error) => return Err(error),
+                };
                 continue;
             }
             let Some(location) = redirect(&call.method, &answer)? else { return Ok(answer) };
@@ -232,6 +239,25 @@ impl Peer<'_> {
         }
         let nobody = Authorizer::new(Arc::new(Anonymous));
         nobody.challenged(&client, &location::stranger(answer.url()), &challenges, &[], sent).await
+    }
+
+    /// Credentials that a host wanted and we have not, in its own words too; a HEAD's answer has none, so it is asked for them.
+    async fn explain(&self, call: &Call<'_>, home: &Url, hop: &Hop, answer: Answer, error: Error) -> Error {
+        if call.method != Method::HEAD {
+            return answer.explain(error).await;
+        }
+        let asks = Call {
+            method: Method::GET,
+            url: hop.url.clone(),
+            headers: call.headers.clone(),
+            payload: Payload::None,
+            scopes: Vec::new(),
+            patience: call.patience,
+        };
+        match self.attempt(&asks, home, hop, None).await {
+            Ok(answer) => answer.explain(error).await,
+            Err(_) => error,
+        }
     }
 
     /// Whether a host that may speak TLS just showed that it does not (rule 46).

@@ -6,7 +6,7 @@ use buildd_oci::{
     descriptor::Descriptor,
     reference::Reference,
     registry::{
-        auth::{Anonymous, Credentials},
+        auth::{Anonymous, Authorizer},
         hosts::HostOptions,
     },
 };
@@ -32,17 +32,15 @@ pub(super) async fn push(
         let reason = "a push needs a name".to_owned();
         return Err(Error::Invalid { what: "exporter attribute", name: "push".to_owned(), reason });
     }
-    let credentials: Arc<dyn Credentials> = match session {
-        Some(session) => session.credentials(),
-        None => Arc::new(Anonymous),
-    };
+    let authorizer =
+        session.map_or_else(|| Authorizer::new(Arc::new(Anonymous)), |session| session.authorizer());
     let options = HostOptions { skip_verify: attributes.insecure, ..HostOptions::default() };
     for name in &attributes.names {
         let mut reference = Reference::parse(name)?;
         if attributes.push_by_digest {
             reference = Reference::parse(&reference.name())?.with_digest(target.digest);
         }
-        let repository = worker.registries.repository(&reference, &options, Arc::clone(&credentials)).await?;
+        let repository = worker.registries.repository(&reference, &options, authorizer.clone()).await?;
         let request =
             PushRequest { ns: worker.namespace.clone(), target: target.clone(), platforms: Vec::new() };
         push::push(&worker.store, &reference, &repository, request, watch).await?;

@@ -1,7 +1,7 @@
 //! `image import` and `image export`: archives, streamed to and from the daemon's Transfer service.
 
 use std::{
-    io::IsTerminal as _,
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,7 @@ use buildd_api::containerd::containerd::types::{
 };
 use buildd_oci::platform::Platform;
 
-use super::store;
+use super::{registry::platform, store};
 use crate::{
     client::Client,
     output,
@@ -47,8 +47,11 @@ pub(crate) struct ExportArgs {
     /// The archive; - for standard output.
     #[arg(long, short = 'o', value_name = "FILE|-")]
     output: String,
-    /// Take all platforms, not only this machine's.
-    #[arg(long)]
+    /// Platform, os/arch[/variant] (repeatable); all that are wholly here if not given.
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Vec<String>,
+    /// All platforms; fails if one is not wholly here.
+    #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
     /// The images.
     #[arg(required = true, value_name = "IMAGE")]
@@ -145,7 +148,7 @@ pub(super) async fn export(client: &Client, args: ExportArgs) -> Result<()> {
         references.push(ImageReference { name: image.name, ..ImageReference::default() });
     }
     let source = ImageStore { extra_references: references, ..ImageStore::default() };
-    let platforms = if args.all_platforms { Vec::new() } else { vec![host_platform()] };
+    let platforms = args.platform.iter().map(|text| platform(text)).collect::<Result<_>>()?;
     let destination =
         ImageExportStream { platforms, all_platforms: args.all_platforms, ..ImageExportStream::default() };
     if args.output == "-" {
@@ -177,10 +180,18 @@ async fn receive<W: tokio::io::AsyncWrite + Send + Unpin + 'static>(
     writer: W,
 ) -> Result<()> {
     let data = Stream::open(client, "export").await?;
+    let progress = Stream::open(client, "progress").await?;
+    let progress_id = progress.id().to_owned();
+    let told = tokio::spawn(progress.progress(|message| {
+        if message.event == "left out" {
+            let _ = writeln!(std::io::stderr(), "left out: {}", message.name);
+        }
+    }));
     data.id().clone_into(&mut destination.stream);
     let (finished, transferred) = tokio::sync::oneshot::channel();
     let receiver = tokio::spawn(data.receive_all(writer, transferred));
-    transfer(client, any(&source), any(&destination), "").await.context("export")?;
+    transfer(client, any(&source), any(&destination), &progress_id).await.context("export")?;
+    told.await.context("read the progress")??;
     // A receiver that is gone has its end already.
     let _ = finished.send(());
     receiver.await.context("receive the archive")?

@@ -189,7 +189,7 @@ async fn moved(client: &Client, source: Any, destination: Any, quiet: bool) -> R
     shown.await.context("read the progress")?
 }
 
-fn platform(text: &str) -> Result<types::Platform> {
+pub(super) fn platform(text: &str) -> Result<types::Platform> {
     Ok(wire(text.parse::<Platform>()?))
 }
 

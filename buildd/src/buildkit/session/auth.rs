@@ -6,6 +6,7 @@
 //! buildkit `session/auth`; spec buildkit-api.md.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,9 +19,10 @@ use buildd_oci::registry::{
     Error,
     auth::{Credential, Credentials, Redacted, Token, TokenRequest},
 };
-use tonic::Code;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, transport::Channel};
 
-use super::ClientSession;
+use super::supports;
 
 /// What we call ourselves to token servers.
 const CLIENT: &str = "buildkit-client";
@@ -29,7 +31,11 @@ const TOKEN_LIFE: u64 = 60;
 
 /// The credentials of a session's client.
 #[derive(Debug)]
-pub(super) struct Asked(pub(super) Arc<ClientSession>);
+pub(super) struct Asked {
+    pub(super) methods: Arc<BTreeSet<String>>,
+    pub(super) channel: Channel,
+    pub(super) gone: CancellationToken,
+}
 
 impl Asked {
     async fn ask<T>(
@@ -44,7 +50,7 @@ impl Asked {
                 Err(status) if matches!(status.code(), Code::Unimplemented | Code::Unavailable) => Ok(None),
                 Err(status) => Err(fail(format!("the client refuses: {}", status.message()))),
             },
-            () = self.0.gone.cancelled() => Err(fail("the client's session has ended".to_owned())),
+            () = self.gone.cancelled() => Err(fail("the client's session has ended".to_owned())),
         }
     }
 }
@@ -52,10 +58,10 @@ impl Asked {
 #[async_trait]
 impl Credentials for Asked {
     async fn credential(&self, host: &str) -> Result<Credential, Error> {
-        if !self.0.supports("/moby.filesync.v1.Auth/Credentials") {
+        if !supports(&self.methods, "/moby.filesync.v1.Auth/Credentials") {
             return Ok(Credential::Anonymous);
         }
-        let mut client = AuthClient::new(self.0.channel.clone());
+        let mut client = AuthClient::new(self.channel.clone());
         let request = CredentialsRequest { host: host.to_owned() };
         let answer = self.ask(host, async { Ok(client.credentials(request).await?.into_inner()) }).await?;
         let Some(answer) = answer else { return Ok(Credential::Anonymous) };
@@ -68,10 +74,10 @@ impl Credentials for Asked {
     }
 
     async fn token(&self, request: &TokenRequest) -> Result<Option<Token>, Error> {
-        if !self.0.supports("/moby.filesync.v1.Auth/FetchToken") {
+        if !supports(&self.methods, "/moby.filesync.v1.Auth/FetchToken") {
             return Ok(None);
         }
-        let mut client = AuthClient::new(self.0.channel.clone());
+        let mut client = AuthClient::new(self.channel.clone());
         let wanted = FetchTokenRequest {
             client_id: CLIENT.to_owned(),
             host: request.host.clone(),

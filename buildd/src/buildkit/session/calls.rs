@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use buildd_api::buildkit::moby::buildkit::secrets::v1::{GetSecretRequest, secrets_client::SecretsClient};
-use buildd_oci::{ErrorKind, registry::auth::Credentials};
+use buildd_oci::{ErrorKind, registry::auth::Authorizer};
 use buildd_runtime::session::{Session, SessionError, Sessions as Clients, SyncRequest, TreeSink};
 use tonic::{Code, Status};
 
-use super::{ClientSession, Sessions, auth, filesend, filesync, upload};
+use super::{ClientSession, Sessions, filesend, filesync, upload};
 use crate::status;
 
 /// A client's refusal, with its words.
@@ -73,8 +73,8 @@ impl Session for ClientSession {
         &self.shared_key
     }
 
-    fn credentials(self: Arc<Self>) -> Arc<dyn Credentials> {
-        Arc::new(auth::Asked(self))
+    fn authorizer(&self) -> Authorizer {
+        self.authorizer.clone()
     }
 
     async fn sync_files(&self, request: SyncRequest, sink: TreeSink) -> Result<TreeSink, SessionError> {

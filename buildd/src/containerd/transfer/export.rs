@@ -3,10 +3,7 @@
 use std::io::{BufWriter, Write};
 
 use buildd_api::containerd::containerd::types::transfer::{ImageExportStream, ImageStore};
-use buildd_oci::{
-    archive::{self, ExportImage, Kind},
-    platform::Platform,
-};
+use buildd_oci::archive::{self, Absent, ExportImage, Kind, Platforms};
 use buildd_runtime::Error;
 use tonic::Status;
 
@@ -14,6 +11,8 @@ use super::{super::Services, Report, platform};
 
 /// Bytes collected before they are sent.
 const BUFFER: usize = 32 * 1024;
+/// The event of a platform that the archive does not have.
+const LEFT_OUT: &str = "left out";
 
 impl Services {
     /// Exports what `store` names.
@@ -32,14 +31,16 @@ impl Services {
         if names.is_empty() {
             return Err(Status::invalid_argument("an export needs the name of an image"));
         }
-        let all = stream.all_platforms || stream.platforms.is_empty();
-        let platforms: Vec<Platform> =
-            if all { Vec::new() } else { stream.platforms.iter().map(platform).collect() };
+        let platforms = match (stream.all_platforms, stream.platforms.is_empty()) {
+            (true, _) => Platforms::All,
+            (false, true) => Platforms::Present,
+            (false, false) => Platforms::Only(stream.platforms.iter().map(platform).collect()),
+        };
         let kind = if stream.skip_compatibility_manifest { Kind::Oci } else { Kind::Both };
         let to = self.streams.take(&ns, &stream.stream).await?;
         report.event("exporting", &names.join(", ")).await;
         let listed = names.clone();
-        self.with_store(move |store| {
+        let absent = self.with_store(move |store| {
             let images = listed
                 .into_iter()
                 .map(|name| {
@@ -48,10 +49,14 @@ impl Services {
                 })
                 .collect::<Result<Vec<_>, Error>>()?;
             let mut writer = BufWriter::with_capacity(BUFFER, to.into_writer());
-            archive::export(&store.content.in_namespace(&ns), &images, &platforms, kind, &mut writer)?;
-            writer.flush().map_err(Error::file("send", "the archive"))
-        })
-        .await?;
+            let content = store.content.in_namespace(&ns);
+            let absent = archive::export(&content, &images, &platforms, kind, &mut writer)?;
+            writer.flush().map_err(Error::file("send", "the archive"))?;
+            Ok(absent)
+        });
+        for Absent { image, platform, blob } in absent.await? {
+            report.event(LEFT_OUT, &format!("{image} {platform}: blob {blob} is not here")).await;
+        }
         for name in names {
             report.event("exported", &name).await;
         }

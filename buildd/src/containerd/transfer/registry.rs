@@ -19,7 +19,7 @@ use buildd_oci::{
     reference::Reference,
     registry::{
         Error as RegistryError, Repository,
-        auth::{Anonymous, Credential, Credentials, Redacted},
+        auth::{Anonymous, Authorizer, Credential, Credentials, Redacted},
         hosts::HostOptions,
     },
 };
@@ -122,8 +122,9 @@ impl Services {
                 reference: reference.clone(),
             }),
         };
+        let authorizer = Authorizer::new(credentials);
         let repository =
-            self.registries.repository(&reference, &options(resolver), credentials).await.or_status()?;
+            self.registries.repository(&reference, &options(resolver), authorizer).await.or_status()?;
         Ok((reference, repository))
     }
 }

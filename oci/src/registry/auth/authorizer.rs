@@ -33,7 +33,7 @@ use reqwest::Url;
 use super::{
     super::{
         Error,
-        host::{Host, Scheme},
+        host::{Host, Scheme, Tls},
     },
     Credential, Credentials, Redacted, Scope, Token, TokenRequest,
     challenge::{self, Challenge},
@@ -73,6 +73,8 @@ type Flight = Shared<BoxFuture<'static, Result<Token, Error>>>;
 struct HostKey {
     scheme: Scheme,
     authority: String,
+    /// A token that came over an unchecked connection is not sent over a checked one.
+    tls: Tls,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -356,7 +358,7 @@ pub(in crate::registry) async fn ask_token(
 }
 
 fn host_key(host: &Host) -> HostKey {
-    HostKey { scheme: host.scheme, authority: host.authority.clone() }
+    HostKey { scheme: host.scheme, authority: host.authority.clone(), tls: host.tls.clone() }
 }
 
 fn words(scopes: &[Scope]) -> Vec<String> {

@@ -16,7 +16,7 @@ use reqwest::{
 use serde::Deserialize;
 
 use super::{Timeouts, location};
-use crate::registry::error::{Error, ServerError};
+use crate::registry::error::{Error, ServerError, told};
 
 /// Largest error document that is read.
 const MAX_ERROR_BODY: usize = 64 << 10;
@@ -132,18 +132,30 @@ impl Answer {
 
     /// The failure that this answer is.
     pub(crate) async fn into_failure(mut self) -> Error {
+        Error::Status {
+            errors: self.errors().await,
+            method: self.method,
+            url: location::shown(&self.url),
+            status: self.response.status().as_u16(),
+        }
+    }
+
+    /// Credentials that this answer wanted and could not have, in its own words too.
+    pub(crate) async fn explain(mut self, error: Error) -> Error {
+        let Error::Credentials { host, reason } = error else { return error };
+        let words = self.errors().await;
+        Error::Credentials { host, reason: format!("{reason}{}", told(&words)) }
+    }
+
+    /// What an error's body says.
+    async fn errors(&mut self) -> Vec<ServerError> {
         let mut start = BytesMut::new();
         while start.len() < MAX_ERROR_BODY {
             let Ok(Some(chunk)) = self.chunk().await else { break };
             start.extend_from_slice(&chunk);
         }
         start.truncate(MAX_ERROR_BODY);
-        Error::Status {
-            method: self.method,
-            url: location::shown(&self.url),
-            status: self.response.status().as_u16(),
-            errors: server_errors(&start),
-        }
+        server_errors(&start)
     }
 
     /// A rule of the protocol that this answer breaks.

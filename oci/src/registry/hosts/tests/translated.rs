@@ -64,7 +64,10 @@ fn buildkit_tables() {
     assert_eq!(usual(&config, "localhost:7000"), ["https://localhost:7000/v2 pruf"]);
     assert_eq!(usual(&config, "other.example"), ["https://other.example/v2 pruf"]);
     let hosts = config.hosts("p.example", &HostOptions::default()).expect("hosts");
-    assert!(hosts[0].origins.contains(&("scheme", Origin::Config("registry.\"p.example\"".to_owned()))));
+    assert!(hosts[0].origins.contains(&(
+        "scheme",
+        Origin::Config("/etc/buildd/buildd.toml".into(), "registry.\"p.example\"".to_owned())
+    )));
 }
 
 #[test]
