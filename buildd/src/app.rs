@@ -64,16 +64,8 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     });
     services.assemble(&mut routes);
     tokio::spawn(async move { services.watch_tasks().await });
-
     let activity = shutdown::Activity::default();
-    let mut sockets = Vec::new();
-    let mut listeners = Vec::new();
-    for address in config.addresses() {
-        let (listener, socket) = listen::listen(&address)?;
-        tracing::info!("listening on {address}");
-        listeners.push(UnixListenerStream::new(listener));
-        sockets.push(socket);
-    }
+    let (listeners, sockets) = open(&config)?;
     shutdown::on_signal(leave.clone()).context("wait for signals")?;
     if let Some(seconds) = flags.idle_timeout {
         activity.clone().leave_when_idle(Duration::from_secs(seconds), leave.clone(), parts.tasks);
@@ -93,6 +85,18 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     }
     drop(sockets);
     Ok(())
+}
+
+/// Opens every socket; they close when their guards are dropped.
+fn open(config: &Config) -> Result<(Vec<UnixListenerStream>, Vec<listen::Socket>)> {
+    let mut opened = (Vec::new(), Vec::new());
+    for address in config.addresses() {
+        let (listener, socket) = listen::listen(&address)?;
+        tracing::info!("listening on {address}");
+        opened.0.push(UnixListenerStream::new(listener));
+        opened.1.push(socket);
+    }
+    Ok(opened)
 }
 
 async fn drained(leave: CancellationToken) {

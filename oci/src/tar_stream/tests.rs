@@ -107,6 +107,24 @@ fn binary_values_and_numbers_of_records() {
 }
 
 #[test]
+fn blank_numbers_are_zero() {
+    for blank in [b' ', 0] {
+        let mut bytes = header(EntryType::Regular, 0).as_bytes().to_vec();
+        for field in NUMBERS {
+            bytes[field].fill(blank);
+        }
+        let mut header = Header::from_byte_slice(&bytes).clone();
+        header.set_cksum();
+        let archive = header.as_bytes().to_vec();
+        let entry = TarStream::new(archive.as_slice()).next_entry().expect("sound").expect("an entry");
+        let numbers = [entry.uid().expect("blank"), entry.gid().expect("blank"), entry.size()];
+        assert_eq!((numbers, entry.header().mode().expect("blank")), ([0; 3], 0));
+        assert_eq!(entry.header().mtime().expect("blank"), 0);
+        assert_eq!(entry.header().device_major().expect("blank"), Some(0));
+    }
+}
+
+#[test]
 fn links_have_no_data() {
     let mut link = header(EntryType::Link, 512);
     link.set_link_name("a").expect("short");
