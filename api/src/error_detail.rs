@@ -95,7 +95,7 @@ pub enum Detail {
         /// Result ids of the mounts.
         mount_ids: Vec<String>,
         /// The step, if it is known.
-        step: Option<FailedStep>,
+        step: Option<Box<FailedStep>>,
     },
     /// A process ended badly.
     Exit {
@@ -153,7 +153,7 @@ impl Detail {
             Self::Source(source) => (SOURCE, serde_json::to_vec(source)),
             Self::Vertex(digest) => (VERTEX, serde_json::to_vec(&VertexJson { digest: digest.clone() })),
             Self::Solve { input_ids, mount_ids, step } => {
-                let op = step.as_ref().map(FailedStep::to_json);
+                let op = step.as_deref().map(FailedStep::to_json);
                 let solve = SolveJson { input_ids: input_ids.clone(), mount_ids: mount_ids.clone(), op };
                 (SOLVE, serde_json::to_vec(&solve))
             }
@@ -173,7 +173,7 @@ impl Detail {
             VERTEX => serde_json::from_slice::<VertexJson>(value).ok().map(|v| Self::Vertex(v.digest)),
             SOLVE => {
                 let solve: SolveJson = serde_json::from_slice(value).ok()?;
-                let step = solve.op.as_ref().and_then(FailedStep::from_json);
+                let step = solve.op.as_ref().and_then(FailedStep::from_json).map(Box::new);
                 Some(Self::Solve { input_ids: solve.input_ids, mount_ids: solve.mount_ids, step })
             }
             EXIT => {

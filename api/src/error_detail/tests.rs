@@ -67,7 +67,7 @@ fn there_and_back() {
         Detail::Source(source()),
         Detail::Vertex("sha256:aa".into()),
         Detail::Solve { input_ids: vec!["i".into()], mount_ids: Vec::new(), step: None },
-        Detail::Solve { input_ids: Vec::new(), mount_ids: vec!["m".into()], step: Some(step()) },
+        Detail::Solve { input_ids: Vec::new(), mount_ids: vec!["m".into()], step: Some(Box::new(step())) },
         Detail::Exit { code: 137, error: String::new() },
     ];
     let bytes = encode(2, "failed", &details);

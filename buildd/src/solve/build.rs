@@ -136,7 +136,7 @@ impl Build {
         let SolveError::Vertex { vertex, error, .. } = error else { return None };
         let remains = error.remains.as_ref()?;
         let op = definition.def.iter().find(|bytes| Digest::of(bytes) == *vertex)?;
-        let step = pb::Op::decode(op.as_slice()).ok().as_ref().and_then(FailedStep::of);
+        let step = pb::Op::decode(op.as_slice()).ok().as_ref().and_then(FailedStep::of).map(Box::new);
         let name = |tree: &Option<OpResult>| self.remember(Kept::Tree(tree.clone())).ok();
         let inputs = remains.inputs.iter().map(|input| name(&Some(input.clone())));
         let mount_ids = remains.mounts.iter().map(name).collect::<Option<_>>()?;

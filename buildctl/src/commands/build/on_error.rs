@@ -60,7 +60,9 @@ impl Failure {
     /// What a failed build tells about its step; None if no step failed.
     pub(super) fn of(status: &Status) -> Option<Self> {
         error_detail::decode(status.details()).into_iter().find_map(|detail| match detail {
-            Detail::Solve { mount_ids, step: Some(step), .. } => Some(Self { step, mounts: mount_ids }),
+            Detail::Solve { mount_ids, step: Some(step), .. } => {
+                Some(Self { step: *step, mounts: mount_ids })
+            }
             _ => None,
         })
     }
