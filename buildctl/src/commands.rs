@@ -30,7 +30,7 @@ use crate::cli::{Cli, Command};
 pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
     let global = cli.global;
     let done = match cli.command {
-        Command::Build(args) => build::run(&global, *args).await,
+        Command::Build(args) => return build::run(&global, *args).await,
         Command::Run(args) => return run::run(&global, *args).await,
         Command::Image(command) => image::run(&global, command).await,
         Command::Content(command) => content::run(&global, command).await,

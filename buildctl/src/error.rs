@@ -6,7 +6,7 @@ use std::{fmt, io::Write as _, process::ExitCode};
 
 use buildd_api::error_detail::{self, Detail};
 
-use crate::excerpt;
+use buildd_frontend::excerpt;
 
 /// An error with an exit code of its own; without one it is 1.
 #[derive(Debug)]

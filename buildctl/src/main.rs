@@ -8,7 +8,6 @@ mod client;
 mod commands;
 mod credentials;
 mod error;
-mod excerpt;
 mod mounts;
 mod output;
 mod private_daemon;

@@ -15,7 +15,7 @@ use buildd_api::buildkit::moby::buildkit::v1::StatusResponse;
 use tokio::sync::mpsc;
 
 pub(crate) use parts::Parts;
-use vertices::Vertices;
+use vertices::{Change, Vertices};
 
 /// How often a terminal is redrawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -63,6 +63,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Display {
     vertices: Vertices,
     renderer: Renderer,
+    warnings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -83,11 +84,16 @@ impl Display {
             Mode::RawJson => Renderer::RawJson,
             Mode::Quiet => Renderer::Quiet,
         };
-        Self { vertices: Vertices::default(), renderer }
+        Self { vertices: Vertices::default(), renderer, warnings: Vec::new() }
     }
 
     fn update(&mut self, status: &StatusResponse) {
         let changes = self.vertices.update(status);
+        for change in &changes {
+            if let Change::Warning(text) = change {
+                self.warnings.push(text.clone());
+            }
+        }
         match &mut self.renderer {
             Renderer::Plain(plain) => plain.show(&self.vertices, &changes),
             Renderer::RawJson => rawjson::show(status),
@@ -101,12 +107,15 @@ impl Display {
         }
     }
 
-    /// Draws the last state and what a failure needs.
+    /// Draws the last state and what a failure needs; warnings come last, where they are seen.
     pub(crate) fn finish(mut self, outcome: Outcome) {
         match &mut self.renderer {
             Renderer::Tty(tty) => tty.finish(&self.vertices, outcome),
-            Renderer::Plain(plain) => plain.finish(&self.vertices),
-            Renderer::RawJson | Renderer::Quiet => {}
+            Renderer::Plain(_) => {}
+            Renderer::RawJson | Renderer::Quiet => return,
+        }
+        for text in &self.warnings {
+            crate::output::note(&format!("warning: {}", tty::clean(text)));
         }
     }
 }

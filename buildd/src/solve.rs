@@ -49,6 +49,8 @@ const WAIT: Duration = Duration::from_secs(6);
 const KEPT: usize = 64;
 /// The option by which a client asks why steps were not cached.
 const EXPLAIN: &str = "explain-cache";
+/// The option by which a client asks about a text instead of building it.
+const REQUEST: &str = "requestid";
 /// Bytes of a build's id.
 const MAX_ID: usize = 256;
 
@@ -133,6 +135,9 @@ impl Builds {
         let gone = self.sessions.live(&request.session).map(|session| session.gone.clone());
         let work = async {
             let result = frontend(build, &request, returned).await?;
+            if request.frontend_attrs.contains_key(REQUEST) {
+                return Ok(answer_of(&result));
+            }
             let built = realise(build, &result).await?;
             export::export(build, &request, &result, built).await
         };
@@ -266,6 +271,12 @@ async fn frontend(
         });
     }
     returned.await.map_err(|_| Status::cancelled("the client left without a result"))?
+}
+
+/// What a frontend answered to a question.
+fn answer_of(result: &FrontendResult) -> HashMap<String, String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    result.metadata.iter().map(|(key, value)| (key.clone(), text(value))).collect()
 }
 
 /// A built platform: its id, and its tree unless it is empty.

@@ -1,7 +1,8 @@
 //! The Dockerfile frontend: text, lines, instructions, stages, LLB.
 //!
 //! [`solve`] is the road from a client's options to the definitions that the daemon executes. Stations: [`options`], [`source`] (asks the
-//! daemon for the text), [`lines`], [`instruction`], [`stage`] (what is needed, in which order), images' configs, [`lower`].
+//! daemon for the text), [`lines`], [`instruction`], [`stage`] (what is needed, in which order), images' configs, [`lower`]. Beside the road
+//! stand the checks of [`lint`], and [`outline`], which tells what a build can be told.
 //!
 //! # Sources
 //! moby/buildkit `frontend/dockerfile`: what a text means, what clients are shown.
@@ -12,26 +13,40 @@ pub mod ignore;
 pub mod image;
 pub mod instruction;
 pub mod lines;
+pub mod lint;
 pub mod lower;
 pub mod options;
+pub mod outline;
 mod resolve;
 pub mod source;
 pub mod stage;
+mod subrequest;
+mod variables;
 
 use std::collections::BTreeMap;
 
 use buildd_api::{buildkit::pb, llb};
 use buildd_oci::platform::Platform;
 
-use self::{instruction::Located, options::Options, source::Sources, stage::Stage};
+use self::{
+    instruction::Located,
+    lines::Document,
+    lower::Image,
+    options::Options,
+    source::Sources,
+    stage::{ImageName, Planned, Stage},
+};
 use crate::{
     Bridge, Error, FrontendRequest, FrontendResult,
     request::{BASE_CONFIG_KEY, IMAGE_CONFIG_KEY, PLATFORMS_KEY},
 };
 
+/// The option by which a client asks about a text instead of building it.
+const REQUEST: &str = "requestid";
+
 /// A text taken apart.
 struct Program {
-    escape: char,
+    document: Document,
     meta: Vec<Located>,
     stages: Vec<Stage>,
     target: usize,
@@ -42,20 +57,25 @@ struct Solved {
     definition: Option<pb::Definition>,
     config: Vec<u8>,
     base_config: Option<Vec<u8>>,
+    plan: BTreeMap<usize, Planned>,
+    images: BTreeMap<ImageName, Image>,
 }
 
 /// Builds what `request` asks for.
 pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<FrontendResult, Error> {
     let options = Options::parse(&request.opts)?;
+    if let Some(name) = request.opts.get(REQUEST) {
+        return subrequest::answer(name, request, &options, bridge).await;
+    }
     let sources = Sources::load(request, &options, bridge).await?;
     let program = program(&sources, &options).map_err(|fault| sources.error(fault))?;
-    let platforms = match options.platforms.as_slice() {
-        [] => vec![bridge.build_platform()],
-        list => list.to_vec(),
-    };
+    let platforms = subrequest::platforms(&options, bridge);
     let mut result = FrontendResult::default();
-    for platform in &platforms {
+    for (number, platform) in platforms.iter().enumerate() {
         let solved = resolve::solve_platform(&program, &sources, &options, platform, bridge).await?;
+        if number == 0 {
+            warn(&program, &solved, &sources, &options, bridge).await?;
+        }
         let suffix = if options.multi_platform { format!("/{platform}") } else { String::new() };
         result.metadata.insert(format!("{IMAGE_CONFIG_KEY}{suffix}"), solved.config);
         if let Some(base) = solved.base_config {
@@ -69,11 +89,27 @@ pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<Fro
     Ok(result)
 }
 
+/// Shows what the checks find; an error if they are to fail the build.
+async fn warn(
+    program: &Program,
+    solved: &Solved,
+    sources: &Sources,
+    options: &Options,
+    bridge: &dyn Bridge,
+) -> Result<(), Error> {
+    let found = subrequest::check(program, &solved.plan, &solved.images, sources, options, bridge);
+    let findings = found.map_err(|fault| sources.error(fault))?;
+    for warning in lint::warnings(&findings, &sources.location(&[])) {
+        bridge.warn(&sources.vertex, warning).await;
+    }
+    lint::violation(&findings).map_or(Ok(()), |fault| Err(sources.error(fault)))
+}
+
 fn program(sources: &Sources, options: &Options) -> Result<Program, crate::error::Fault> {
     let document = lines::read(&sources.text)?;
     let (meta, stages) = stage::split(instruction::parse(&document)?)?;
     let target = stage::target(&stages, &options.target)?;
-    Ok(Program { escape: document.escape, meta, stages, target })
+    Ok(Program { document, meta, stages, target })
 }
 
 fn platform_list(platforms: &[Platform]) -> Vec<u8> {

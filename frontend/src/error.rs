@@ -27,6 +27,12 @@ pub enum Error {
         /// What is wrong with its value.
         reason: String,
     },
+    /// A question that this frontend does not answer.
+    #[error("unsupported request {name}")]
+    Subrequest {
+        /// Its name.
+        name: String,
+    },
     /// The Dockerfile or the ignore file cannot be read.
     #[error("failed to read {what}")]
     Read {
@@ -61,6 +67,9 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
+/// Faults of one text that are told at once: stops a text that is nothing but faults.
+const MAX_FAULTS: usize = 20;
+
 /// Lines of a text, counted from 1, both ends included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lines {
@@ -94,6 +103,21 @@ impl Fault {
         fault
     }
 
+    /// Several faults as one, a line of the message for each.
+    pub(crate) fn join(faults: Vec<Self>) -> Self {
+        let hidden = faults.len().saturating_sub(MAX_FAULTS);
+        let (mut lines, mut messages, mut hint) = (Vec::new(), Vec::new(), None);
+        for fault in faults.into_iter().take(MAX_FAULTS) {
+            lines.extend(fault.lines);
+            messages.push(fault.message);
+            hint = hint.or(fault.hint);
+        }
+        if hidden > 0 {
+            messages.push(format!("and {hidden} more"));
+        }
+        Self { message: messages.join("\n"), lines, hint }
+    }
+
     /// The same fault with a remedy.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -115,6 +139,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Dockerfile { .. } | Self::Option { .. } => ErrorKind::InvalidArgument,
+            Self::Subrequest { .. } => ErrorKind::Unimplemented,
             Self::Read { source, .. } | Self::ResolveImage { source, .. } => source.kind,
         }
     }
@@ -123,6 +148,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Dockerfile { fault, .. } => fault.hint.clone(),
+            Self::Subrequest { .. } => {
+                Some("this frontend answers check, outline, targets and describe".to_owned())
+            }
             _ => None,
         }
     }
@@ -131,7 +159,17 @@ impl Error {
     pub fn location(&self) -> Option<&Source> {
         match self {
             Self::Dockerfile { location, .. } | Self::ResolveImage { location, .. } => Some(location),
-            Self::Option { .. } | Self::Read { .. } => None,
+            Self::Option { .. } | Self::Subrequest { .. } | Self::Read { .. } => None,
         }
+    }
+
+    /// The causes, joined with colons.
+    pub(crate) fn chain(&self) -> String {
+        let (mut text, mut next) = (self.to_string(), std::error::Error::source(self));
+        while let Some(cause) = next {
+            text.push_str(&format!(": {cause}"));
+            next = cause.source();
+        }
+        text
     }
 }

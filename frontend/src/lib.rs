@@ -7,6 +7,7 @@
 pub mod bridge;
 pub mod dockerfile;
 pub mod error;
+pub mod excerpt;
 pub mod request;
 
 pub use bridge::Bridge;

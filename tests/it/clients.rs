@@ -8,12 +8,13 @@ use buildd_tests::{
     peers::peer,
 };
 
-struct Buildx<'a> {
+/// docker-buildx with a builder named `ours`.
+pub(crate) struct Buildx<'a> {
     daemon: &'a Daemon,
 }
 
 impl<'a> Buildx<'a> {
-    fn new(daemon: &'a Daemon) -> Self {
+    pub(crate) fn new(daemon: &'a Daemon) -> Self {
         let buildx = Self { daemon };
         buildx.run(&["create", "--name", "ours", "--driver", "remote", &daemon.address()]).ok();
         buildx
@@ -29,7 +30,7 @@ impl<'a> Buildx<'a> {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         run(self.command().args(args))
     }
 }

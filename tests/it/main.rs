@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod build;
+mod checks;
 mod clients;
 mod containerd;
 mod context;

@@ -3,13 +3,14 @@
 //! Two ways of speaking meet here. Docker's: a PATH and flags such as `-t`. BuildKit's: `--frontend`, `--local` and `--opt`, or an LLB definition on
 //! standard input. Both become one `Solve` and one session ([`plan`]); [`solve`] carries it out.
 
+mod call;
 mod context;
 mod on_error;
 mod output;
 mod plan;
 mod solve;
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -93,6 +94,12 @@ pub(crate) struct BuildArgs {
     /// Write what the exporters said, as JSON.
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
+    /// Ask about the Dockerfile instead of building: check, outline, targets or describe, and `,format=json`.
+    #[arg(long, value_name = "METHOD", conflicts_with = "check", help_heading = "Docker's flags")]
+    pub(super) call: Option<String>,
+    /// Check the Dockerfile instead of building: short for --call=check.
+    #[arg(long, help_heading = "Docker's flags")]
+    pub(super) check: bool,
     /// The frontend: dockerfile.v0.
     #[arg(long, value_name = "NAME", help_heading = "BuildKit's flags")]
     pub(super) frontend: Option<String>,
@@ -162,13 +169,17 @@ impl Later {
 }
 
 /// Builds.
-pub(crate) async fn run(global: &Global, args: BuildArgs) -> Result<()> {
+pub(crate) async fn run(global: &Global, args: BuildArgs) -> Result<ExitCode> {
     args.later.refuse()?;
     let plan = plan::plan(&args).await?;
     let client = Client::connect(global).await?;
     let mode = if args.quiet { Mode::Quiet } else { args.progress };
     let made_nothing = plan.request.exporters.is_empty();
+    let call = plan.call.clone();
     let response = solve::solve(&client, plan, mode).await?;
+    if let Some(call) = call {
+        return call.show(&response);
+    }
     let digest = response.get("containerimage.digest");
     if let Some(path) = &args.iidfile {
         let digest = digest.context("--iidfile: this output has no image")?;
@@ -187,7 +198,7 @@ pub(crate) async fn run(global: &Global, args: BuildArgs) -> Result<()> {
         }
         _ => {}
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The exporters' answers as one JSON object; values that are base64 of JSON are shown as JSON, as BuildKit does.

@@ -11,7 +11,6 @@ pub(super) struct Plain {
     /// Number by index; 0 for none yet.
     numbers: Vec<usize>,
     last: usize,
-    warnings: Vec<String>,
 }
 
 impl Plain {
@@ -52,14 +51,7 @@ impl Plain {
                 line(number, &ending(&all[*index]));
                 out.push('\n');
             }
-            Change::Warning(text) => self.warnings.push(text.clone()),
-        }
-    }
-
-    /// The warnings come last, where they are seen.
-    pub(super) fn finish(&mut self, _vertices: &Vertices) {
-        for text in &self.warnings {
-            let _ = writeln!(std::io::stderr(), "warning: {text}");
+            Change::Warning(_) => {}
         }
     }
 

@@ -136,7 +136,7 @@ fn cut(text: &str, columns: usize) -> String {
 }
 
 /// Output of steps without what could steer the terminal.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     let mut out = String::new();
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

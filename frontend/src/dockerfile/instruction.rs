@@ -115,9 +115,16 @@ pub enum Command {
     Exec(Vec<String>),
 }
 
-/// All instructions of a document.
+/// All instructions of a document; or all that is wrong with them.
 pub fn parse(document: &Document) -> Result<Vec<Located>, Fault> {
-    document.statements.iter().map(|statement| one(statement, document.escape)).collect()
+    let (mut instructions, mut faults) = (Vec::new(), Vec::new());
+    for statement in &document.statements {
+        match one(statement, document.escape) {
+            Ok(located) => instructions.push(located),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(instructions) } else { Err(Fault::join(faults)) }
 }
 
 /// The instruction of an ONBUILD trigger.
@@ -127,6 +134,11 @@ pub fn parse_trigger(text: &str, escape: char) -> Result<Located, Fault> {
         [statement] => one(statement, escape),
         _ => Err(Fault::new(format!("ONBUILD trigger {text:?} is not one instruction"))),
     }
+}
+
+/// The first word of a text, with its quotes.
+pub(super) fn first_word(text: &str, escape: char) -> &str {
+    &text[..flags::word_end(text, escape)]
 }
 
 fn one(statement: &Statement, escape: char) -> Result<Located, Fault> {
@@ -229,7 +241,7 @@ fn onbuild(reader: &Reader<'_>) -> Result<Instruction, Fault> {
                 keyword,
                 rest: rest.trim().to_owned(),
                 heredocs: reader.heredocs.to_vec(),
-                lines: Lines::default(),
+                ..Statement::default()
             };
             instruction(&statement, reader.escape)?;
             // With the bodies, or a child stage could not read it.

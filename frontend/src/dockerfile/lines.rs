@@ -27,7 +27,7 @@ pub struct Document {
 }
 
 /// One instruction, not yet looked into.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statement {
     /// The whole of it, continuations joined.
     pub original: String,
@@ -39,6 +39,10 @@ pub struct Statement {
     pub heredocs: Vec<Heredoc>,
     /// Where it stands, heredoc bodies included.
     pub lines: Lines,
+    /// The comments directly above it, without their `#`; an empty comment or line parts those above from it.
+    pub comments: Vec<String>,
+    /// The last line before heredoc bodies, if there is an empty line among its continuations.
+    pub empty_continuation: Option<usize>,
 }
 
 /// `<<EOF` and the lines up to `EOF`.
@@ -67,8 +71,8 @@ pub fn read(bytes: &[u8]) -> Result<Document, Fault> {
         return Err(Fault::new(fault).while_parsing(Lines { first: long + 1, last: long + 1 }));
     }
     let mut document = Document { escape: '\\', ..Document::default() };
-    directives(&lines, &mut document)?;
-    let mut reader = Reader { lines: &lines, next: 0, escape: document.escape };
+    let directives = directives(&lines, &mut document)?;
+    let mut reader = Reader { lines: &lines, next: directives, escape: document.escape };
     while let Some(statement) = reader.statement()? {
         document.statements.push(statement);
     }
@@ -78,8 +82,8 @@ pub fn read(bytes: &[u8]) -> Result<Document, Fault> {
     Ok(document)
 }
 
-/// Directives end at the first line that is none.
-fn directives(lines: &[&str], document: &mut Document) -> Result<(), Fault> {
+/// Directives end at the first line that is none; how many there are.
+fn directives(lines: &[&str], document: &mut Document) -> Result<usize, Fault> {
     let mut seen: Vec<String> = Vec::new();
     for (number, line) in lines.iter().enumerate() {
         let Some((key, value)) = directive(line) else { break };
@@ -106,7 +110,7 @@ fn directives(lines: &[&str], document: &mut Document) -> Result<(), Fault> {
         }
         seen.push(key);
     }
-    Ok(())
+    Ok(seen.len())
 }
 
 fn directive(line: &str) -> Option<(String, String)> {
@@ -126,22 +130,35 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn statement(&mut self) -> Result<Option<Statement>, Fault> {
         let (mut text, mut complete) = (String::new(), true);
+        let mut comments = Vec::new();
         while complete && text.is_empty() {
             let Some(line) = self.line() else { return Ok(None) };
-            if !is_comment(line) {
-                (text, complete) = self.continued(line.trim_start());
+            match line.trim().strip_prefix('#').map(str::trim) {
+                Some("") => comments.clear(),
+                Some(comment) => comments.push(comment.to_owned()),
+                None => {
+                    (text, complete) = self.continued(line.trim_start());
+                    if text.is_empty() {
+                        comments.clear();
+                    }
+                }
             }
         }
-        let first = self.next;
+        let (first, mut empty) = (self.next, false);
         while !complete {
             let Some(line) = self.line() else { break };
-            if is_comment(line) || line.trim().is_empty() {
+            if is_comment(line) {
+                continue;
+            }
+            if line.trim().is_empty() {
+                empty = true;
                 continue;
             }
             let (more, ends) = self.continued(line);
             text.push_str(&more);
             complete = ends;
         }
+        let empty_continuation = empty.then_some(self.next);
         let original = text.trim().to_owned();
         if original.is_empty() {
             return self.statement();
@@ -156,7 +173,7 @@ impl<'a> Reader<'a> {
             }
         }
         let lines = Lines { first, last: self.next };
-        Ok(Some(Statement { original, keyword, rest, heredocs, lines }))
+        Ok(Some(Statement { original, keyword, rest, heredocs, lines, comments, empty_continuation }))
     }
 
     fn line(&mut self) -> Option<&'a str> {

@@ -337,7 +337,7 @@ impl Lowering<'_> {
 }
 
 /// `path` from `dir`, without `.`, `..` and doubled slashes; always absolute.
-fn join(dir: &str, path: &str) -> String {
+pub(super) fn join(dir: &str, path: &str) -> String {
     let whole = if path.starts_with('/') { path.to_owned() } else { format!("{dir}/{path}") };
     let mut parts: Vec<&str> = Vec::new();
     for part in whole.split('/') {

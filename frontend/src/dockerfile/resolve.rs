@@ -46,14 +46,14 @@ pub(super) async fn solve_platform(
     bridge: &dyn Bridge,
 ) -> Result<Solved, Error> {
     let build = bridge.build_platform();
-    let globals = args::globals(&program.meta, options, &build, platform, program.escape)
+    let globals = args::globals(&program.meta, options, &build, platform, program.document.escape)
         .map_err(|fault| sources.error(fault))?;
     let names = || Names {
         stages: &program.stages,
         options,
         globals: &globals,
         target: platform,
-        escape: program.escape,
+        escape: program.document.escape,
     };
     let mut found = Found::default();
     loop {
@@ -94,6 +94,8 @@ pub(super) async fn solve_platform(
         definition: built.state.marshal(Some(&source_text(sources))),
         config: built.image.to_bytes(),
         base_config: built.base_config,
+        plan: found.plan,
+        images: found.images,
     })
 }
 
@@ -143,7 +145,7 @@ fn trigger_uses(
     names.uses(&lower::triggers(&inputs, index, planned)?, index, &planned.platform)
 }
 
-async fn resolve(
+pub(super) async fn resolve(
     name: &ImageName,
     lines: Lines,
     sources: &Sources,

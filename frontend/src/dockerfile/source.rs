@@ -132,6 +132,14 @@ impl Sources {
         }
     }
 
+    /// The ignore file of the main context.
+    pub fn ignore_text(&self) -> Option<&str> {
+        match &self.context {
+            Context::Local { ignore } => ignore.as_ref().map(|ignore| ignore.text.as_str()),
+            Context::Here(_) => None,
+        }
+    }
+
     /// Files of the client under the name of a named context.
     pub async fn named_context(&self, name: &str, bridge: &dyn Bridge) -> Result<State, Error> {
         let ignore = ignore_file(name, &self.session, bridge).await?;

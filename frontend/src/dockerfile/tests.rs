@@ -2,7 +2,13 @@
 //!
 //! `testdata/<case>/Dockerfile` (with `opts` and `dockerignore`, if there are any) gives `ast.txt` and `llb.txt`; UPDATE_EXPECT=1 writes them.
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use buildd_api::{buildkit::pb, llb::dump};
@@ -14,8 +20,10 @@ use crate::bridge::{Bridge, BridgeError, BridgeRef, ImageRequest, ResolvedImage,
 
 /// Files by source identifier and path, and a fixed set of images.
 #[derive(Default)]
-struct FakeBridge {
-    files: BTreeMap<(String, String), Vec<u8>>,
+pub(super) struct FakeBridge {
+    pub(super) files: BTreeMap<(String, String), Vec<u8>>,
+    /// The vertex and the warning.
+    pub(super) warned: Mutex<Vec<(String, Warning)>>,
 }
 
 fn refused(kind: ErrorKind, text: &str) -> BridgeError {
@@ -31,6 +39,9 @@ impl Bridge for FakeBridge {
             return Err(refused(ErrorKind::NotFound, "not found"));
         }
         let mut config = image::empty(&request.platform);
+        if name.contains("/foreign") {
+            config.architecture = "riscv64".into();
+        }
         if !name.contains("/empty") {
             config.rootfs.diff_ids.push(buildd_oci::digest::Digest::of(b"layer"));
         }
@@ -56,14 +67,16 @@ impl Bridge for FakeBridge {
         file.ok_or_else(|| refused(ErrorKind::NotFound, "no such file"))
     }
 
-    async fn warn(&self, _: &str, _: Warning) {}
+    async fn warn(&self, vertex: &str, warning: Warning) {
+        self.warned.lock().expect("no panic").push((vertex.to_owned(), warning));
+    }
 
     fn build_platform(&self) -> Platform {
         Platform::new("linux", "amd64", "")
     }
 }
 
-fn run(bridge: &FakeBridge, opts: &[(String, String)]) -> Result<FrontendResult, Error> {
+pub(super) fn run(bridge: &FakeBridge, opts: &[(String, String)]) -> Result<FrontendResult, Error> {
     let request = FrontendRequest {
         opts: opts.iter().cloned().collect(),
         inputs: BTreeMap::new(),
@@ -72,7 +85,7 @@ fn run(bridge: &FakeBridge, opts: &[(String, String)]) -> Result<FrontendResult,
     futures::executor::block_on(solve(&request, bridge))
 }
 
-fn with_dockerfile(text: &[u8]) -> FakeBridge {
+pub(super) fn with_dockerfile(text: &[u8]) -> FakeBridge {
     let mut bridge = FakeBridge::default();
     bridge.files.insert(("local://dockerfile".into(), "Dockerfile".into()), text.to_vec());
     bridge

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{
     BuildArgs,
+    call::Call,
     context::{self, Sources},
     output::Output,
 };
@@ -37,6 +38,8 @@ pub(super) struct Plan {
     pub(super) temporary: Vec<TempDir>,
     /// Whether a failed step opens a shell.
     pub(super) shell_on_error: bool,
+    /// What is asked instead of a build.
+    pub(super) call: Option<Call>,
 }
 
 /// Makes the plan.
@@ -78,7 +81,13 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
     if args.explain_cache {
         opts.insert("explain-cache".to_owned(), "true".to_owned());
     }
-    let outputs = outputs(args)?;
+    let call = match &args.call {
+        Some(text) => Call::parse(text)?,
+        None => args.check.then(Call::check),
+    };
+    opts.extend(call.as_ref().map(Call::option));
+    // A question makes nothing.
+    let outputs = if call.is_some() { Vec::new() } else { outputs(args)? };
     let secrets = args.secret.iter().map(|text| Secret::parse(text)).collect::<Result<_>>()?;
     let request = SolveRequest {
         definition,
@@ -96,7 +105,7 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         upload: sources.upload,
     };
     let shell_on_error = args.on_error == "shell";
-    Ok(Plan { request, session, temporary: sources.temporary, shell_on_error })
+    Ok(Plan { request, session, temporary: sources.temporary, shell_on_error, call })
 }
 
 /// Whether a flag was given that only docker's way has.
@@ -112,6 +121,8 @@ fn docker_flag(args: &BuildArgs) -> bool {
         || !args.platform.is_empty()
         || !args.add_host.is_empty()
         || args.network.is_some()
+        || args.call.is_some()
+        || args.check
 }
 
 /// Docker's flags as the Dockerfile frontend's options.

@@ -12,7 +12,7 @@ const CONTEXT: usize = 2;
 const MAX_LINES: usize = 60;
 
 /// The excerpt; empty if the ranges lie outside the text.
-pub(crate) fn render(source: &Source) -> String {
+pub fn render(source: &Source) -> String {
     let text = String::from_utf8_lossy(&source.info.data);
     let lines: Vec<&str> = text.lines().collect();
     let marked = |number: usize| {
