@@ -36,6 +36,9 @@ pub(crate) enum Command {
     /// Build an image from a Dockerfile, or whatever an LLB definition on standard input says.
     #[command(visible_alias = "b")]
     Build(Box<commands::build::BuildArgs>),
+    /// Look at a Dockerfile without a daemon: fmt, lint, ast, llb, graph.
+    #[command(subcommand)]
+    Dockerfile(commands::dockerfile::DockerfileCommand),
     /// Run a container from an image.
     Run(Box<commands::run::RunArgs>),
     /// List, remove, tag, look into, import, export and mount images.

@@ -5,6 +5,7 @@ pub(crate) mod completion;
 pub(crate) mod content;
 pub(crate) mod debug;
 pub(crate) mod dial_stdio;
+pub(crate) mod dockerfile;
 pub(crate) mod du;
 pub(crate) mod image;
 pub(crate) mod lease;
@@ -31,6 +32,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode> {
     let global = cli.global;
     let done = match cli.command {
         Command::Build(args) => return build::run(&global, *args).await,
+        Command::Dockerfile(command) => return dockerfile::run(command).await,
         Command::Run(args) => return run::run(&global, *args).await,
         Command::Image(command) => image::run(&global, command).await,
         Command::Content(command) => content::run(&global, command).await,

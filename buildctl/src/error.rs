@@ -42,7 +42,14 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
             let _ = out.write_all(excerpt::render(&source).as_bytes());
         }
     }
+    let local = error.chain().find_map(|cause| cause.downcast_ref::<buildd_frontend::Error>());
+    if let Some(source) = local.and_then(buildd_frontend::Error::location) {
+        let _ = out.write_all(excerpt::render(source).as_bytes());
+    }
     let _ = writeln!(out, "error: {}", chain(error));
+    if let Some(hint) = local.and_then(buildd_frontend::Error::hint) {
+        let _ = writeln!(out, "hint: {hint}");
+    }
     ExitCode::from(code)
 }
 

@@ -8,7 +8,9 @@
 //! moby/buildkit `frontend/dockerfile`: what a text means, what clients are shown.
 
 pub mod args;
+pub mod ast;
 pub mod expand;
+pub mod fmt;
 pub mod ignore;
 pub mod image;
 pub mod instruction;
@@ -51,6 +53,8 @@ struct Program {
     stages: Vec<Stage>,
     target: usize,
 }
+
+pub use subrequest::check_text;
 
 /// One platform's result.
 struct Solved {
@@ -106,7 +110,11 @@ async fn warn(
 }
 
 fn program(sources: &Sources, options: &Options) -> Result<Program, crate::error::Fault> {
-    let document = lines::read(&sources.text)?;
+    parse(&sources.text, options)
+}
+
+fn parse(text: &[u8], options: &Options) -> Result<Program, crate::error::Fault> {
+    let document = lines::read(text)?;
     let (meta, stages) = stage::split(instruction::parse(&document)?)?;
     let target = stage::target(&stages, &options.target)?;
     Ok(Program { document, meta, stages, target })

@@ -3,7 +3,7 @@
 //! Every [`Fault`] of a Dockerfile carries line ranges; [`Error::location`] gives clients the text with the ranges, so that they print the
 //! excerpt.
 
-use buildd_api::error_detail::{Position, Range, Source};
+use buildd_api::error_detail::{Position, Range, Source, SourceText};
 use buildd_oci::ErrorKind;
 
 use crate::bridge::BridgeError;
@@ -135,6 +135,17 @@ impl Lines {
 }
 
 impl Error {
+    /// A fault of a text, with the text.
+    pub fn in_text(fault: Fault, filename: &str, text: &[u8]) -> Self {
+        let info = SourceText {
+            filename: filename.to_owned(),
+            data: text.to_vec(),
+            language: "Dockerfile".to_owned(),
+        };
+        let ranges = fault.lines.iter().map(|lines| lines.to_range()).collect();
+        Self::Dockerfile { fault, location: Box::new(Source { info, ranges }) }
+    }
+
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {

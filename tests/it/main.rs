@@ -7,6 +7,7 @@ mod clients;
 mod containerd;
 mod context;
 mod distribution;
+mod dockerfile;
 mod export;
 mod gateway;
 mod gc;

@@ -3,7 +3,7 @@
 //! Two ways of speaking meet here. Docker's: a PATH and flags such as `-t`. BuildKit's: `--frontend`, `--local` and `--opt`, or an LLB definition on
 //! standard input. Both become one `Solve` and one session ([`plan`]); [`solve`] carries it out.
 
-mod call;
+pub(super) mod call;
 mod context;
 mod on_error;
 mod output;

@@ -119,7 +119,7 @@ pub enum Command {
 pub fn parse(document: &Document) -> Result<Vec<Located>, Fault> {
     let (mut instructions, mut faults) = (Vec::new(), Vec::new());
     for statement in &document.statements {
-        match one(statement, document.escape) {
+        match parse_statement(statement, document.escape) {
             Ok(located) => instructions.push(located),
             Err(fault) => faults.push(fault),
         }
@@ -131,7 +131,7 @@ pub fn parse(document: &Document) -> Result<Vec<Located>, Fault> {
 pub fn parse_trigger(text: &str, escape: char) -> Result<Located, Fault> {
     let document = crate::dockerfile::lines::read(text.as_bytes())?;
     match document.statements.as_slice() {
-        [statement] => one(statement, escape),
+        [statement] => parse_statement(statement, escape),
         _ => Err(Fault::new(format!("ONBUILD trigger {text:?} is not one instruction"))),
     }
 }
@@ -141,26 +141,36 @@ pub(super) fn first_word(text: &str, escape: char) -> &str {
     &text[..flags::word_end(text, escape)]
 }
 
-fn one(statement: &Statement, escape: char) -> Result<Located, Fault> {
+/// The flags of a statement as they are written, and what follows them.
+pub(super) fn flags_of(statement: &Statement, escape: char) -> (Vec<String>, String) {
+    let (mut flags, mut rest) = (Vec::new(), statement.rest.as_str());
+    if allowed_flags(&statement.keyword.to_ascii_uppercase()).is_empty() {
+        return (flags, rest.to_owned());
+    }
+    while rest.starts_with("--") {
+        let word = first_word(rest, escape);
+        rest = rest[word.len()..].trim_start();
+        flags.push(word.to_owned());
+        if word == "--" {
+            break;
+        }
+    }
+    (flags, rest.to_owned())
+}
+
+/// The instruction of one statement.
+pub(super) fn parse_statement(statement: &Statement, escape: char) -> Result<Located, Fault> {
     let instruction = instruction(statement, escape).map_err(|fault| fault.while_parsing(statement.lines))?;
     Ok(Located { instruction, original: statement.original.clone(), lines: statement.lines })
 }
 
 fn instruction(statement: &Statement, escape: char) -> Result<Instruction, Fault> {
     let keyword = statement.keyword.to_ascii_uppercase();
-    let allowed: &[&str] = match keyword.as_str() {
-        "FROM" => &["platform"],
-        "RUN" => &["mount", "network", "security", "device"],
-        "COPY" => &["from", "chown", "chmod", "link", "parents", "exclude"],
-        "ADD" => &["chown", "chmod", "link", "checksum", "keep-git-dir", "unpack", "exclude"],
-        "HEALTHCHECK" => &["interval", "timeout", "start-period", "start-interval", "retries"],
-        _ => &[],
-    };
     if !KEYWORDS.contains(&keyword.as_str()) {
         let near = nearest(&keyword, &KEYWORDS).map(|k| format!(" (did you mean {k}?)")).unwrap_or_default();
         return Err(Fault::new(format!("unknown instruction: {}{near}", statement.keyword)));
     }
-    let (flags, rest) = Flags::split(&statement.rest, allowed, escape)?;
+    let (flags, rest) = Flags::split(&statement.rest, allowed_flags(&keyword), escape)?;
     let reader = Reader { keyword: &keyword, rest, escape, heredocs: &statement.heredocs };
     match keyword.as_str() {
         "FROM" => from(&reader, &flags),
@@ -172,6 +182,17 @@ fn instruction(statement: &Statement, escape: char) -> Result<Instruction, Fault
         "ADD" => Ok(Instruction::Add(copy::parse(&reader, &flags)?)),
         "HEALTHCHECK" => Ok(Instruction::Healthcheck(healthcheck::parse(&reader, &flags)?)),
         _ => simple(&reader),
+    }
+}
+
+fn allowed_flags(keyword: &str) -> &'static [&'static str] {
+    match keyword {
+        "FROM" => &["platform"],
+        "RUN" => &["mount", "network", "security", "device"],
+        "COPY" => &["from", "chown", "chmod", "link", "parents", "exclude"],
+        "ADD" => &["chown", "chmod", "link", "checksum", "keep-git-dir", "unpack", "exclude"],
+        "HEALTHCHECK" => &["interval", "timeout", "start-period", "start-interval", "retries"],
+        _ => &[],
     }
 }
 

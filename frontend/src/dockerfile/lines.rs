@@ -22,6 +22,8 @@ pub struct Document {
     pub syntax: Option<String>,
     /// `# check=`, if there is one.
     pub check: Option<String>,
+    /// Lines at the top that are directives.
+    pub directives: usize,
     /// In the order of the text.
     pub statements: Vec<Statement>,
 }
@@ -41,8 +43,10 @@ pub struct Statement {
     pub lines: Lines,
     /// The comments directly above it, without their `#`; an empty comment or line parts those above from it.
     pub comments: Vec<String>,
-    /// The last line before heredoc bodies, if there is an empty line among its continuations.
-    pub empty_continuation: Option<usize>,
+    /// The last line before heredoc bodies.
+    pub head: usize,
+    /// Whether there is an empty line among its continuations.
+    pub empty_continuation: bool,
 }
 
 /// `<<EOF` and the lines up to `EOF`.
@@ -71,8 +75,8 @@ pub fn read(bytes: &[u8]) -> Result<Document, Fault> {
         return Err(Fault::new(fault).while_parsing(Lines { first: long + 1, last: long + 1 }));
     }
     let mut document = Document { escape: '\\', ..Document::default() };
-    let directives = directives(&lines, &mut document)?;
-    let mut reader = Reader { lines: &lines, next: directives, escape: document.escape };
+    document.directives = directives(&lines, &mut document)?;
+    let mut reader = Reader { lines: &lines, next: document.directives, escape: document.escape };
     while let Some(statement) = reader.statement()? {
         document.statements.push(statement);
     }
@@ -80,6 +84,13 @@ pub fn read(bytes: &[u8]) -> Result<Document, Fault> {
         return Err(Fault::new("file with no instructions"));
     }
     Ok(document)
+}
+
+/// The statements of a text that has no directives.
+pub(super) fn statements(text: &str, escape: char) -> Result<Vec<Statement>, Fault> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut reader = Reader { lines: &lines, next: 0, escape };
+    std::iter::from_fn(|| reader.statement().transpose()).collect()
 }
 
 /// Directives end at the first line that is none; how many there are.
@@ -144,21 +155,21 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        let (first, mut empty) = (self.next, false);
+        let (first, mut empty_continuation) = (self.next, false);
         while !complete {
             let Some(line) = self.line() else { break };
             if is_comment(line) {
                 continue;
             }
             if line.trim().is_empty() {
-                empty = true;
+                empty_continuation = true;
                 continue;
             }
             let (more, ends) = self.continued(line);
             text.push_str(&more);
             complete = ends;
         }
-        let empty_continuation = empty.then_some(self.next);
+        let head = self.next;
         let original = text.trim().to_owned();
         if original.is_empty() {
             return self.statement();
@@ -173,7 +184,7 @@ impl<'a> Reader<'a> {
             }
         }
         let lines = Lines { first, last: self.next };
-        Ok(Some(Statement { original, keyword, rest, heredocs, lines, comments, empty_continuation }))
+        Ok(Some(Statement { original, keyword, rest, heredocs, lines, comments, head, empty_continuation }))
     }
 
     fn line(&mut self) -> Option<&'a str> {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use buildd_api::error_detail::{Source, SourceText};
 use buildd_oci::platform::Platform;
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ use super::{
     lint::{self, Report, Subject},
     lower::Image,
     options::Options,
-    outline, program, resolve,
+    outline, parse, program, resolve,
     source::Sources,
     stage::{Base, ImageName, Names, Planned},
     variables::Walker,
@@ -82,6 +83,53 @@ fn globals(
     bridge: &dyn Bridge,
 ) -> Result<Vec<(String, String)>, crate::error::Fault> {
     args::globals(&program.meta, options, &bridge.build_platform(), platform, program.document.escape)
+}
+
+/// Checks a text without asking anybody: its base images stay unknown.
+pub fn check_text(
+    text: &[u8],
+    filename: &str,
+    opts: &BTreeMap<String, String>,
+    ignore: Option<&str>,
+) -> Result<Report, Error> {
+    let options = Options::parse(opts)?;
+    let error = |fault| Error::in_text(fault, filename, text);
+    let source = Source { info: source_text(filename, text), ranges: Vec::new() };
+    let program = match parse(text, &options) {
+        Ok(program) => program,
+        Err(fault) => return Ok(Report::of_fault(source, &fault)),
+    };
+    let build = Platform::host();
+    let target = options.platforms.first().unwrap_or(&build);
+    let escape = program.document.escape;
+    let globals = args::globals(&program.meta, &options, &build, target, escape).map_err(error)?;
+    let names = Names { stages: &program.stages, options: &options, globals: &globals, target, escape };
+    let (mut plan, mut fault) = (BTreeMap::new(), None);
+    for index in 0..program.stages.len() {
+        match names.plan(index) {
+            Ok(planned) => drop(plan.insert(index, planned)),
+            Err(error) => fault = fault.or(Some(error)),
+        }
+    }
+    let findings = lint::check(&Subject {
+        document: &program.document,
+        options: &options,
+        globals: &globals,
+        plan: &plan,
+        images: &BTreeMap::new(),
+        ignore,
+        defaults: &lint::defaults(&program.meta, &options, &build, target, escape),
+    })
+    .map_err(error)?;
+    let clean = Report { source, findings, fault: None };
+    Ok(match fault {
+        None => clean,
+        Some(fault) => Report { findings: clean.findings, ..Report::of_fault(clean.source, &fault) },
+    })
+}
+
+fn source_text(filename: &str, text: &[u8]) -> SourceText {
+    SourceText { filename: filename.to_owned(), data: text.to_vec(), language: "Dockerfile".to_owned() }
 }
 
 /// What was found out about a text before it is checked.
@@ -224,8 +272,7 @@ fn result(json: &Value, text: String) -> FrontendResult {
 }
 
 fn base64(bytes: &[u8]) -> String {
-    let info = buildd_api::error_detail::SourceText { data: bytes.to_vec(), ..Default::default() };
-    json!(info)["data"].as_str().unwrap_or_default().to_owned()
+    json!(source_text("", bytes))["data"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Rows with aligned columns, `padding` blanks between them.

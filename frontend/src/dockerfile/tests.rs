@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -146,28 +146,58 @@ fn compare(path: &Path, actual: &str, failures: &mut Vec<String>) {
     }
 }
 
+pub(super) fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
+}
+
+/// The names and texts of the corpus.
+pub(super) fn cases() -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(testdata()).expect("testdata").map(|entry| entry.expect("entry").path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let text = |path: &Path| fs::read(path.join("Dockerfile")).expect("Dockerfile");
+    folders.iter().map(|path| (name(path), text(path))).collect()
+}
+
+/// Solves `text` with the options and the ignore file of a case.
+fn solve_case(case: &str, text: &[u8]) -> Result<FrontendResult, Error> {
+    let dir = testdata().join(case);
+    let opts = fs::read_to_string(dir.join("opts")).unwrap_or_default();
+    let pairs = opts.lines().filter_map(|line| line.split_once('='));
+    let opts: Vec<(String, String)> = pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let mut bridge = with_dockerfile(text);
+    if let Ok(ignore) = fs::read(dir.join("dockerignore")) {
+        bridge.files.insert(("local://context".into(), ".dockerignore".into()), ignore);
+    }
+    run(&bridge, &opts)
+}
+
+/// What a text of a case means: the ops' bytes and the configs, or the fault without its place.
+pub(super) fn llb(case: &str, text: &[u8]) -> Result<Meaning, String> {
+    let place = |fault: String| match fault.split_once(": ") {
+        Some((start, rest)) if start.starts_with("dockerfile parse error on line") => rest.to_owned(),
+        _ => fault,
+    };
+    let result = solve_case(case, text).map_err(|error| place(error.to_string()))?;
+    let ops = result.refs.into_iter().map(|(platform, definition)| {
+        (platform, definition.map(|definition| definition.def).unwrap_or_default())
+    });
+    Ok((ops.collect(), result.metadata))
+}
+
+/// Ops by platform, and metadata.
+pub(super) type Meaning = (Vec<(String, Vec<Vec<u8>>)>, BTreeMap<String, Vec<u8>>);
+
 #[test]
 fn golden() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
-    let mut cases: Vec<_> =
-        fs::read_dir(root).expect("testdata").map(|entry| entry.expect("entry").path()).collect();
-    cases.sort();
-    assert!(cases.len() >= 40, "{} cases", cases.len());
+    let cases = cases();
+    assert!(cases.len() >= 150, "{} cases", cases.len());
     let mut failures = Vec::new();
-    for case in cases {
-        let text = fs::read(case.join("Dockerfile")).expect("Dockerfile");
-        let opts = fs::read_to_string(case.join("opts")).unwrap_or_default();
-        let opts: Vec<(String, String)> = opts
-            .lines()
-            .filter_map(|line| line.split_once('='))
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect();
-        let mut bridge = with_dockerfile(&text);
-        if let Ok(ignore) = fs::read(case.join("dockerignore")) {
-            bridge.files.insert(("local://context".into(), ".dockerignore".into()), ignore);
-        }
-        compare(&case.join("ast.txt"), &ast_text(&text), &mut failures);
-        compare(&case.join("llb.txt"), &llb_text(run(&bridge, &opts)), &mut failures);
+    for (case, text) in cases {
+        let dir = testdata().join(&case);
+        compare(&dir.join("ast.txt"), &ast_text(&text), &mut failures);
+        compare(&dir.join("llb.txt"), &llb_text(solve_case(&case, &text)), &mut failures);
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -207,67 +237,106 @@ fn missing_dockerfiles_and_uploads() {
     assert_eq!(git.kind(), ErrorKind::InvalidArgument);
 }
 
-/// Pieces of Dockerfiles put together at random, by a fixed sequence: nothing may panic or take long.
-#[test]
-fn no_text_makes_the_parser_panic() {
-    const PIECES: [&str; 42] = [
-        "FROM a",
-        "FROM ",
-        " AS b",
-        "RUN ",
-        "COPY ",
-        "ADD --",
-        "--from=0 ",
-        "--mount=",
-        "type=cache,target=/x",
-        "<<EOF",
-        "EOF",
-        "\n",
-        "\\\n",
-        "\r\n",
-        "\"",
-        "'",
-        "$",
-        "${",
-        "}",
-        "${a:-",
-        "${a//*/",
-        "[",
-        "]",
-        "[\"x\"]",
-        "ENV ",
-        "a=b ",
-        "=",
-        "ARG ",
-        "HEALTHCHECK --interval=1s CMD x",
-        "EXPOSE 1-2/tcp",
-        "ONBUILD ",
-        "# escape=`\n",
-        "`",
-        "\u{feff}",
-        "é",
-        "\0",
-        "VOLUME ",
-        "SHELL [\"a\"]",
-        "LABEL ",
-        "\t",
-        "STOPSIGNAL 9",
-        "FROM scratch\n",
-    ];
+const PIECES: [&str; 50] = [
+    "FROM a",
+    "FROM ",
+    " AS b",
+    "RUN ",
+    "COPY ",
+    "ADD --",
+    "--from=0 ",
+    "--mount=",
+    "type=cache,target=/x",
+    "<<EOF",
+    "EOF",
+    "\n",
+    "\\\n",
+    "\r\n",
+    "\"",
+    "'",
+    "$",
+    "${",
+    "}",
+    "${a:-",
+    "${a//*/",
+    "[",
+    "]",
+    "[\"x\"]",
+    "ENV ",
+    "a=b ",
+    "=",
+    "ARG ",
+    "HEALTHCHECK --interval=1s CMD x",
+    "EXPOSE 1-2/tcp",
+    "ONBUILD ",
+    "# escape=`\n",
+    "`",
+    "\u{feff}",
+    "é",
+    "\0",
+    "VOLUME ",
+    "SHELL [\"a\"]",
+    "LABEL ",
+    "\t",
+    "STOPSIGNAL 9",
+    "FROM scratch\n",
+    "USER a\n",
+    "\n# c\n",
+    "\n\n\n",
+    "\\  \n",
+    "  ",
+    "COPY a b /c/\n",
+    "run x \\\n y\n",
+    "ENV a=1 \\\n# c\n b=2\n",
+];
+
+/// Pieces of Dockerfiles and plain bytes put together at random, by a fixed sequence.
+pub(super) fn random_texts(count: usize) -> impl Iterator<Item = Vec<u8>> {
     let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut random = || {
+    let mut random = move || {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
         seed
     };
-    for _ in 0..20_000 {
+    (0..count).map(move |number| {
+        if number % 8 == 0 {
+            return (0..random() % 64).map(|_| (random() & 0xff) as u8).collect();
+        }
         let mut text = if random() % 2 == 0 { "FROM scratch\n".to_owned() } else { String::new() };
         for _ in 0..random() % 24 {
             text.push_str(PIECES[(random() % PIECES.len() as u64) as usize]);
         }
-        let _ = run(&with_dockerfile(text.as_bytes()), &[]);
-        let bytes: Vec<u8> = (0..random() % 64).map(|_| (random() & 0xff) as u8).collect();
-        let _ = run(&with_dockerfile(&bytes), &[]);
+        text.into_bytes()
+    })
+}
+
+#[test]
+fn no_text_makes_the_parser_panic() {
+    for text in random_texts(40_000) {
+        let _ = run(&with_dockerfile(&text), &[]);
+        let _ = run(&with_dockerfile(&text), &[("requestid".into(), "frontend.lint".into())]);
+    }
+}
+
+/// The largest text of each shape is read in far less than this; by anything quadratic, in far more.
+const READ: std::time::Duration = std::time::Duration::from_secs(30);
+
+#[test]
+fn parsing_is_linear_in_the_text() {
+    let shapes: [(&str, &str, &str); 7] = [
+        ("FROM a\n", "RUN x\n", ""),
+        ("FROM a\nRUN x ", "\\\n y ", "\n"),
+        ("FROM a\nENV a=1 ", "\\\n b=2 ", "\n"),
+        ("FROM a\nRUN <<E\n", "line\n", "E\n"),
+        ("FROM a\n", "# c\n", "RUN x\n"),
+        ("FROM a\n", "\n", "RUN x\n"),
+        ("FROM a\nCOPY x ", "\\\n<<B ", "\n"),
+    ];
+    for (start, middle, end) in shapes {
+        let text = format!("{start}{}{end}", middle.repeat((4 << 20) / middle.len()));
+        let began = std::time::Instant::now();
+        let _ = lines::read(text.as_bytes()).and_then(|document| instruction::parse(&document));
+        assert!(began.elapsed() < READ, "{middle:?}: {:?}", began.elapsed());
     }
 }

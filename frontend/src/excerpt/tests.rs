@@ -28,6 +28,17 @@ fn the_lines_at_fault_are_marked() {
 }
 
 #[test]
+fn places_far_apart_are_blocks_of_their_own() {
+    let mut two = source("a\nb\nc\nd\ne\nf\ng\nh\n", (1, 1));
+    two.ranges.extend(source("", (7, 7)).ranges);
+    two.ranges.extend(source("", (2, 2)).ranges);
+    let shown = render(&two);
+    assert!(shown.starts_with("Dockerfile:1\n"), "{shown}");
+    assert_eq!(shown.matches(">>>").count(), 3, "{shown}");
+    assert!(shown.contains("Dockerfile:7\n--------------------\n   5 |     e\n"), "{shown}");
+}
+
+#[test]
 fn ranges_outside_and_control_bytes_do_no_harm() {
     assert_eq!(render(&source("a\n", (9, 9))), "");
     assert_eq!(render(&source("", (1, 1))), "");

@@ -89,6 +89,31 @@ fn expansions() {
     }
 }
 
+/// The table in testdata; what bash has too, bash said.
+#[test]
+fn the_table() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/expansion.txt");
+    let table = std::fs::read_to_string(path).expect("the table");
+    let (mut env, mut failures, mut count) = (Vec::new(), Vec::new(), 0);
+    for line in table.lines().filter(|line| !line.starts_with("# ")) {
+        if let Some((name, value)) = line.strip_prefix("set ").and_then(|pair| pair.split_once('=')) {
+            env.push((name.to_owned(), value.to_owned()));
+            continue;
+        }
+        let (word, wanted) = line.split_once(" => ").expect(line);
+        let got = match Lexer::new('\\').expand(word, env.as_slice()) {
+            Ok(expanded) => expanded.text,
+            Err(fault) => format!("! {}", fault.message),
+        };
+        count += 1;
+        if got != wanted {
+            failures.push(format!("{word} => {got:?}, wanted {wanted:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(count >= 300, "{count} words");
+}
+
 #[test]
 fn words_are_split_outside_of_quotes_and_inside_of_values() {
     for (line, wanted) in [

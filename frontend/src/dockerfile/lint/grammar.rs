@@ -7,9 +7,12 @@ use std::{cell::RefCell, collections::BTreeSet};
 use buildd_oci::{platform::Platform, reference::Reference};
 
 use super::{Findings, Pair, Rule, Subject, by_stage};
-use crate::dockerfile::{
-    expand::{Environment, Lexer},
-    instruction::{From, Instruction, nearest},
+use crate::{
+    dockerfile::{
+        expand::{Environment, Lexer},
+        instruction::{From, Instruction, nearest},
+    },
+    error::Lines,
 };
 
 const RESERVED: [&str; 2] = ["context", "scratch"];
@@ -18,8 +21,8 @@ const TARGET_PLATFORM: &str = "TARGETPLATFORM";
 /// Checks every statement.
 pub(super) fn check(pairs: &[Pair<'_>], findings: &mut Findings) {
     for pair @ (statement, located) in pairs {
-        if let Some(last) = statement.empty_continuation {
-            let lines = crate::error::Lines { first: last, last };
+        if statement.empty_continuation {
+            let lines = Lines { first: statement.head, last: statement.head };
             let message = "Empty continuation line".to_owned();
             findings.add_at(statement, lines, Rule::NoEmptyContinuation, message);
         }
