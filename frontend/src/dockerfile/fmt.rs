@@ -134,8 +134,8 @@ fn rewrite_head(lines: &[&str], escape: char, form: Form) -> String {
             parsed.push(Line::Content(body));
         }
     }
-    let is_content = |line: &Line<'_>| matches!(line, Line::Content(_));
-    let last = parsed.iter().rposition(is_content).unwrap_or(0);
+    let filled = |line: &Line<'_>| matches!(line, Line::Content(body) if !body.trim().is_empty());
+    let last = parsed.iter().rposition(filled).unwrap_or(0);
     let mut out = String::new();
     let mut first = true;
     for (number, line) in parsed.iter().enumerate() {
@@ -144,6 +144,8 @@ fn rewrite_head(lines: &[&str], escape: char, form: Form) -> String {
                 let indent = if number < last { INDENT } else { "" };
                 out.push_str(&format!("{indent}{text}\n"));
             }
+            // Blanks at the end mean nothing.
+            Line::Content(_) if number > last => {}
             Line::Content(body) => {
                 let text = content(body, first, form);
                 first = false;

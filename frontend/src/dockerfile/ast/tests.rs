@@ -46,5 +46,5 @@ fn places_are_exact() {
     assert_eq!(run["arguments"], "a   b <<E");
     assert_eq!(run["head"], json!([4, 6]));
     assert_eq!(run["heredocs"][0]["lines"], json!([7, 8]));
-    assert_eq!(run["bytes"], json!([22, 60]));
+    assert_eq!(run["bytes"], json!([22, 65]));
 }

@@ -39,6 +39,9 @@ pub(super) fn replace(value: &str, pattern: &str, with: &str, all: bool) -> Resu
     let text: Vec<char> = value.chars().collect();
     let with = unescape(with);
     let mut pattern = Pattern::new(pattern, false)?;
+    if text.is_empty() && !pattern.tokens.is_empty() && !pattern.ends(&text)?.is_empty() {
+        return Ok(with);
+    }
     let (mut out, mut at) = (String::new(), 0);
     while at < text.len() {
         match pattern.ends(&text[at..])?.last() {

@@ -15,10 +15,11 @@ fn the_usual_form() {
         ("\u{feff}  # c  \nFROM a", "# c\nFROM a\n"),
         ("FROM a\nENV a=1  b=2 \\\n c=\"x  y\"", "FROM a\nENV a=1  b=2 \\\n    c=\"x  y\"\n"),
         (
-            "FROM a\nENV a=1   b=2 \\\n\n# why\n       c=3\\\nd=4\n",
+            "FROM a\nENV a=1   b=2 \\\n\n# why\n       c=3\\\n d=4\n",
             "FROM a\nENV a=1 b=2 \\\n    # why\n    c=3 \\\n    d=4\n",
         ),
         ("FROM a\nrun  echo   a  &&  \\\n  b\\\n\n  c\n", "FROM a\nRUN echo   a  &&  \\\n  b\\\n  c\n"),
+        ("FROM a\nENV a=1\\\nb=2  c=3", "FROM a\nENV a=1\\\nb=2  c=3\n"),
         ("FROM a\nCOPY   a   b   /x/", "FROM a\nCOPY a b /x/\n"),
         ("FROM a\ncopy <<E /x\n  body  \n\n\nE\nuser y", "FROM a\nCOPY <<E /x\n  body  \n\n\nE\nUSER y\n"),
         ("FROM a\nCMD  [\"a\",   \"b  c\"]  ", "FROM a\nCMD [\"a\",   \"b  c\"]\n"),

@@ -48,6 +48,9 @@ pub(super) fn parse(reader: &Reader<'_>, flags: &Flags) -> Result<Run, Fault> {
     };
     let mounts = flags.all("mount").map(mount::parse).collect::<Result<_, _>>()?;
     let (mut command, mut script) = (reader.command()?, None);
+    if reader.rest.is_empty() {
+        command = Command::Shell(String::new());
+    }
     if let (Command::Shell(line), false) = (&command, reader.heredocs.is_empty()) {
         let only = lines::heredoc(line.trim(), reader.escape).and(reader.heredocs.first());
         match only.filter(|_| reader.heredocs.len() == 1) {
