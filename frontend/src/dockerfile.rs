@@ -23,6 +23,7 @@ mod resolve;
 pub mod source;
 pub mod stage;
 mod subrequest;
+mod syntax;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -114,6 +115,7 @@ fn program(sources: &Sources, options: &Options) -> Result<Program, crate::error
 }
 
 fn parse(text: &[u8], options: &Options) -> Result<Program, crate::error::Fault> {
+    syntax::check(text, options)?;
     let document = lines::read(text)?;
     let (meta, stages) = stage::split(instruction::parse(&document)?)?;
     let target = stage::target(&stages, &options.target)?;

@@ -124,7 +124,8 @@ fn directives(lines: &[&str], document: &mut Document) -> Result<usize, Fault> {
     Ok(seen.len())
 }
 
-fn directive(line: &str) -> Option<(String, String)> {
+/// `# key=value`, the key in lower case.
+pub(super) fn directive(line: &str) -> Option<(String, String)> {
     let (key, value) = line.trim().strip_prefix('#')?.split_once('=')?;
     let (key, value) = (key.trim(), value.trim());
     let word =
