@@ -160,3 +160,6 @@ impl<W: Write> Write for Writer<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,16 +52,27 @@ pub fn find(store: &Store, ns: &str, name: &str, platform: &Platform) -> Result<
     if pin.is_some_and(|pin| pin != image.target.digest.to_string()) {
         return Err(Error::NotFound { what: "image", name: name.to_owned() });
     }
+    find_below(store, ns, &image.name, &image.target, platform)
+}
+
+/// Finds an image below what it points at; `name` is for messages, it need not name it yet.
+pub fn find_below(
+    store: &Store,
+    ns: &str,
+    name: &str,
+    target: &Descriptor,
+    platform: &Platform,
+) -> Result<FoundImage> {
     let content = store.content.in_namespace(ns);
-    let mut descriptor: Descriptor = image.target.clone();
-    for _ in 0..4 {
+    let mut descriptor = target.clone();
+    for _ in 0..MAX_DEPTH {
         let bytes = read_document(&content, &descriptor)?;
         if !media_type::is_index(&descriptor.media_type) {
             let manifest = Manifest::parse(&bytes)?;
             let config = read_document(&content, &manifest.config)?;
             return Ok(FoundImage {
-                name: image.name,
-                target: image.target.digest,
+                name: name.to_owned(),
+                target: target.digest,
                 manifest,
                 manifest_digest: descriptor.digest,
                 config,

@@ -132,3 +132,22 @@ fn corrupt_archives_are_refused_whole() {
     }
     import_base(&daemon);
 }
+
+#[test]
+fn man_18_an_archive_that_takes_a_name_over_says_so() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let name = "docker.io/library/alpine:latest";
+    let inspect = || daemon.buildctl(&["image", "inspect", name]).ok().stdout;
+    let before = inspect();
+    let dir = context(&[("Dockerfile", "FROM alpine\nRUN echo other > /other\n")]);
+    let archive = daemon.path("other.tar");
+    let output = format!("type=oci,dest={},name={name}", text(&archive));
+    daemon.buildctl(&["build", "-o", &output, text(dir.path())]).ok();
+    let told = daemon.buildctl(&["image", "import", text(&archive)]).ok();
+    assert_eq!(told.stdout, format!("{name}\n"));
+    assert!(told.stderr.contains(&format!("replaced: {name}, which was sha256:")), "{}", told.stderr);
+    assert_ne!(inspect(), before);
+    // Again: nothing is replaced, and nothing is said.
+    assert_eq!(daemon.buildctl(&["image", "import", text(&archive)]).ok().stderr, "");
+}

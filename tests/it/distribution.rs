@@ -1,6 +1,8 @@
 //! Distribution: pull, push and copy through the daemon, by our client, ctr of both majors and docker-buildx, against Debian's
 //! docker-registry and one that can be told to do wrong.
 
+mod archives;
+mod ctr;
 mod faults;
 mod hosts;
 mod peers;

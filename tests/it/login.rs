@@ -10,7 +10,7 @@ use std::{
 
 use buildd_tests::{
     daemon::{Ran, binaries, run},
-    registry::{Authority, Options, Registry},
+    registry::{Authority, Options, Registry, Tokens},
 };
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -151,4 +151,47 @@ fn a_terminal_is_asked_without_echo() {
     let ran = run(&mut buildctl(folder.path(), &["login", &registry.authority()]));
     ran.fails(1, &["give -u NAME and --password-stdin"]);
     run(&mut buildctl(folder.path(), &["login", "reg.example/team/image"])).fails(1, &["is not a registry"]);
+}
+
+#[test]
+fn an_identity_token_is_kept_instead_of_the_password() {
+    for get_only in [false, true] {
+        let tokens = Tokens {
+            users: vec![("me".to_owned(), PASSWORD.to_owned())],
+            identity: Some("an-identity".to_owned()),
+            get_only,
+            ..Tokens::default()
+        };
+        let registry = Registry::with(Options { tokens: Some(tokens), ..Options::default() });
+        let host = registry.authority();
+        let folder = tempfile::tempdir().expect("a folder");
+        let ran = login(folder.path(), PASSWORD, &[&host]);
+        // Its API root asks for nothing, so that only the ping's challenge brings a token server into play.
+        let ran = ran.ok();
+        assert!(ran.stdout.contains("The identity token is kept"), "{ran:?}");
+        let text = fs::read_to_string(folder.path().join("config.json")).expect("the file");
+        assert!(text.contains("an-identity") && !text.contains(PASSWORD), "{text}");
+        let listed = run(&mut buildctl(folder.path(), &["login", "--list"])).ok().stdout;
+        assert!(listed.contains(&host) && listed.contains("<token>"), "{listed}");
+    }
+}
+
+#[test]
+fn logins_are_listed_with_their_keepers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let helper = folder.path().join("docker-credential-box");
+    let script =
+        "#!/bin/sh\n[ \"$1\" = list ] && echo '{\"boxed.example\":\"kim\",\"other.example\":\"eve\"}'\n";
+    fs::write(&helper, script).expect("a script");
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("a mode");
+    // "me:secret"
+    let config = r#"{"auths":{"plain.example":{"auth":"bWU6c2VjcmV0"},"boxed.example":{}},"credHelpers":{"boxed.example":"box"}}"#;
+    fs::write(folder.path().join("config.json"), config).expect("a file");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("PATH"));
+    let ran = run(buildctl(folder.path(), &["login", "--list"]).env("PATH", path)).ok();
+    let lines: Vec<Vec<&str>> = ran.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 3, "{ran:?}");
+    assert_eq!(lines[1], ["boxed.example", "kim", "docker-credential-box"]);
+    assert_eq!(lines[2][..2], ["plain.example", "me"]);
+    assert!(!ran.stdout.contains("secret") && !ran.stdout.contains("eve"), "{ran:?}");
 }

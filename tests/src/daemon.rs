@@ -21,6 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Daemon {
     child: Option<Child>,
     dir: TempDir,
+    variables: Vec<(String, String)>,
 }
 
 /// What a command printed and how it ended.
@@ -86,12 +87,18 @@ impl Daemon {
 
     /// Starts a daemon with more flags.
     pub fn start_with(flags: &[&str]) -> Self {
+        Self::start_in(&[], flags)
+    }
+
+    /// Starts a daemon with more flags and variables of the environment.
+    pub fn start_in(variables: &[(&str, &str)], flags: &[&str]) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "these tests mount and start containers: run them as root"
         );
         let dir = tempfile::Builder::new().prefix("buildd-it-").tempdir().expect("a temporary folder");
-        let mut daemon = Self { child: None, dir };
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut daemon = Self { child: None, dir, variables: variables.collect() };
         daemon.spawn(flags);
         daemon
     }
@@ -108,6 +115,7 @@ impl Daemon {
             .arg("--state")
             .arg(self.path("state"))
             .args(flags)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second descriptor"))
             .stderr(log)

@@ -1,6 +1,8 @@
 //! `image`: the images of the daemon's store, over containerd's services. One file a group of subcommands.
 
 mod archive;
+mod blobs;
+mod convert;
 mod list;
 pub(crate) mod mount;
 mod registry;
@@ -58,6 +60,8 @@ pub(crate) enum ImageCommand {
     Import(archive::ImportArgs),
     /// Write images to an archive that docker, skopeo and containerd read.
     Export(archive::ExportArgs),
+    /// Make an image of other media types, or with other compression, under another name.
+    Convert(convert::ConvertArgs),
     /// Bring an image from its registry.
     Pull(registry::PullArgs),
     /// Send an image to a registry.
@@ -82,6 +86,7 @@ pub(crate) async fn run(global: &Global, command: ImageCommand) -> Result<()> {
         ImageCommand::History(args) => list::history(&client, args).await,
         ImageCommand::Import(args) => archive::import(&client, args).await,
         ImageCommand::Export(args) => archive::export(&client, args).await,
+        ImageCommand::Convert(args) => convert::convert(&client, args).await,
         ImageCommand::Pull(args) => registry::pull(&client, args).await,
         ImageCommand::Push(args) => registry::push(&client, args).await,
         ImageCommand::Cp(args) => registry::copy(&client, args).await,

@@ -15,14 +15,15 @@ use anyhow::{Context as _, Result, bail};
 use buildd_oci::registry::{
     Error, Registry,
     auth::{Authorizer, Credential, Fixed, Redacted},
-    docker_config::{DockerConfig, Kept},
+    docker_config::{DockerConfig, Kept, Login},
     hosts::HostOptions,
 };
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use serde_json::json;
 
 use crate::{
     credentials::{self, HUB},
-    output,
+    output::{self, Format, Row},
 };
 
 /// Longest name or password; a token may be long.
@@ -40,6 +41,9 @@ pub(crate) struct LoginArgs {
     /// Read the password from standard input.
     #[arg(long, requires = "username")]
     password_stdin: bool,
+    /// List the logins that are kept, and where.
+    #[arg(long, conflicts_with_all = ["username", "host"])]
+    list: bool,
     /// Speak HTTP without TLS: the password travels in the open.
     #[arg(long)]
     plain_http: bool,
@@ -61,6 +65,9 @@ pub(crate) struct LogoutArgs {
 
 /// Asks, proves and keeps.
 pub(crate) async fn login(args: LoginArgs) -> Result<()> {
+    if args.list {
+        return list().await;
+    }
     let name = credentials::name(&args.host)?;
     let options = HostOptions {
         default_scheme: args.plain_http.then(|| "http".to_owned()),
@@ -80,7 +87,7 @@ pub(crate) async fn login(args: LoginArgs) -> Result<()> {
     }
     let credential = Credential::Basic { username: username.clone(), password: password.clone() };
     let fixed = Fixed { host: host.authority.clone(), credential };
-    let authorizer = Authorizer::new(Arc::new(fixed));
+    let authorizer = Authorizer::for_login(Arc::new(fixed));
     let proved = Registry::new()?.ping(&host, &authorizer).await;
     proved.map_err(|error| match error {
         // Its hint would be to log in.
@@ -91,15 +98,35 @@ pub(crate) async fn login(args: LoginArgs) -> Result<()> {
         let _ =
             writeln!(std::io::stderr(), "{name} did not ask who we are: name and password are not proved");
     }
-    match config.store(&host.authority, &username, &password).await? {
+    let (kept, what) = match authorizer.identity_token() {
+        Some(token) => (config.store_identity(&host.authority, &username, &token).await?, "identity token"),
+        None => (config.store(&host.authority, &username, &password).await?, "password"),
+    };
+    match kept {
         Kept::File(path) => output::line(&format!(
-            "Login Succeeded\nThe password is kept unencrypted in {}; set credsStore there to have a program keep it.",
+            "Login Succeeded\nThe {what} is kept unencrypted in {}; set credsStore there to have a program keep it.",
             path.display()
         )),
         Kept::Helper(helper) => {
-            output::line(&format!("Login Succeeded\nThe password is kept by docker-credential-{helper}."))
+            output::line(&format!("Login Succeeded\nThe {what} is kept by docker-credential-{helper}."))
         }
     }
+}
+
+async fn list() -> Result<()> {
+    let logins = DockerConfig::read(&credentials::file()?)?.list().await?;
+    let row = |login: Login| {
+        let kept = match login.kept {
+            Kept::File(path) => path.display().to_string(),
+            Kept::Helper(name) => format!("docker-credential-{name}"),
+        };
+        Row {
+            json: json!({"registry": login.registry, "username": login.username, "keptBy": kept}),
+            cells: vec![login.registry, login.username, kept],
+        }
+    };
+    let rows: Vec<Row> = logins.into_iter().map(row).collect();
+    output::show(Format::Table, &["REGISTRY", "USER", "KEPT BY"], &rows)
 }
 
 /// Forgets.

@@ -62,7 +62,7 @@ impl AuthService {
     async fn token(&self, request: FetchTokenRequest) -> Result<Token, Status> {
         let credential = self.find(&request.host).await?;
         if let Credential::Bearer(token) = credential {
-            return Ok(Token { token, expires: None });
+            return Ok(Token { token, expires: None, identity: None });
         }
         let options = HostOptions::default();
         let host = credentials::host(&request.host, &options)

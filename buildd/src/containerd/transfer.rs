@@ -93,14 +93,11 @@ impl Services {
         if to.name.is_empty() {
             return Err(Status::invalid_argument("an image needs a name"));
         }
-        let overwrite = to.extra_references.iter().any(|reference| reference.allow_overwrite);
         let name = to.name.clone();
         self.with_store(move |store| {
             let image = store.images.get(&ns, &from.name)?;
-            match overwrite {
-                true => store.images.put(&ns, &to.name, &image.target, &image.labels),
-                false => store.images.create(&ns, &to.name, &image.target, &image.labels),
-            }
+            // Compat: a transfer gives the name away whatever it named; only `Images.Create` asks first.
+            store.images.put(&ns, &to.name, &image.target, &image.labels)
         })
         .await?;
         report.event("saved", &name).await;

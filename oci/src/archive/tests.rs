@@ -291,3 +291,198 @@ fn a_header_that_would_fill_the_memory_is_refused() {
     let error = import(bomb, &mut &Memory::default()).expect_err("a bomb");
     assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
 }
+
+/// An OCI layout of one image, as entries to be changed.
+fn layout(store: &Memory) -> (Vec<(String, Vec<u8>)>, Descriptor) {
+    let image = image(store);
+    let mut files: Vec<_> = unpacked(&exported(store, &image)).into_iter().collect();
+    files.retain(|(name, _)| !name.ends_with('/'));
+    files.sort();
+    (files, image.target)
+}
+
+fn read(files: &[(String, Vec<u8>)]) -> Result<Vec<super::Imported>, Error> {
+    let entries: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice(), None)).collect();
+    import(tar_of(&entries).as_slice(), &mut &Memory::default())
+}
+
+#[test]
+fn rules_4_5_and_22_what_counts_is_the_index_and_what_bytes_are() {
+    let (mut files, target) = layout(&Memory::default());
+    // A blob's name is not believed, nor needed; nor is a manifest.json beside an index looked at.
+    for (name, bytes) in &mut files {
+        if let Some(hex) = name.strip_prefix("blobs/sha256/") {
+            *name = format!("anywhere/{}", hex.chars().rev().collect::<String>());
+        } else if name == "manifest.json" {
+            *bytes = b"no JSON".to_vec();
+        }
+    }
+    // Of an index that comes twice the last one counts.
+    files.insert(0, ("index.json".to_owned(), b"{".to_vec()));
+    let images = read(&files).expect("an import");
+    assert_eq!((images.len(), images[0].target.digest), (1, target.digest));
+}
+
+#[test]
+fn man_17_a_blob_that_is_not_what_the_index_names_is_refused() {
+    let (files, target) = layout(&Memory::default());
+    let place = |name: &str| files.iter().position(|(file, _)| file.ends_with(name)).expect("a file");
+    let manifest = place(&target.digest.hex());
+    let mut flipped = files.clone();
+    flipped[manifest].1[3] ^= 1;
+    assert!(read(&flipped).expect_err("other bytes").to_string().contains(&target.digest.to_string()));
+    let mut longer = files.clone();
+    let index = place("index.json");
+    let text = String::from_utf8(longer[index].1.clone()).expect("JSON");
+    let size = format!("\"size\":{}", target.size);
+    longer[index].1 = text.replace(&size, &format!("\"size\":{}", target.size + 1)).into_bytes();
+    assert!(matches!(read(&longer), Err(Error::SizeMismatch { .. })));
+    // What is no file is no blob: links of both kinds, devices, pipes.
+    for kind in [tar::EntryType::Link, tar::EntryType::Fifo, tar::EntryType::Char, tar::EntryType::Symlink] {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in &files {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            if name.ends_with(&target.digest.hex()) {
+                header.set_entry_type(kind);
+                header.set_size(0);
+                header.set_link_name("/etc/passwd").expect("short");
+                builder.append_data(&mut header, name, std::io::empty()).expect("memory");
+            } else {
+                header.set_size(bytes.len() as u64);
+                builder.append_data(&mut header, name, bytes.as_slice()).expect("memory");
+            }
+        }
+        let archive = builder.into_inner().expect("memory");
+        let error = import(archive.as_slice(), &mut &Memory::default()).expect_err("no blob");
+        assert!(error.to_string().contains("is not in the archive"), "{kind:?}: {error}");
+    }
+}
+
+#[test]
+fn man_16_names_lead_nowhere_but_into_the_archive() {
+    let store = Memory::default();
+    let mut config = ImageConfig::default();
+    config.rootfs.diff_ids = vec![Digest::of(b"layer")];
+    let config = config.to_bytes();
+    let manifest = |config: &str, layer: &str, tag: &str| {
+        serde_json::json!([{"Config": config, "RepoTags": [tag], "Layers": [layer]}]).to_string().into_bytes()
+    };
+    for (configured, layer, tag, said) in [
+        ("../../etc/passwd", "layer.tar", "a:b", "etc/passwd"),
+        ("c.json", "../../../etc/shadow", "a:b", "etc/shadow"),
+        ("c.json", "/proc/self/environ", "a:b", "proc/self/environ"),
+        ("c.json", "layer.tar", "../../x", "../../x"),
+        ("c.json", "layer.tar", "UPPER/x:y", "UPPER"),
+        ("c.json", "layer.tar", "a:b\r\nX-Header: y", "a:b"),
+        ("layer.tar", "layer.tar", "a:b", "layer.tar"),
+    ] {
+        let document = manifest(configured, layer, tag);
+        let entries: [(&str, &[u8], Option<&str>); 3] =
+            [("manifest.json", &document, None), ("c.json", &config, None), ("layer.tar", b"layer", None)];
+        let error = import(tar_of(&entries).as_slice(), &mut &store).expect_err(said);
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument, "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    let (mut files, _) = layout(&store);
+    for (name, bytes) in &mut files {
+        if name == "index.json" {
+            let text = String::from_utf8(bytes.clone()).expect("JSON");
+            *bytes = text.replace("docker.io/library/one:v1", "../../x").into_bytes();
+        }
+    }
+    read(&files).expect_err("a name that is none");
+}
+
+#[test]
+fn rules_32_and_33_several_images_and_nothing_else() {
+    let store = Memory::default();
+    let (both, _) = two_platforms(&store);
+    let one = image(&store);
+    let mut archive = Vec::new();
+    export(&store, &[both.clone(), one.clone()], &Platforms::All, Kind::Both, &mut archive).expect("both");
+    let back = import(archive.as_slice(), &mut &Memory::default()).expect("an import");
+    let targets: Vec<_> = back.iter().map(|image| image.target.digest).collect();
+    assert_eq!(targets, [both.target.digest, both.target.digest, one.target.digest]);
+    let blob = store.add("text/plain", b"a note".to_vec());
+    let note = ExportImage { names: vec!["example.com/note:v1".to_owned()], target: blob };
+    let error = export(&store, &[note], &Platforms::All, Kind::Both, &mut Vec::new()).expect_err("a note");
+    assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn rules_25_and_26_entries_are_sorted_and_say_nothing_of_their_maker() {
+    let store = Memory::default();
+    let archive = exported(&store, &image(&store));
+    let mut names = Vec::new();
+    let mut reader = tar::Archive::new(archive.as_slice());
+    for entry in reader.entries().expect("sound") {
+        let mut entry = entry.expect("sound");
+        let name = entry.path().expect("UTF-8").display().to_string();
+        let header = entry.header();
+        assert_eq!(
+            [header.uid().expect("one"), header.gid().expect("one"), header.mtime().expect("one")],
+            [0; 3]
+        );
+        let mode = match name.as_str() {
+            "index.json" | "manifest.json" => 0o644,
+            _ if header.entry_type().is_dir() => 0o755,
+            _ => 0o444,
+        };
+        assert_eq!(header.mode().expect("one"), mode, "{name}");
+        if name == "oci-layout" {
+            let mut text = String::new();
+            entry.read_to_string(&mut text).expect("memory");
+            assert_eq!(text, r#"{"imageLayoutVersion":"1.0.0"}"#);
+        }
+        names.push(name);
+    }
+    let mut sorted = names.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!(names, sorted);
+}
+
+#[test]
+fn blob_16_what_changed_on_the_disk_does_not_go_out() {
+    let store = Memory::default();
+    let image = image(&store);
+    let layer = Digest::of(b"layer");
+    for bytes in [&b"lay3r"[..], b"laye", b"layers"] {
+        store.blobs.lock().expect("no panic").insert(layer, bytes.to_vec());
+        let images = std::slice::from_ref(&image);
+        let error = export(&store, images, &Platforms::All, Kind::Oci, &mut Vec::new()).expect_err("changed");
+        assert!(error.to_string().contains("read blob") || error.to_string().contains("write"), "{error}");
+    }
+}
+
+/// Archives that were cut, turned and mixed end in an error or an image, never in a panic.
+#[test]
+fn any_archive_is_read_or_refused() {
+    let store = Memory::default();
+    let archive = exported(&store, &image(&store));
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).expect("small")
+    };
+    for _ in 0..2000 {
+        let mut bytes = archive.clone();
+        for _ in 0..=random(8) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] ^= 1 << random(8),
+                1 => bytes.truncate(at.max(1)),
+                2 => bytes[at] = u8::try_from(random(256)).expect("a byte"),
+                _ => {
+                    let end = (at + random(1024)).min(bytes.len());
+                    let part = bytes[at..end].to_vec();
+                    bytes.splice(at..at, part);
+                }
+            }
+        }
+        drop(import(bytes.as_slice(), &mut &Memory::default()));
+    }
+}

@@ -80,6 +80,8 @@ pub struct Token {
     pub token: Redacted,
     /// Until when; `None`: until a 401.
     pub expires: Option<std::time::Instant>,
+    /// What a token server gives to whoever logs in, to be shown instead of the password from then on.
+    pub identity: Option<Redacted>,
 }
 
 /// Somebody who knows credentials: docker's config file, a client's session, a fixed pair.

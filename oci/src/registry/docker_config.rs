@@ -19,7 +19,10 @@
 mod file;
 mod helper;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -58,6 +61,17 @@ pub enum Kept {
     Helper(String),
 }
 
+/// One login that is kept somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The registry, as it is written there.
+    pub registry: String,
+    /// The user's name; `<token>` for an identity token.
+    pub username: String,
+    /// Where.
+    pub kept: Kept,
+}
+
 impl DockerConfig {
     /// Reads the file at `path`; without one nothing is known.
     pub fn read(path: &Path) -> Result<Self, Error> {
@@ -90,10 +104,26 @@ impl DockerConfig {
 
     /// Keeps what a login of `host` proved to be right.
     pub async fn store(&self, host: &str, username: &str, secret: &Redacted) -> Result<Kept, Error> {
+        let auth = STANDARD.encode(format!("{username}:{}", secret.0));
+        self.keep(host, serde_json::json!({ "auth": auth }), (username, secret)).await
+    }
+
+    /// Keeps the identity token that a login of `host` brought, instead of the password.
+    pub async fn store_identity(&self, host: &str, username: &str, token: &Redacted) -> Result<Kept, Error> {
+        let auth = STANDARD.encode(format!("{username}:"));
+        let entry = serde_json::json!({ "auth": auth, "identitytoken": token.0 });
+        self.keep(host, entry, (TOKEN_USER, token)).await
+    }
+
+    async fn keep(
+        &self,
+        host: &str,
+        entry: serde_json::Value,
+        (username, secret): (&str, &Redacted),
+    ) -> Result<Kept, Error> {
         let key = key(host);
         let Some(name) = self.own_helper(host).or(self.store_helper()) else {
-            let auth = STANDARD.encode(format!("{username}:{}", secret.0));
-            file::set(&self.path, &key, |other| is_for(other, host), serde_json::json!({ "auth": auth }))?;
+            file::set(&self.path, &key, |other| is_for(other, host), entry)?;
             return Ok(Kept::File(self.path.clone()));
         };
         if !self.helper(host, name)?.store(&key, username, secret).await? {
@@ -102,6 +132,32 @@ impl DockerConfig {
         // Compat: docker lists its logins by the keys of the file; the secret is not among them.
         file::set(&self.path, &key, |other| is_for(other, host), serde_json::json!({}))?;
         Ok(Kept::Helper(name.to_owned()))
+    }
+
+    /// All that is known, by registry: of the file, and of the helpers that it names.
+    pub async fn list(&self) -> Result<Vec<Login>, Error> {
+        let mut logins = BTreeMap::new();
+        for (registry, entry) in self.file.auths.iter().flatten().filter(|(_, entry)| !entry.is_empty()) {
+            let username = match credential(registry, entry)? {
+                Credential::Basic { username, .. } => username,
+                _ => TOKEN_USER.to_owned(),
+            };
+            let kept = Kept::File(self.path.clone());
+            logins.insert(registry.clone(), Login { registry: registry.clone(), username, kept });
+        }
+        let helpers: BTreeSet<&str> =
+            self.file.cred_helpers.iter().flatten().map(|(_, name)| name.as_str()).collect();
+        for name in helpers.into_iter().chain(self.store_helper()).filter(|name| !name.is_empty()) {
+            let helper = self.helper("every registry", name)?;
+            for (registry, username) in helper.list().await?.unwrap_or_default() {
+                // A helper knows all that it keeps; the file says which of it counts.
+                if self.own_helper(&registry).or(self.store_helper()) == Some(name) {
+                    let kept = Kept::Helper(name.to_owned());
+                    logins.insert(registry.clone(), Login { registry, username, kept });
+                }
+            }
+        }
+        Ok(logins.into_values().collect())
     }
 
     /// Forgets what is known for `host`; whether there was something.

@@ -150,3 +150,39 @@ fn a_layer_that_is_not_what_its_config_says_is_refused() {
         assert!(!daemon.buildctl(&["image", "ls", "-q"]).ok().stdout.contains("evil"));
     }
 }
+
+#[test]
+fn rule_82_a_registrys_warning_reaches_the_log() {
+    let (registry, name, _) = stocked();
+    let warning = "299 - \"this name goes away in May\"";
+    registry.fault(Fault::on("/manifests/", Act::Header("warning", Some(warning.to_owned()))));
+    let daemon = Daemon::start();
+    daemon.buildctl(&["image", "pull", "-q", &name]).ok();
+    assert!(daemon.log().contains("this name goes away in May"), "{}", daemon.log());
+}
+
+#[test]
+fn blob_14_an_ingest_that_was_changed_is_not_gone_on_with() {
+    let (registry, name, _) = stocked();
+    let mut daemon = Daemon::start();
+    registry.fault(Fault::on("/blobs/", Act::Stop(300_000)).method("GET"));
+    let mut pull = daemon.command("buildctl").args(["image", "pull", &name]).spawn().expect("buildctl");
+    let partial = || {
+        let ingests =
+            fs::read_dir(daemon.path("root/content/ingest/default")).into_iter().flatten().flatten();
+        let mut files = ingests.map(|ingest| ingest.path().join("data"));
+        files.find(|file| file.metadata().is_ok_and(|meta| meta.len() >= 200_000))
+    };
+    eventually("the first bytes", || partial().is_some());
+    let changed = partial().expect("still there");
+    daemon.stop(Signal::KILL);
+    let _ = pull.wait();
+    registry.forgive();
+    let mut bytes = fs::read(&changed).expect("what came");
+    bytes[100_000] ^= 1;
+    fs::write(&changed, bytes).expect("changed");
+    daemon.spawn(&[]);
+    // The whole is hashed, what does not fit is thrown away, and the blob is fetched again.
+    daemon.buildctl(&["image", "pull", "-q", &name]).ok();
+    assert_eq!(daemon.buildctl(&["run", "--rm", &name, "cat", "/words"]).ok().stdout, "some words\n");
+}

@@ -120,6 +120,78 @@ fn tokens_serve_ctr_and_buildx_too() {
 }
 
 #[test]
+fn one_session_asks_for_a_token_once() {
+    let users = vec![("me".to_owned(), "secret".to_owned())];
+    let registry = Registry::with(Options {
+        tokens: Some(Tokens { users, expires_in: Some(3600), ..Tokens::default() }),
+        ..Options::default()
+    });
+    let host = registry.authority();
+    stock(&host, "base", &["--user", "me:secret"]);
+    let asked = || registry.log("/token").len();
+    let daemon = Daemon::start();
+    let before = asked();
+    // Documents, layers and config are asked for at different times; all want to read one repository.
+    let script = format!("FROM {host}/base:v1\nRUN cat /words\n");
+    let dir = context(&[("Dockerfile", &script)]);
+    daemon.buildctl(&["build", "-t", "made", text(dir.path())]).ok();
+    assert_eq!(asked() - before, 1, "{:?}", registry.log(""));
+    // Another session has a token of its own.
+    daemon.buildctl(&["build", "--pull", "-t", "made", text(dir.path())]).ok();
+    assert_eq!(asked() - before, 2, "{:?}", registry.log(""));
+}
+
+#[test]
+fn explain_reads_what_the_daemon_reads() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("buildd.toml");
+    let table = "[registry.\"registry.example\"]\n  mirrors = [\"m.example\"]\n\
+                 [registry.\"m.example\"]\n  insecure = true\n\
+                 [plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"older.example\"]\n  \
+                 endpoint = [\"https://o.example\"]\n";
+    fs::write(&file, table).expect("a configuration");
+    let folder = hosts("files.example", "[host.\"f.example\"]\n");
+    let flags = ["--config", text(&file), "--hosts-dir", text_of(&folder)];
+    let daemon = Daemon::start_with(&flags);
+    let explain = |name: &str| daemon.buildctl(&["registry", "explain", name]).ok();
+    let told = explain("registry.example/app").stdout;
+    assert!(told.starts_with("1. m.example/v2 (https)"), "{told}");
+    let origin = format!("skip_verify = true: {} [registry.\"m.example\"]", file.display());
+    assert!(told.contains(&origin), "{told}");
+    assert!(told.contains("2. registry.example/v2"), "{told}");
+    let told = explain("older.example/app");
+    assert!(told.stdout.starts_with("1. o.example/v2"), "{told:?}");
+    assert!(told.stderr.contains("older.example/hosts.toml"), "how to write it today: {told:?}");
+    let told = explain("files.example/app").stdout;
+    let place = format!("{}/files.example/hosts.toml:1", text_of(&folder));
+    assert!(told.starts_with("1. f.example/v2") && told.contains(&place), "{told}");
+}
+
+#[test]
+fn proxies_of_the_environment_are_used_but_for_this_machine() {
+    let proxy = Registry::start();
+    stock(&proxy.authority(), "team/made", &[]);
+    let root = hosts("registry.example", "server = \"http://registry.example\"\n");
+    let flags = ["--hosts-dir", text_of(&root)];
+    let url = proxy.url();
+    let before = proxy.seen().len();
+    let daemon = Daemon::start_in(&[("http_proxy", &url), ("no_proxy", "direct.example")], &flags);
+    daemon.buildctl(&["image", "pull", "-q", "registry.example/team/made:v1"]).ok();
+    let asked = proxy.seen().split_off(before);
+    assert!(asked.iter().all(|seen| seen.header("host") == Some("registry.example")), "{asked:?}");
+    // This machine is asked itself, whatever the environment says.
+    let local = format!("{}/team/made:v1", proxy.authority());
+    daemon.buildctl(&["image", "pull", "-q", &local]).ok();
+    let asked = proxy.seen().len();
+    // And whom NO_PROXY names.
+    let direct = hosts("direct.example", "server = \"http://direct.example:1\"\n");
+    daemon
+        .buildctl(&["image", "pull", "--hosts-dir", text_of(&direct), "direct.example/made:v1"])
+        .fails(1, &["direct.example"]);
+    assert_eq!(proxy.seen().len(), asked);
+}
+
+#[test]
 fn buildkits_registry_tables_are_read() {
     let mirror = Registry::start();
     stock(&mirror.authority(), "team/made", &[]);

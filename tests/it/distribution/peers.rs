@@ -3,10 +3,10 @@
 use super::*;
 
 /// Runs one of the two.
-type Ctr = fn(&Daemon, &[&str]) -> buildd_tests::daemon::Ran;
+pub(super) type Ctr = fn(&Daemon, &[&str]) -> buildd_tests::daemon::Ran;
 
 /// ctr 1.6, which speaks with registries itself.
-fn old_ctr(daemon: &Daemon, args: &[&str]) -> buildd_tests::daemon::Ran {
+pub(super) fn old_ctr(daemon: &Daemon, args: &[&str]) -> buildd_tests::daemon::Ran {
     run(peer("ctr").arg("--address").arg(daemon.path("sock")).args(args))
 }
 
@@ -114,4 +114,45 @@ fn buildx_pushes_and_pulls_its_bases() {
     third.buildctl(&["image", "pull", "-q", &name]).ok();
     let ran = third.buildctl(&["run", "--rm", &name, "cat", "/read"]).ok();
     assert_eq!(ran.stdout, "some words\n");
+}
+
+#[test]
+fn buildctl_converts_too() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let made = "docker.io/library/made:latest";
+    build(&daemon, made);
+    let types = |name: &str| {
+        let inspected = daemon.buildctl(&["image", "inspect", name]).ok().stdout;
+        let value: serde_json::Value = serde_json::from_str(&inspected).expect("JSON");
+        let manifest = value[0]["manifest"]["content"].clone();
+        let kind = |layer: &serde_json::Value| layer["mediaType"].as_str().expect("a type").to_owned();
+        let layers: Vec<String> = manifest["layers"].as_array().expect("layers").iter().map(kind).collect();
+        (layers, kind(&manifest["config"]))
+    };
+    let registry = DockerRegistry::start();
+    for (word, flags, ending) in [
+        ("zstd", &["--compression", "zstd"][..], "tar+zstd"),
+        ("plain", &["--uncompress", "--oci"], "image.layer.v1.tar"),
+        ("gzip", &["--compression", "gzip", "--oci"], "tar+gzip"),
+    ] {
+        let name = format!("{}/{word}:v1", registry.authority());
+        let digest = daemon.buildctl(&[&["image", "convert"], flags, &[made, &name]].concat()).ok().stdout;
+        let (layers, _) = types(&name);
+        assert!(layers.iter().all(|kind| kind.ends_with(ending)), "{word}: {layers:?}");
+        // What it made is whole: the collector leaves it, and others read it.
+        daemon.buildctl(&["prune", "--all"]).ok();
+        daemon.buildctl(&["image", "push", "-q", &name]).ok();
+        assert_eq!(inspected(registry.authority(), &format!("{word}:v1")), digest.trim());
+        let other = Daemon::start();
+        other.buildctl(&["image", "pull", "-q", &name]).ok();
+        assert_eq!(other.buildctl(&["run", "--rm", &name, "cat", "/words"]).ok().stdout, "some words\n");
+    }
+    // Nothing to do is not done: the same image, by another name.
+    let same = daemon.buildctl(&["image", "convert", made, "example.com/same:v1"]).ok().stdout;
+    assert!(daemon.buildctl(&["image", "inspect", made]).ok().stdout.contains(same.trim()));
+    daemon
+        .buildctl(&["image", "convert", "--compression", "lzma", made, "x"])
+        .fails(1, &["neither gzip nor"]);
+    daemon.buildctl(&["image", "convert", "absent", "x"]).fails(1, &["no such image"]);
 }

@@ -1,7 +1,7 @@
 //! Pulls: resolving, documents, blobs, ranges, mirrors.
 
 use buildd_oci::{ErrorKind, digest::Digest};
-use buildd_tests::registry::{Act, Fault};
+use buildd_tests::registry::{Act, Fault, Options};
 
 use super::*;
 
@@ -40,6 +40,26 @@ async fn a_digest_is_trusted_more_than_what_a_host_says_of_it() {
     let missing =
         at(&registry, &format!("app@{}", Digest::of(b"nothing"))).resolve().await.expect_err("nothing");
     assert_eq!(missing.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn rule_56_a_refusal_has_the_registrys_own_words() {
+    let registry = Registry::start();
+    let error = at(&registry, "app:v1").resolve().await.expect_err("not there");
+    assert!(chain(&error).contains("MANIFEST_UNKNOWN"), "{}", chain(&error));
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let user = ("kim".to_owned(), "s3cret".to_owned());
+    let closed = Registry::with(Options { basic: Some(user), ..Options::default() });
+    let error = at(&closed, "app:v1").resolve().await.expect_err("nobody");
+    assert!(chain(&error).contains("authentication required"), "{}", chain(&error));
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+    // A mirror that has it not is passed over at once: nobody reads its words.
+    image(&registry, "app", "v1");
+    let mirror = Registry::start();
+    let hosts = vec![host(&mirror), host(&registry)];
+    let view = Client::with_timeouts(hurry()).repository(&reference(&registry, "app:v1"), hosts, anonymous());
+    view.resolve().await.expect("the last host");
+    assert_eq!(mirror.log("manifests"), ["HEAD /v2/app/manifests/v1 404"]);
 }
 
 #[tokio::test]
@@ -128,4 +148,18 @@ async fn a_large_blob_comes_in_parts_where_its_host_sends_them() {
     let stream = through_with(quick, &[&registry], "app").open(&blob, 0).await.expect("a stream");
     assert!(read(stream).await.expect("all of it") == bytes);
     assert_eq!(ranges(&registry).len(), before + 2);
+}
+
+#[tokio::test]
+async fn rule_40_we_say_who_we_are_unless_a_header_does() {
+    let registry = Registry::start();
+    image(&registry, "app", "v1");
+    at(&registry, "app:v1").resolve().await.expect("resolve");
+    let agent = |index: usize| registry.seen()[index].header("user-agent").map(str::to_owned);
+    assert!(agent(0).is_some_and(|agent| agent.starts_with("buildd/")), "{:?}", agent(0));
+    let named = Host { headers: vec![("User-Agent".to_owned(), "somebody/1".to_owned())], ..host(&registry) };
+    let view =
+        Client::with_timeouts(hurry()).repository(&reference(&registry, "app:v1"), vec![named], anonymous());
+    view.resolve().await.expect("resolve");
+    assert_eq!(agent(1).as_deref(), Some("somebody/1"));
 }

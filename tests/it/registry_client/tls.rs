@@ -1,7 +1,7 @@
 //! TLS: whom the client trusts at which host, and when it speaks without (rules 28 to 33, 43 to 49; NET-09, NET-15).
 
 use buildd_oci::ErrorKind;
-use buildd_tests::registry::{Act, Authority, Fault, Options};
+use buildd_tests::registry::{Act, Authority, Fault, Options, Tokens};
 
 use super::*;
 
@@ -179,4 +179,29 @@ async fn f_30_f_31_f_33_streams_that_are_reset_go_on_too() {
     assert!(read(stream).await.expect("all of it") == bytes);
     assert_eq!(registry.seen().iter().filter(|seen| seen.header("range").is_some()).count(), 2);
     assert!(registry.seen().iter().all(|seen| seen.http2), "HTTP/1 was spoken");
+}
+
+#[tokio::test]
+async fn rule_32_a_token_server_is_trusted_as_its_host_is() {
+    let authority = Authority::new(&["127.0.0.1"]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let ca = dir.path().join("ca.pem");
+    authority.write(&ca);
+    let tls = || Options { tls: Some(authority.clone()), ..Options::default() };
+    let server = Registry::with(tls());
+    let tokens = Tokens { realm: format!("{}/token", server.url()), ..Tokens::default() };
+    let registry = Registry::with(Options { tokens: Some(tokens), ..tls() });
+    image(&registry, "app", "v1");
+    let view = |tls: Tls| {
+        let host = Host { tls, ..host(&registry) };
+        Client::with_timeouts(hurry()).repository(&reference(&registry, "app:v1"), vec![host], anonymous())
+    };
+    // The other server's tokens are not this registry's, but it was asked: over the same authority.
+    let trusting = Tls { ca: vec![ca], ..Tls::default() };
+    let error = view(trusting).resolve().await.expect_err("a token of somebody else");
+    assert!(chain(&error).contains("refuses the token"), "{}", chain(&error));
+    assert!(!server.log("/token").is_empty());
+    let asked = server.seen().len();
+    view(Tls::default()).resolve().await.expect_err("an authority that nobody knows");
+    assert_eq!(server.seen().len(), asked);
 }

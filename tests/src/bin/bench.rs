@@ -5,6 +5,9 @@
 //!
 //! Each job runs in turns, ours and the peer's, several times; the table shows medians. A job whose peer is missing names it.
 
+#[path = "bench/transfers.rs"]
+mod transfers;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -19,6 +22,8 @@ use buildd_tests::{
 };
 use serde_json::json;
 
+use self::transfers::{Sizes, Stock};
+
 /// Turns of each job.
 const TURNS: usize = 5;
 /// Files of the large context and of the large image.
@@ -30,6 +35,8 @@ struct Job<'a> {
     peer: &'static str,
     ours: Box<dyn Fn(usize) + 'a>,
     theirs: Box<dyn Fn(usize) + 'a>,
+    /// Done before each of both, and not measured.
+    reset: Box<dyn Fn() + 'a>,
 }
 
 /// buildah, with a store of its own.
@@ -99,11 +106,15 @@ impl Containerd {
     }
 
     fn ctr<'a>(&self, args: &[&'a str]) -> &'a mut Command {
+        Box::leak(Box::new(self.command(args)))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = peer("ctr2");
         let bin = std::env::var("BUILDD_PEERS").unwrap_or_else(|_| "/var/cache/buildd-peers".to_owned());
         let path = format!("{bin}/bin:{}", std::env::var("PATH").unwrap_or_default());
         command.env("PATH", path).arg("--address").arg(self.dir.join("sock")).args(args);
-        Box::leak(Box::new(command))
+        command
     }
 }
 
@@ -117,7 +128,8 @@ impl Drop for Containerd {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let json = args.windows(2).any(|two| two == ["--format", "json"]);
-    let turns = if args.iter().any(|arg| arg == "--smoke") { 1 } else { TURNS };
+    let smoke = args.iter().any(|arg| arg == "--smoke");
+    let (turns, sizes) = if smoke { (1, Sizes::SMOKE) } else { (TURNS, Sizes::WHOLE) };
     let dir = tempfile::Builder::new().prefix("buildd-bench-").tempdir().expect("a folder");
     let base = dir.path().join("base.tar");
     run(Command::new(repository().join("examples/base")).arg(&base)).ok();
@@ -127,9 +139,11 @@ fn main() -> ExitCode {
     let containerd = Containerd::start(&dir.path().join("containerd"));
     run(containerd.ctr(&["images", "import", text(&base)])).ok();
     let large = large_image(dir.path());
-    let rows: Vec<_> =
-        jobs(&daemon, &buildah, &containerd, &large).iter().map(|job| measure(job, turns)).collect();
-    show(&rows, json);
+    let stock = Stock::new(dir.path(), sizes);
+    let mut jobs = jobs(&daemon, &buildah, &containerd, &large);
+    jobs.extend(transfers::jobs(&stock, &daemon, &containerd));
+    let rows: Vec<_> = jobs.iter().map(|job| measure(job, turns)).collect();
+    show(&rows, [daemon.pid(), containerd.child.id()].map(peak_memory), json);
     ExitCode::SUCCESS
 }
 
@@ -174,18 +188,21 @@ fn jobs<'a>(
         Job {
             name: "seed build, a new RUN",
             peer: "buildah",
+            reset: Box::new(|| {}),
             ours: Box::new(move |turn| build(seed.path(), &format!("TURN={turn}"))),
             theirs: Box::new(move |turn| theirs(seed.path(), &format!("TURN={turn}"))),
         },
         Job {
             name: "seed build, cached",
             peer: "buildah",
+            reset: Box::new(|| {}),
             ours: Box::new(move |_| build(seed.path(), "TURN=0")),
             theirs: Box::new(move |_| theirs(seed.path(), "TURN=0")),
         },
         Job {
             name: "COPY of 5,000 files, one changed",
             peer: "buildah",
+            reset: Box::new(|| {}),
             ours: Box::new(move |turn| {
                 touch(turn);
                 build(files.path(), "TURN=0");
@@ -198,6 +215,7 @@ fn jobs<'a>(
         Job {
             name: "import of 20,000 files, unpacked",
             peer: "containerd 2",
+            reset: Box::new(|| {}),
             ours: Box::new(move |_| {
                 daemon.buildctl(&["image", "import", text(large)]).ok();
                 daemon.buildctl(&["image", "rm", "large"]).ok();
@@ -211,6 +229,7 @@ fn jobs<'a>(
         Job {
             name: "run --rm true",
             peer: "containerd 2",
+            reset: Box::new(|| {}),
             ours: Box::new(move |_| drop(daemon.buildctl(&["run", "--rm", "alpine", "true"]).ok())),
             theirs: Box::new(move |turn| {
                 let id = format!("c{turn}");
@@ -230,6 +249,7 @@ struct Row {
 fn measure(job: &Job<'_>, turns: usize) -> Row {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let time = |work: &dyn Fn(usize), turn: usize| {
+        (job.reset)();
         let began = Instant::now();
         work(turn);
         began.elapsed()
@@ -249,7 +269,14 @@ fn measure(job: &Job<'_>, turns: usize) -> Row {
     Row { name: job.name, peer: job.peer, ours: median(ours), theirs: median(theirs) }
 }
 
-fn show(rows: &[Row], json: bool) {
+/// The most memory that a process had, in MiB.
+fn peak_memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of Linux");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
+}
+
+fn show(rows: &[Row], [ours, theirs]: [u64; 2], json: bool) {
     let seconds = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10_000.0;
     let ratio = |row: &Row| (row.theirs.as_secs_f64() / row.ours.as_secs_f64() * 10.0).round() / 10.0;
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -258,10 +285,15 @@ fn show(rows: &[Row], json: bool) {
             .iter()
             .map(|row| json!({"job": row.name, "peer": row.peer, "ours": seconds(row.ours), "theirs": seconds(row.theirs), "ratio": ratio(row)}))
             .collect();
-        print(&json!({"cores": cores, "layers": "folders", "jobs": jobs}).to_string());
+        print(
+            &json!({"cores": cores, "jobs": jobs, "peakMemoryMiB": {"ours": ours, "containerd 2": theirs}})
+                .to_string(),
+        );
         return;
     }
-    print(&format!("medians in seconds, {cores} cores, layers as folders"));
+    print(&format!(
+        "medians in seconds, {cores} cores; peak memory: ours {ours} MiB, containerd 2 {theirs} MiB"
+    ));
     print(&format!("{:<36} {:<14} {:>9} {:>9} {:>7}", "job", "peer", "ours", "theirs", "ratio"));
     for row in rows {
         let (ours, theirs) = (seconds(row.ours), seconds(row.theirs));

@@ -18,8 +18,19 @@ pub struct Tokens {
     pub users: Vec<(String, String)>,
     /// The token server knows no POST.
     pub get_only: bool,
+    /// Whoever logs in gets this identity token, if asked for, and may show it instead of a password.
+    pub identity: Option<String>,
     /// `expires_in` of its tokens.
     pub expires_in: Option<i64>,
+}
+
+impl Tokens {
+    fn realm(&self, state: &State) -> String {
+        match self.realm.is_empty() {
+            true => format!("{}/token", state.address),
+            false => self.realm.clone(),
+        }
+    }
 }
 
 /// Tokens that were given out, and their scopes.
@@ -43,6 +54,11 @@ pub(super) fn refusal(seen: &Seen, rest: &str, state: &State) -> Option<Response
         return (sent != wanted).then(|| challenge("Basic realm=\"test\"".to_owned()));
     }
     let tokens = state.options.tokens.as_ref()?;
+    if rest.is_empty() {
+        let known = sent.strip_prefix("Bearer ").is_some_and(|token| state.issued.scopes.contains_key(token));
+        let asks = format!("Bearer realm=\"{}\",service=\"test-service\"", tokens.realm(state));
+        return (!known).then(|| challenge(asks));
+    }
     let repository = ["/manifests/", "/blobs/", "/referrers/", "/tags/"]
         .iter()
         .find_map(|part| rest.split_once(part))
@@ -62,10 +78,7 @@ pub(super) fn refusal(seen: &Seen, rest: &str, state: &State) -> Option<Response
     if wanted.iter().all(may) {
         return None;
     }
-    let realm = match tokens.realm.is_empty() {
-        true => format!("{}/token", state.address),
-        false => tokens.realm.clone(),
-    };
+    let realm = tokens.realm(state);
     let error = if granted.is_some() { ",error=\"insufficient_scope\"" } else { "" };
     let scope = wanted.join(" ");
     Some(challenge(format!("Bearer realm=\"{realm}\",service=\"test-service\",scope=\"{scope}\"{error}")))
@@ -89,8 +102,10 @@ pub(super) fn issue(seen: &Seen, body: &Bytes, state: &mut State) -> Response<Bo
         true => query(asked, "username").zip(query(asked, "password")),
         false => basic(seen),
     };
-    let known = user.as_ref().is_some_and(|user| tokens.users.contains(user));
-    if user.is_some() && !known {
+    let shown = query(asked, "refresh_token").filter(|_| posted);
+    let known = user.as_ref().is_some_and(|user| tokens.users.contains(user))
+        || (shown.is_some() && shown == tokens.identity);
+    if (user.is_some() || shown.is_some()) && !known {
         return failure(401, "UNAUTHORIZED");
     }
     let values = asked.split('&').filter_map(|pair| pair.strip_prefix("scope="));
@@ -103,6 +118,10 @@ pub(super) fn issue(seen: &Seen, body: &Bytes, state: &mut State) -> Response<Bo
     let token = format!("token-{}", state.issued.count);
     state.issued.scopes.insert(token.clone(), scopes);
     let mut answer = json!({ "token": token });
+    let wanted = query(asked, "access_type").or(query(asked, "offline_token")).is_some();
+    if let (Some(identity), true, true) = (tokens.identity, wanted, known) {
+        answer["refresh_token"] = json!(identity);
+    }
     if let Some(expires) = tokens.expires_in {
         answer["expires_in"] = json!(expires);
     }

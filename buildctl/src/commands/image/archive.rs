@@ -137,6 +137,9 @@ async fn import_leased(
 }
 
 fn saved_name(message: Progress) -> Option<String> {
+    if message.event == "replaced" {
+        let _ = writeln!(std::io::stderr(), "replaced: {}", message.name);
+    }
     (message.event == "saved").then_some(message.name)
 }
 

@@ -92,6 +92,6 @@ impl Credentials for Asked {
         }
         let life = u64::try_from(answer.expires_in).ok().filter(|seconds| *seconds > 0).unwrap_or(TOKEN_LIFE);
         let expires = Instant::now().checked_add(Duration::from_secs(life));
-        Ok(Some(Token { token: Redacted(answer.token), expires }))
+        Ok(Some(Token { token: Redacted(answer.token), expires, identity: None }))
     }
 }

@@ -10,6 +10,7 @@ use buildd_api::containerd::containerd::types::transfer::{
 use buildd_oci::{
     ErrorKind,
     archive::{self, ImportSink, Imported},
+    descriptor::Descriptor,
     digest::Digest,
     platform::Platform,
 };
@@ -25,6 +26,9 @@ use super::{
     super::{Services, convert},
     Report, platform,
 };
+
+/// The event of a name that named something else before.
+const REPLACED: &str = "replaced";
 
 impl Services {
     /// Imports into what `to` describes, and reports the names.
@@ -51,43 +55,64 @@ impl Services {
                 done
             })
             .await?;
-        for name in names {
+        for Saved { name, before } in names {
+            if let Some(before) = before {
+                tracing::info!(name, %before, "an import gave a name to another image");
+                report.event(REPLACED, &format!("{name}, which was {before}")).await;
+            }
             report.event("saved", &name).await;
         }
         Ok(())
     }
 }
 
-/// Names every image, and unpacks those that were asked for.
+/// A name that an archive's image got.
+struct Saved {
+    name: String,
+    /// What it named before, if that was something else.
+    before: Option<Digest>,
+}
+
+/// Unpacks what was asked for, then names every image: what cannot be unpacked leaves no name, nor those beside it.
 fn save(
     store: &Store,
     ns: &str,
     images: Vec<Imported>,
     to: &ImageStore,
     labels: &BTreeMap<String, String>,
-) -> Result<Vec<String>, Error> {
-    let mut saved = Vec::new();
+) -> Result<Vec<Saved>, Error> {
     let single = images.len() == 1;
+    let mut named = Vec::new();
     for image in images {
         let mut names = names_of(&image, &to.extra_references);
         if single && !to.name.is_empty() {
             names = vec![to.name.clone()];
         }
         unpack::label(store, ns, &image.target)?;
-        for name in names {
-            store.images.put(ns, &name, &image.target, labels)?;
-            unpack_for(store, ns, &name, &to.unpacks)?;
-            saved.push(name);
+        if let Some(name) = names.first() {
+            unpack_for(store, ns, name, &image.target, &to.unpacks)?;
         }
+        named.extend(names.into_iter().map(|name| (name, image.target.clone())));
     }
-    match saved.is_empty() {
-        false => Ok(saved),
-        true => Err(Error::NotFound { what: "image name", name: "in the archive; give one".to_owned() }),
+    if named.is_empty() {
+        return Err(Error::NotFound { what: "image name", name: "in the archive; give one".to_owned() });
     }
+    let save = |(name, target): (String, Descriptor)| {
+        let before = store.images.get(ns, &name).ok().map(|image| image.target.digest);
+        store.images.put(ns, &name, &target, labels)?;
+        Ok(Saved { name, before: before.filter(|before| *before != target.digest) })
+    };
+    named.into_iter().map(save).collect()
 }
 
 /// Unpacks an image for each platform and snapshotter that was asked for; platforms that it has not are passed over.
-fn unpack_for(store: &Store, ns: &str, name: &str, wanted: &[UnpackConfiguration]) -> Result<(), Error> {
+fn unpack_for(
+    store: &Store,
+    ns: &str,
+    name: &str,
+    target: &Descriptor,
+    wanted: &[UnpackConfiguration],
+) -> Result<(), Error> {
     for unpacking in wanted {
         let snapshotter = match unpacking.snapshotter.as_str() {
             "" => SNAPSHOTTERS[0],
@@ -95,7 +120,7 @@ fn unpack_for(store: &Store, ns: &str, name: &str, wanted: &[UnpackConfiguration
         };
         let scope = Scope::new(ns, snapshotter)?;
         let platform = unpacking.platform.as_ref().map_or_else(Platform::host, platform);
-        let found = match unpack::find(store, ns, name, &platform) {
+        let found = match unpack::find_below(store, ns, name, target, &platform) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             found => found?,
         };

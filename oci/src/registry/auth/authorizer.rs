@@ -57,6 +57,8 @@ const ERRORS: [&str; 3] = ["insufficient_scope", "invalid_token", "invalid_reque
 pub struct Authorizer {
     credentials: Arc<dyn Credentials>,
     state: Arc<Mutex<State>>,
+    /// Whether identity tokens are wanted as well.
+    identity: bool,
 }
 
 #[derive(Default)]
@@ -65,6 +67,7 @@ struct State {
     hosts: HashMap<HostKey, Asked>,
     tokens: HashMap<TokenKey, Cached>,
     flights: HashMap<TokenKey, Flight>,
+    identity: Option<Redacted>,
 }
 
 type Flight = Shared<BoxFuture<'static, Result<Token, Error>>>;
@@ -115,7 +118,17 @@ impl fmt::Debug for Authorizer {
 impl Authorizer {
     /// One that knows what `credentials` knows.
     pub fn new(credentials: Arc<dyn Credentials>) -> Self {
-        Self { credentials, state: Arc::default() }
+        Self { credentials, state: Arc::default(), identity: false }
+    }
+
+    /// One for a login: token servers are asked for an identity token too.
+    pub fn for_login(credentials: Arc<dyn Credentials>) -> Self {
+        Self { identity: true, ..Self::new(credentials) }
+    }
+
+    /// The identity token that a token server gave.
+    pub fn identity_token(&self) -> Option<Redacted> {
+        self.with(|state| state.identity.clone())
     }
 
     /// The value to send with a request that begins now; `None` if the host has not asked, or no token can be had without its 401.
@@ -253,7 +266,7 @@ impl Authorizer {
             service: key.service.clone(),
             scopes: wanted.clone(),
         };
-        let ask = ask(http.clone(), host, key.realm.clone(), request);
+        let ask = Ask { identity: self.identity, ..ask(http.clone(), host, key.realm.clone(), request) };
         // The flight's key has all scopes: who wants more does not wait for less.
         let flight_key = TokenKey { scopes: wanted.clone(), ..key.clone() };
         let credentials = Arc::clone(&self.credentials);
@@ -269,6 +282,7 @@ impl Authorizer {
             }
             if let (Ok(token), Ok(value)) = (&answer, &value) {
                 state.keep(key, value.clone(), token.expires, wanted);
+                state.identity = token.identity.clone().or(state.identity.take());
             }
         });
         value.map_err(Clone::clone)
@@ -317,7 +331,7 @@ impl State {
 
 fn ask(http: reqwest::Client, host: &Host, realm: Url, request: TokenRequest) -> Ask {
     let headers = host.headers.iter().map(|(name, value)| (name.clone(), Redacted(value.clone()))).collect();
-    Ask { http, realm, request, headers }
+    Ask { http, realm, request, headers, identity: false }
 }
 
 async fn ask_for(credentials: Arc<dyn Credentials>, ask: Ask) -> Result<Token, Error> {

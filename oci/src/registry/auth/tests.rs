@@ -130,7 +130,7 @@ impl Credentials for Known {
     }
 
     async fn token(&self, _: &TokenRequest) -> Result<Option<Token>, Error> {
-        Ok(self.token.clone().map(|token| Token { token, expires: None }))
+        Ok(self.token.clone().map(|token| Token { token, expires: None, identity: None }))
     }
 }
 

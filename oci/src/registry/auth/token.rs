@@ -48,6 +48,8 @@ pub(super) struct Ask {
     pub(super) request: TokenRequest,
     /// The host's extra headers (rule 39).
     pub(super) headers: Vec<(String, Redacted)>,
+    /// Whether an identity token is wanted as well.
+    pub(super) identity: bool,
 }
 
 impl Ask {
@@ -55,7 +57,9 @@ impl Ask {
     pub(super) async fn send(&self, credential: &Credential) -> Result<Token, Error> {
         let form: &[(&str, &str)] = match credential {
             Credential::Anonymous => return self.get(None).await,
-            Credential::Bearer(token) => return Ok(Token { token: token.clone(), expires: None }),
+            Credential::Bearer(token) => {
+                return Ok(Token { token: token.clone(), expires: None, identity: None });
+            }
             Credential::Basic { username, password } => {
                 &[("grant_type", "password"), ("username", username), ("password", &password.0)]
             }
@@ -87,7 +91,9 @@ impl Ask {
 
     fn form(&self, form: &[(&str, &str)]) -> String {
         let scopes = self.request.scopes.join(" ");
-        let more = [("service", self.request.service.as_str()), ("scope", scopes.as_str())];
+        let offline = if self.identity { "offline" } else { "" };
+        let service = self.request.service.as_str();
+        let more = [("service", service), ("scope", scopes.as_str()), ("access_type", offline)];
         let mut url = self.realm.clone();
         url.query_pairs_mut()
             .clear()
@@ -101,6 +107,9 @@ impl Ask {
         let mut url = self.realm.clone();
         if !self.request.service.is_empty() {
             url.query_pairs_mut().append_pair("service", &self.request.service);
+        }
+        if self.identity {
+            url.query_pairs_mut().append_pair("offline_token", "true");
         }
         for scope in &self.request.scopes {
             url.query_pairs_mut().append_pair("scope", scope);
@@ -153,6 +162,7 @@ impl Ask {
 struct Answer {
     token: Option<String>,
     access_token: Option<String>,
+    refresh_token: Option<String>,
     expires_in: Option<serde_json::Value>,
 }
 
@@ -161,13 +171,18 @@ fn read(body: &[u8]) -> Result<Token, &'static str> {
     let answer: Answer = serde_json::from_slice(body).map_err(|_| "the answer is not a token in JSON")?;
     let given = [answer.access_token, answer.token].into_iter().flatten().find(|token| !token.is_empty());
     let token = given.ok_or("the answer has no token")?;
-    if token.len() > TOKEN_BYTES || !token.bytes().all(|b| b.is_ascii_graphic()) {
+    if !sendable(&token) {
         return Err("the token cannot be sent in a header");
     }
     let lifetime = answer.expires_in.and_then(|value| value.as_f64());
     let expires =
         lifetime.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.clamp(SHORTEST, LONGEST)));
-    Ok(Token { token: Redacted(token), expires })
+    let identity = answer.refresh_token.filter(|token| !token.is_empty() && sendable(token)).map(Redacted);
+    Ok(Token { token: Redacted(token), expires, identity })
+}
+
+fn sendable(token: &str) -> bool {
+    token.len() <= TOKEN_BYTES && token.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// A name and a password as a header's value.

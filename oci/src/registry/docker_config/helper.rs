@@ -5,6 +5,7 @@
 //! get   < server URL                                   > {"ServerURL": .., "Username": .., "Secret": ..}
 //! store < {"ServerURL": .., "Username": .., "Secret": ..}
 //! erase < server URL
+//! list                                                 > {server URL: user name, ..}
 //! ```
 //! A failure is an exit status and a line on standard output; one certain line means that nothing is known.
 //!
@@ -15,6 +16,7 @@
 //! docker-credential-helpers README; its `credentials/error.go`.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     process::Stdio,
@@ -114,6 +116,17 @@ impl Helper {
             Ran::Done(_) => Ok(true),
             Ran::NotInstalled => Ok(false),
             Ran::Failed(line) => Err(self.failed("store", &line.replace(&secret.0, "***"))),
+        }
+    }
+
+    /// The user's name for each server URL that it knows; None if it is not installed.
+    pub(super) async fn list(&self) -> Result<Option<BTreeMap<String, String>>, Error> {
+        match self.run("list", b"").await? {
+            Ran::NotInstalled => Ok(None),
+            Ran::Failed(line) => Err(self.failed("list", &line)),
+            Ran::Done(output) => serde_json::from_slice(&output)
+                .map(Some)
+                .map_err(|_| self.wrong("its answer is not the JSON of registries and names")),
         }
     }
 
