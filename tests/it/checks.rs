@@ -59,9 +59,12 @@ fn a_check_lists_findings_and_exits_with_one() {
     let dir = folder(TEXT);
     for ran in ask(&daemon, &buildx, dir.path(), "check") {
         assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-        let wanted = "Check complete, 2 warnings have been found!\n\nWARNING: SecretsUsedInArgOrEnv - https://docs.docker.com/go/dockerfile/rule/secrets-used-in-arg-or-env/\nDo not use ARG or ENV instructions for sensitive data (ARG \"TOKEN\")\nDockerfile:5\n--------------------\n";
+        let wanted = "Check complete, 2 warnings have been found!\n\nWARNING: SecretsUsedInArgOrEnv - https://docs.docker.com/go/dockerfile/rule/secrets-used-in-arg-or-env/\nDo not use ARG or ENV instructions for sensitive data (ARG \"TOKEN\")\n";
         assert!(ran.stdout.starts_with(wanted), "{}", ran.stdout);
-        assert!(ran.stdout.contains("   5 | >>> ARG TOKEN=x\n"), "{}", ran.stdout);
+        // docker-buildx names the whole path.
+        for part in ["Dockerfile:5\n--------------------\n", "   5 | >>> ARG TOKEN=x\n"] {
+            assert!(ran.stdout.contains(part), "{}", ran.stdout);
+        }
     }
     for ran in ask(&daemon, &buildx, dir.path(), "check,format=json") {
         assert_eq!(ran.code, Some(1), "{}", ran.stderr);
