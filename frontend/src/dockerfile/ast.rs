@@ -52,7 +52,7 @@ pub enum Kind {
         /// Which statement.
         number: usize,
         /// Its meaning.
-        located: Located,
+        located: Box<Located>,
         /// The lines before the heredocs.
         head: Lines,
         /// The lines of each heredoc, its end included.
@@ -84,7 +84,10 @@ impl Ast {
                 pieces.push(piece(kind, Lines { first: line, last: line }));
             }
             let (head, heredocs) = parts(statement);
-            pieces.push(piece(Kind::Instruction { number, located, head, heredocs }, statement.lines));
+            pieces.push(piece(
+                Kind::Instruction { number, located: Box::new(located), head, heredocs },
+                statement.lines,
+            ));
             next = statement.lines.last + 1;
         }
         for line in next..=ends.len() {

@@ -28,8 +28,10 @@ pub(super) fn check(text: &[u8], options: &Options) -> Result<(), Fault> {
     if is_ours(image) {
         return Ok(());
     }
-    let fault = Fault::new(format!("frontend image {image} cannot run here: only docker/dockerfile is built in"));
-    let fault = fault.hint("name docker/dockerfile, or leave the syntax line out if the text is a Dockerfile");
+    let fault =
+        Fault::new(format!("frontend image {image} cannot run here: only docker/dockerfile is built in"));
+    let fault =
+        fault.hint("name docker/dockerfile, or leave the syntax line out if the text is a Dockerfile");
     Err(Fault { lines, ..fault })
 }
 

@@ -16,8 +16,7 @@ fn what_a_text_asks_for() {
         ("\n# syntax=x/y\n", None),
     ] {
         let found = detect(text);
-        let found =
-            found.as_ref().map(|(name, lines)| (name.as_str(), lines.first().map(|line| line.first)));
+        let found = found.as_ref().map(|(name, lines)| (name.as_str(), lines.first().map(|line| line.first)));
         assert_eq!(found, asked, "{text:?}");
     }
 }
@@ -42,6 +41,7 @@ fn only_our_language_is_built_in() {
     for name in ["x/y:1", "mydocker/dockerfile", "docker/dockerfile/more", "docker.io/dockerfile", "::"] {
         let fault = check(&text(name), &options(None)).expect_err(name);
         assert!(fault.message.contains(name) && fault.lines.len() == 1 && fault.hint.is_some(), "{fault:?}");
-        check(&text("docker/dockerfile"), &options(Some(name))).expect_err("the argument beats the directive");
+        check(&text("docker/dockerfile"), &options(Some(name)))
+            .expect_err("the argument beats the directive");
     }
 }
