@@ -26,7 +26,7 @@ use crate::{
 /// Labels a blob with the snapshot of its image's layers, by snapshotter: `<this>overlayfs = <chain id>`.
 pub const SNAPSHOT_LABEL: &str = "containerd.io/gc.ref.snapshot.";
 /// Labels a document with what it points at: `<this><anything> = <digest>`.
-const CONTENT_LABEL: &str = "containerd.io/gc.ref.content.";
+pub(crate) const CONTENT_LABEL: &str = "containerd.io/gc.ref.content.";
 /// Documents within documents that are looked through; more levels are nobody's intention.
 const MAX_DEPTH: usize = 4;
 

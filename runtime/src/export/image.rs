@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     named_snapshot::SNAPSHOTTERS,
     snapshot_ref::SnapshotRef,
-    unpack,
+    unpack::{self, CONTENT_LABEL},
     worker::Worker,
 };
 
@@ -62,17 +62,18 @@ pub(super) fn make(worker: &Worker, request: &ExportRequest, attributes: &Attrib
     }
     let mut index = Index::new(made.into_iter().map(|(descriptor, _)| descriptor).collect());
     index.annotations = on_index;
-    let mut target = put(worker, media_type::OCI_INDEX, &index.to_bytes(), children(index.manifests.iter()))?;
+    let mut target =
+        put(worker, media_type::OCI_INDEX, &index.to_bytes(), children("m", index.manifests.iter()))?;
     target.annotations = on_entry;
     Ok(Made { target, config: None })
 }
 
-/// Labels by which a document keeps what it points at.
-fn children<'a>(descriptors: impl Iterator<Item = &'a Descriptor>) -> Labels {
-    descriptors
-        .enumerate()
-        .map(|(n, d)| (format!("containerd.io/gc.ref.content.{n}"), d.digest.to_string()))
-        .collect()
+/// Labels by which a document keeps what it points at; `kind` is m for manifests, l for layers.
+///
+/// Compat: by these names `ctr content prune references` knows what a container needs no more once it is unpacked.
+fn children<'a>(kind: &str, descriptors: impl Iterator<Item = &'a Descriptor>) -> Labels {
+    let label = |(n, d): (usize, &Descriptor)| (format!("{CONTENT_LABEL}{kind}.{n}"), d.digest.to_string());
+    descriptors.enumerate().map(label).collect()
 }
 
 fn put(worker: &Worker, media_type: &str, bytes: &[u8], labels: Labels) -> Result<Descriptor> {
@@ -108,7 +109,8 @@ fn one(worker: &Worker, tree: &ExportTree, attributes: &Attributes) -> Result<(D
     let mut manifest =
         Manifest::new(types.1, stored, packed.into_iter().map(|layer| layer.descriptor).collect());
     manifest.annotations = attributes.annotations.of(Level::Manifest, &platform);
-    let labels = children(manifest.layers.iter().chain([&manifest.config]));
+    let mut labels = children("l", manifest.layers.iter());
+    labels.insert(format!("{CONTENT_LABEL}config"), manifest.config.digest.to_string());
     let mut target = put(worker, types.1, &manifest.to_bytes(), labels)?;
     target.annotations = attributes.annotations.of(Level::ManifestDescriptor, &platform);
     if !tree.platform.is_empty() {
