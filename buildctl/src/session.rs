@@ -10,6 +10,7 @@ mod filesend;
 mod filesync;
 mod health;
 mod secrets;
+mod ssh;
 mod upload;
 
 use std::{
@@ -29,6 +30,7 @@ use buildd_api::buildkit::{
             v1::{BytesMessage, control_client::ControlClient},
         },
         filesync::v1::{auth_server::AuthServer, file_sync_server::FileSyncServer},
+        sshforward::v1::ssh_server::SshServer,
         upload::v1::upload_server::UploadServer,
     },
 };
@@ -53,6 +55,7 @@ use tonic::{
 
 pub(crate) use filesend::Target;
 pub(crate) use secrets::Secret;
+pub(crate) use ssh::Agent;
 pub(crate) use upload::Upload;
 
 use crate::client::{CONNECTION_WINDOW, MESSAGE_BYTES, STREAM_WINDOW};
@@ -70,6 +73,8 @@ const METHODS: &[&str] = &[
     "/moby.filesync.v1.Auth/GetTokenAuthority",
     "/moby.filesync.v1.Auth/VerifyTokenAuthority",
     "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+    "/moby.sshforward.v1.SSH/CheckAgent",
+    "/moby.sshforward.v1.SSH/ForwardAgent",
     "/moby.upload.v1.Upload/Pull",
 ];
 
@@ -80,6 +85,8 @@ pub(crate) struct SessionOptions {
     pub(crate) locals: BTreeMap<String, PathBuf>,
     /// Secrets by id.
     pub(crate) secrets: BTreeMap<String, Secret>,
+    /// ssh agents by id.
+    pub(crate) agents: BTreeMap<String, Agent>,
     /// Where each exporter's result goes, by the exporter's index; None if it stays with the daemon.
     pub(crate) targets: Vec<Option<Target>>,
     /// A context given as a tar stream.
@@ -144,6 +151,7 @@ async fn serve(pipe: Pipe, options: SessionOptions) {
         .add_service(filesend::FileSendService::new(options.targets))
         .add_service(AuthServer::new(auth::AuthService::of_this_user()))
         .add_service(SecretsServer::new(secrets::SecretsService::new(options.secrets)))
+        .add_service(SshServer::new(ssh::SshService::new(options.agents)))
         .add_service(UploadServer::new(upload::UploadService::new(options.upload)))
         .serve_with_incoming(
             futures::stream::once(async { Ok::<_, io::Error>(pipe) }).chain(futures::stream::pending()),

@@ -1,6 +1,7 @@
 //! Worker: what does the work, put together from the configuration.
 
 use std::{
+    ffi::OsString,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -68,6 +69,7 @@ pub(crate) fn assemble(
             pids: i64::from(config.worker.step_processes),
             memory: step_memory(&config.worker.step_memory),
         },
+        proxies: proxies(),
         default_network: match config.worker.default_network.as_str() {
             "none" => Network::None,
             _ => Network::Host,
@@ -81,6 +83,13 @@ pub(crate) fn assemble(
     });
     let tasks = Arc::new(Tasks::new(&config.state, &exe).context("look for tasks")?);
     Ok(Parts { worker, solver, tasks, uuid: identity(&config.root)? })
+}
+
+/// The proxies that this daemon was started with.
+fn proxies() -> Vec<(OsString, OsString)> {
+    let known = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
+    let names = known.iter().flat_map(|name| [(*name).to_owned(), name.to_uppercase()]);
+    names.filter_map(|name| Some((OsString::from(&name), std::env::var_os(&name)?))).collect()
 }
 
 /// Bytes that a step may take of this machine's memory.

@@ -19,6 +19,7 @@ pub mod lint;
 pub mod lower;
 pub mod options;
 pub mod outline;
+pub mod remote;
 mod resolve;
 pub mod source;
 pub mod stage;

@@ -17,6 +17,7 @@ pub mod auth;
 pub mod docker_config;
 pub mod error;
 pub mod fetch;
+pub mod file;
 pub mod host;
 pub mod hosts;
 mod login;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What makes each form of the tables from the one before; a database of a later form is refused.
-const FORMS: [&str; 3] = [FIRST, USAGE, LAYER_BLOBS];
+const FORMS: [&str; 4] = [FIRST, USAGE, LAYER_BLOBS, REMOTE_FILES];
 
 const FIRST: &str = "
 CREATE TABLE namespaces (name TEXT PRIMARY KEY, labels TEXT NOT NULL) WITHOUT ROWID;
@@ -64,6 +64,12 @@ CREATE TABLE cache_mounts (folder TEXT PRIMARY KEY, name TEXT NOT NULL, created 
 const LAYER_BLOBS: &str = "
 ALTER TABLE layers ADD COLUMN blob INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX layers_diff_id ON layers(diff_id);
+";
+
+/// What servers said of the files that builds fetched.
+const REMOTE_FILES: &str = "
+CREATE TABLE remote_files (request TEXT PRIMARY KEY, etag TEXT NOT NULL, modified TEXT NOT NULL, name TEXT NOT NULL,
+    digest TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// The metadata.

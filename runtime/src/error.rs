@@ -177,6 +177,16 @@ pub enum Error {
         /// What it may have meant.
         nearest: Option<String>,
     },
+    /// A remote source is not the one that was named by its digest or commit.
+    #[error("{what}: it is {actual}, not {expected}")]
+    WrongContent {
+        /// Its URL.
+        what: String,
+        /// What was promised.
+        expected: String,
+        /// What came.
+        actual: String,
+    },
     /// A base is not in our store, and its registry did not help.
     #[error("image {name}: not found here, and its registry does not serve it")]
     NoBase {
@@ -221,6 +231,7 @@ impl Error {
             Self::IngestBusy { .. } => ErrorKind::Unavailable,
             Self::IngestOffset { .. } => ErrorKind::OutOfRange,
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => ErrorKind::FailedPrecondition,
+            Self::WrongContent { .. } => ErrorKind::DataLoss,
             Self::NoBase { source, .. } => source.kind(),
             Self::Image(error) => error.kind(),
             Self::Registry(error) => error.kind(),
@@ -248,6 +259,9 @@ impl Error {
             Self::Incomplete { platform, .. } => Some(format!(
                 "pull the image again with --platform {platform}, or name a platform that is here with --platform"
             )),
+            Self::WrongContent { actual, .. } => {
+                Some(format!("if it was meant to change, name what it is now: --checksum={actual}"))
+            }
             Self::MissingSource { nearest: Some(nearest), .. } => Some(format!("did you mean {nearest:?}?")),
             Self::Mount { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("buildd needs root (CAP_SYS_ADMIN) to mount".to_owned())

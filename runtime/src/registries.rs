@@ -26,6 +26,11 @@ impl Registries {
         Ok(Self { client: Registry::new().map_err(Error::from)?, hosts })
     }
 
+    /// The connections, for files that lie in no registry.
+    pub fn client(&self) -> &Registry {
+        &self.client
+    }
+
     /// The repository of a name, as `authorizer`'s owner sees it; its settings are read anew, so that an edited file counts at once.
     pub async fn repository(
         &self,

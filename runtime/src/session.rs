@@ -7,8 +7,10 @@ use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use buildd_oci::{ErrorKind, registry::auth::Authorizer};
 
+mod agent;
 mod tree;
 
+pub use agent::{AgentSocket, AgentStream};
 pub use tree::{SyncedTree, TreeSink};
 
 /// Paths that are listed for a message: a nearest name among more is not worth the time.
@@ -59,6 +61,10 @@ pub trait Session: Send + Sync {
     async fn pull(&self, path: &str, into: File) -> Result<(), SessionError>;
     /// A secret; None if the client has none of that id.
     async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, SessionError>;
+    /// Whether the client offers its ssh agent under this id.
+    async fn has_agent(&self, id: &str) -> Result<bool, SessionError>;
+    /// A connection to it.
+    async fn agent(&self, id: &str) -> Result<Box<dyn AgentStream>, SessionError>;
     /// Streams an archive to exporter number `exporter` of the request.
     async fn send_tar(
         &self,

@@ -1,4 +1,4 @@
-//! Sources: what a build begins with: images of our own store or of registries, and files of the client.
+//! Sources: what a build begins with: images, files of the client, files of servers and repositories.
 //!
 //! A source pins itself when its key is asked for and is made from the pin: what a name points at may change meanwhile.
 
@@ -6,15 +6,20 @@ use std::{collections::HashMap, sync::Arc};
 
 use buildd_api::buildkit::pb;
 use buildd_oci::{ErrorKind, platform::Platform, reference::Reference};
-use buildd_solver::op::{Op, OpError};
+use buildd_solver::op::{Op, OpContext, OpError};
 
 use crate::worker::{Unsupported, Worker, op_error};
 
+mod git;
+mod http;
 mod image;
 mod local;
 mod upload;
 
 pub(crate) use local::Contexts;
+
+/// Longest value of a header that a secret may be.
+const MAX_HEADER: usize = 16 << 10;
 
 /// The source behind an identifier.
 pub(crate) fn resolve(
@@ -35,5 +40,28 @@ pub(crate) fn resolve(
     if let Some(path) = op.identifier.strip_prefix(upload::HOST) {
         return Ok(Arc::new(upload::UploadSource::new(worker, path, &attrs).map_err(op_error)?));
     }
+    if op.identifier.starts_with("git://") {
+        return Ok(Arc::new(git::GitSource::new(worker, &op.identifier, &attrs).map_err(op_error)?));
+    }
+    if ["http://", "https://"].iter().any(|scheme| op.identifier.starts_with(scheme)) {
+        return Ok(Arc::new(http::HttpSource::new(worker, &op.identifier, &attrs).map_err(op_error)?));
+    }
     Err(OpError::new(ErrorKind::Unimplemented, Unsupported { what: format!("source {:?}", op.identifier) }))
+}
+
+/// A secret of the client as one line of text, for a header; None if the client has none of that id.
+async fn secret_text(worker: &Worker, cx: &OpContext, id: &str) -> Result<Option<String>, OpError> {
+    let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
+    let session = worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
+    let Some(bytes) = session.secret(id).await.map_err(fail)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).ok().map(|text| text.trim().to_owned());
+    let fits = |text: &String| !text.is_empty() && text.len() <= MAX_HEADER && !text.contains(char::is_control);
+    match text.filter(fits) {
+        Some(text) => Ok(Some(text)),
+        None => Err(op_error(crate::Error::Invalid {
+            what: "secret",
+            name: id.to_owned(),
+            reason: "it is not one line of text, as a header must be".to_owned(),
+        })),
+    }
 }

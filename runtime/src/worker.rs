@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs::File,
     io::Read,
     path::Path,
@@ -50,6 +51,8 @@ pub struct WorkerOptions {
     pub default_network: Network,
     /// What one step may take of the machine.
     pub limits: StepLimits,
+    /// The variables that lead git through proxies.
+    pub proxies: Vec<(OsString, OsString)>,
 }
 
 /// The worker.
@@ -69,6 +72,8 @@ pub struct Worker {
     pub default_network: Network,
     /// What one step may take of the machine.
     pub limits: StepLimits,
+    /// The variables that lead git through proxies.
+    pub proxies: Vec<(OsString, OsString)>,
     /// One lock for each cache mount in use.
     pub(crate) cache_locks: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Client trees of earlier builds.
@@ -88,6 +93,7 @@ impl Worker {
             registries: options.registries,
             default_network: options.default_network,
             limits: options.limits,
+            proxies: options.proxies,
             cache_locks: Mutex::default(),
             contexts: source::Contexts::default(),
             me: me.clone(),

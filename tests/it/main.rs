@@ -18,7 +18,10 @@ mod login;
 mod platforms;
 mod real_input;
 mod registry_client;
+mod remote_files;
+mod remote_git;
 mod run;
+mod ssh;
 mod tidy;
 
 #[test]

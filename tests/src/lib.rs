@@ -3,6 +3,7 @@
 //! A test that needs root, a binary or a peer says so and fails; nothing is skipped.
 
 pub mod daemon;
+pub mod files;
 pub mod fixture;
 pub mod peers;
 pub mod registry;

@@ -88,6 +88,12 @@ pub(crate) struct BuildArgs {
     /// A secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=NAME. May be repeated.
     #[arg(long, value_name = "SECRET")]
     pub(super) secret: Vec<String>,
+    /// An ssh agent for RUN --mount=type=ssh and git: default, or ID=SOCKET, or ID=KEY. May be repeated.
+    #[arg(long, value_name = "default|ID[=SOCKET|KEY]")]
+    pub(super) ssh: Vec<String>,
+    /// Another context for FROM, COPY --from and RUN --mount: NAME=DIR, or a URL, a git repository, docker-image://NAME. May be repeated.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Docker's flags")]
+    pub(super) build_context: Vec<String>,
     /// Grant an entitlement: network.host, security.insecure. May be repeated.
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub(super) allow: Vec<String>,
@@ -117,8 +123,6 @@ pub(crate) struct BuildArgs {
 #[derive(Debug, clap::Args)]
 struct Later {
     #[arg(long, hide = true, num_args = 0..=1)]
-    ssh: Option<Vec<String>>,
-    #[arg(long, hide = true, num_args = 0..=1)]
     import_cache: Option<Vec<String>>,
     #[arg(long, hide = true, num_args = 0..=1)]
     export_cache: Option<Vec<String>>,
@@ -126,8 +130,6 @@ struct Later {
     cache_from: Option<Vec<String>>,
     #[arg(long, hide = true, num_args = 0..=1)]
     cache_to: Option<Vec<String>>,
-    #[arg(long, hide = true, num_args = 0..=1)]
-    build_context: Option<Vec<String>>,
     #[arg(long, hide = true, num_args = 0..=1)]
     oci_layout: Option<Vec<String>>,
     #[arg(long, hide = true, num_args = 0..=1)]
@@ -147,12 +149,10 @@ struct Later {
 impl Later {
     fn refuse(&self) -> Result<()> {
         let flags = [
-            ("--ssh", self.ssh.is_some()),
             ("--import-cache", self.import_cache.is_some()),
             ("--export-cache", self.export_cache.is_some()),
             ("--cache-from", self.cache_from.is_some()),
             ("--cache-to", self.cache_to.is_some()),
-            ("--build-context", self.build_context.is_some()),
             ("--oci-layout", self.oci_layout.is_some()),
             ("--attest", self.attest.is_some()),
             ("--sbom", self.sbom.is_some()),

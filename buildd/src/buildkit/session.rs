@@ -7,6 +7,7 @@ mod auth;
 mod calls;
 mod filesend;
 mod filesync;
+mod ssh;
 mod upload;
 
 use std::{

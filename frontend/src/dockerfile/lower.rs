@@ -44,8 +44,8 @@ pub struct Inputs<'a> {
     pub order: &'a [usize],
     /// The images found.
     pub images: &'a BTreeMap<ImageName, Image>,
-    /// The named local contexts.
-    pub locals: &'a BTreeMap<String, State>,
+    /// The named contexts that are no images.
+    pub trees: &'a BTreeMap<Base, State>,
     /// The main context.
     pub context: State,
     /// Vertex names tell the platform.
@@ -169,7 +169,7 @@ pub fn triggers(inputs: &Inputs<'_>, index: usize, planned: &Planned) -> Result<
                 }
             }
         }
-        Base::Scratch | Base::Local(_) => {}
+        Base::Scratch | Base::Local(_) | Base::Remote(_) => {}
     }
     let parse = |(text, lines): (&String, Lines)| {
         let located = instruction::parse_trigger(text, inputs.names.escape).map_err(|fault| Fault {
@@ -243,7 +243,7 @@ impl Lowering<'_> {
                     self.image_state(name, format!("FROM {}", image.reference), lines)
                 }
             }
-            Base::Local(name) => self.inputs.locals[name].clone(),
+            Base::Local(_) | Base::Remote(_) => self.inputs.trees[base].clone(),
         })
     }
 

@@ -30,6 +30,10 @@ pub struct Options {
     pub contexts: BTreeMap<String, String>,
     /// URL of the main context; the session's files if empty.
     pub context: String,
+    /// Folder of a remote context that is the context; all of it if empty.
+    pub context_subdir: String,
+    /// Name of the client's folder with the Dockerfile, if it is not `dockerfile`; with a remote context, that it comes from there.
+    pub dockerfile_key: String,
     /// `default`, `pull` or `local`.
     pub resolve_mode: String,
     /// What every step gets.
@@ -73,6 +77,8 @@ impl Options {
             filename: text("filename"),
             target: text("target"),
             context: text("context"),
+            context_subdir: text("contextsubdir"),
+            dockerfile_key: text("dockerfilekey"),
             resolve_mode: text("image-resolve-mode"),
             build_args: prefixed(opts, "build-arg:"),
             labels: prefixed(opts, "label:"),

@@ -28,14 +28,14 @@ use crate::{
 struct Found {
     plan: BTreeMap<usize, Planned>,
     images: BTreeMap<ImageName, Image>,
-    locals: BTreeMap<String, State>,
+    trees: BTreeMap<Base, State>,
 }
 
 /// Names that have to be found, with the lines that use them.
 #[derive(Default)]
 struct Wanted {
     images: BTreeMap<ImageName, Lines>,
-    locals: Vec<String>,
+    trees: Vec<Base>,
 }
 
 pub(super) async fn solve_platform(
@@ -59,16 +59,16 @@ pub(super) async fn solve_platform(
     loop {
         let wanted =
             plan(&mut found, names(), options, program.target).map_err(|fault| sources.error(fault))?;
-        if wanted.images.is_empty() && wanted.locals.is_empty() {
+        if wanted.images.is_empty() && wanted.trees.is_empty() {
             break;
         }
         let images =
             wanted.images.iter().map(|(name, lines)| resolve(name, *lines, sources, options, bridge));
         let images = try_join_all(images).await?;
         found.images.extend(wanted.images.into_keys().zip(images));
-        for name in wanted.locals {
-            let state = sources.named_context(&name, bridge).await?;
-            found.locals.insert(name, state);
+        for base in wanted.trees {
+            let state = sources.named_context(&base, options, bridge).await?;
+            found.trees.insert(base, state);
         }
     }
     let order =
@@ -79,7 +79,7 @@ pub(super) async fn solve_platform(
         plan: &found.plan,
         order: &order,
         images: &found.images,
-        locals: &found.locals,
+        trees: &found.trees,
         context: sources.context(&Default::default()),
         show_platform: options.multi_platform,
     };
@@ -116,8 +116,8 @@ fn plan(found: &mut Found, names: Names<'_>, options: &Options, target: usize) -
                 Base::Stage(other) => stack.push(*other),
                 Base::Image(name) if found.images.contains_key(name) => {}
                 Base::Image(name) => drop(wanted.images.insert(name.clone(), lines)),
-                Base::Local(name) if found.locals.contains_key(name) || wanted.locals.contains(name) => {}
-                Base::Local(name) => wanted.locals.push(name.clone()),
+                tree if found.trees.contains_key(tree) || wanted.trees.contains(tree) => {}
+                tree => wanted.trees.push(tree.clone()),
             }
         }
         found.plan.insert(index, planned);
@@ -138,7 +138,7 @@ fn trigger_uses(
         plan: &found.plan,
         order: &[],
         images: &found.images,
-        locals: &found.locals,
+        trees: &found.trees,
         context: State::scratch(),
         show_platform: false,
     };

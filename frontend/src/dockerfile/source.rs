@@ -1,29 +1,29 @@
 //! Sources of a build: the Dockerfile, the ignore file and the context, wherever the client keeps them.
 //!
-//! Usually two local sources of the session, `dockerfile` and `context`; or a URL behind which the session streams a tar or a Dockerfile.
+//! Usually two local sources of the session, `dockerfile` and `context`; or a URL of a repository, an archive or a Dockerfile ([`remote`]).
 
 use std::collections::BTreeMap;
 
-use buildd_api::buildkit::pb;
 use buildd_api::{
     error_detail::{Source, SourceText},
-    llb::{FileStep, OpOptions, State},
+    llb::{OpOptions, State},
 };
 use buildd_oci::ErrorKind;
 
-use super::{ignore, lower::copy_action, options::Options};
+use super::{ignore, options::Options, stage::Base};
 use crate::{
     FrontendRequest,
     bridge::{Bridge, BridgeError},
     error::{Error, Fault},
 };
 
+mod remote;
+
 /// Bytes a Dockerfile or an ignore file may have.
 const MAX_TEXT: usize = 4 << 20;
 /// Bytes of an ignore file that is told to the daemon once more; in longer ones no line is named.
 const MAX_DESCRIBED: usize = 64 << 10;
 const DEFAULT_FILENAME: &str = "Dockerfile";
-const UPLOAD_FILE: &str = "context";
 
 /// What a build reads.
 #[derive(Clone, Debug)]
@@ -84,37 +84,16 @@ impl Sources {
     ) -> Result<Self, Error> {
         let session = request.session_id.clone();
         if !options.context.is_empty() {
-            return upload(options, session, bridge).await;
+            return remote::load(options, session, bridge).await;
         }
         let filename = named_or_default(options);
         let ignore_name = format!("{filename}.dockerignore");
-        let mut paths = vec![filename.clone(), ignore_name.clone()];
-        if options.filename.is_empty() {
-            paths.push(filename.to_lowercase());
-        }
-        let name = format!("[internal] load build definition from {filename}");
-        let mut attrs = local_attrs(&session, "dockerfile", &paths);
-        attrs.insert("local.differ".to_owned(), "none".to_owned());
-        let state = State::source("local://dockerfile", attrs, named(&name, &["source.local"]));
-        let files = Files::build(&state, bridge, &filename).await?;
-        let text = match files.read(&filename).await? {
-            Some(text) => text,
-            None if options.filename.is_empty() => {
-                files.read(&filename.to_lowercase()).await?.ok_or_else(|| missing(&filename))?
-            }
-            None => return Err(missing(&filename)),
-        };
+        let (files, text, vertex) = dockerfile(options, &session, &filename, bridge).await?;
         let ignore = match files.read(&ignore_name).await? {
             Some(text) => Some(IgnoreFile::new(ignore_name, &text)),
             None => ignore_file("context", &session, bridge).await?,
         };
-        Ok(Self {
-            text,
-            filename,
-            vertex: state.digest().unwrap_or_default().to_owned(),
-            context: Context::Local { ignore },
-            session,
-        })
+        Ok(Self { text, filename, vertex, context: Context::Local { ignore }, session })
     }
 
     /// The main context, with only `paths` of it; all of it if they name the root.
@@ -140,8 +119,18 @@ impl Sources {
         }
     }
 
-    /// Files of the client under the name of a named context.
-    pub async fn named_context(&self, name: &str, bridge: &dyn Bridge) -> Result<State, Error> {
+    /// The tree of a named context that is no image.
+    pub async fn named_context(
+        &self,
+        base: &Base,
+        options: &Options,
+        bridge: &dyn Bridge,
+    ) -> Result<State, Error> {
+        let name = match base {
+            Base::Remote(url) => return remote::tree(url, options, bridge).await,
+            Base::Local(name) => name,
+            Base::Scratch | Base::Stage(_) | Base::Image(_) => return Ok(State::scratch()),
+        };
         let ignore = ignore_file(name, &self.session, bridge).await?;
         let title = format!("[context {name}] load from client");
         Ok(local(name, &self.session, &title, ignore.as_ref(), &[]))
@@ -169,56 +158,25 @@ fn named_or_default(options: &Options) -> String {
     name.trim_start_matches("./").to_owned()
 }
 
-/// A tar or a Dockerfile behind a URL: what `docker build -` sends.
-async fn upload(options: &Options, session: String, bridge: &dyn Bridge) -> Result<Sources, Error> {
-    let url = &options.context;
-    if !url.starts_with("http://") && !url.starts_with("https://") || url.ends_with(".git") {
-        let reason = format!("{url:?} is not supported: only a folder, or a tar on standard input");
-        return Err(Error::Option { option: "context".to_owned(), reason });
+/// The client's Dockerfile, with the files beside it and the vertex that loaded them.
+async fn dockerfile<'a>(
+    options: &Options,
+    session: &str,
+    filename: &str,
+    bridge: &'a dyn Bridge,
+) -> Result<(Files<'a>, Vec<u8>, String), Error> {
+    let mut paths = vec![filename.to_owned(), format!("{filename}.dockerignore")];
+    if options.filename.is_empty() {
+        paths.push(filename.to_lowercase());
     }
-    let attrs = BTreeMap::from([("http.filename".to_owned(), UPLOAD_FILE.to_owned())]);
-    let state = State::source(url, attrs, named("[internal] load remote build context", &["source.http"]));
-    let files = Files::build(&state, bridge, url).await?;
-    // Longer than any Dockerfile is an archive.
-    let text = match files.read(UPLOAD_FILE).await {
-        Ok(text) => text.ok_or_else(|| missing(url))?,
-        Err(Error::Read { source, .. }) if source.kind == ErrorKind::ResourceExhausted => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    if !text.is_empty() && !is_archive(&text) {
-        let vertex = state.digest().unwrap_or_default().to_owned();
-        let filename = named_or_default(options);
-        return Ok(Sources { text, filename, vertex, context: Context::Here(State::scratch()), session });
-    }
-    let unpack = pb::FileActionCopy {
-        attempt_unpack_docker_compatibility: true,
-        ..copy_action(&format!("/{UPLOAD_FILE}"), "/")
-    };
-    let steps = vec![FileStep::Copy { from: state, copy: unpack }];
-    let unpacked = State::scratch().file(steps, named("[internal] unpack build context", &["file.base"]));
-    let filename = named_or_default(options);
-    let files = Files::build(&unpacked, bridge, &filename).await?;
-    let text = files.read(&filename).await?.ok_or_else(|| missing(&filename))?;
-    let ignore_text = match files.read(&format!("{filename}.dockerignore")).await? {
-        Some(text) => Some(text),
-        None => files.read(".dockerignore").await?,
-    };
-    let context = match ignore_text {
-        None => unpacked.clone(),
-        Some(ignore_text) => {
-            let exclude_patterns = ignore::patterns(&String::from_utf8_lossy(&ignore_text));
-            let copy = pb::FileActionCopy { exclude_patterns, ..copy_action("/", "/") };
-            let steps = vec![FileStep::Copy { from: unpacked.clone(), copy }];
-            State::scratch().file(steps, named("[internal] apply .dockerignore", &["file.base"]))
-        }
-    };
-    let vertex = unpacked.digest().unwrap_or_default().to_owned();
-    Ok(Sources { text, filename, vertex, context: Context::Here(context), session })
-}
-
-fn is_archive(bytes: &[u8]) -> bool {
-    const MAGIC: [&[u8]; 4] = [b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
-    MAGIC.iter().any(|magic| bytes.starts_with(magic)) || bytes.get(257..262) == Some(b"ustar")
+    let local = if options.dockerfile_key.is_empty() { "dockerfile" } else { &options.dockerfile_key };
+    let name = format!("[internal] load build definition from {filename}");
+    let mut attrs = local_attrs(session, local, &paths);
+    attrs.insert("local.differ".to_owned(), "none".to_owned());
+    let state = State::source(&format!("local://{local}"), attrs, named(&name, &["source.local"]));
+    let files = Files::build(&state, bridge, filename).await?;
+    let text = files.text(options, filename).await?;
+    Ok((files, text, state.digest().unwrap_or_default().to_owned()))
 }
 
 async fn ignore_file(name: &str, session: &str, bridge: &dyn Bridge) -> Result<Option<IgnoreFile>, Error> {
@@ -285,6 +243,17 @@ impl<'a> Files<'a> {
         let built =
             bridge.solve(definition).await.map_err(|source| Error::Read { what: what.to_owned(), source })?;
         Ok(Self { bridge, built })
+    }
+
+    /// The Dockerfile: under its name, or in small letters if no name was asked for.
+    async fn text(&self, options: &Options, filename: &str) -> Result<Vec<u8>, Error> {
+        match self.read(filename).await? {
+            Some(text) => Ok(text),
+            None if options.filename.is_empty() => {
+                self.read(&filename.to_lowercase()).await?.ok_or_else(|| missing(filename))
+            }
+            None => Err(missing(filename)),
+        }
     }
 
     /// The bytes of a file; none if it is not there.

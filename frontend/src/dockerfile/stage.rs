@@ -15,6 +15,7 @@ use crate::{
         expand::Lexer,
         instruction::{From, Instruction, Located, nearest},
         options::Options,
+        remote::{Remote, redact},
     },
     error::{Fault, Lines},
 };
@@ -43,6 +44,8 @@ pub enum Base {
     Image(ImageName),
     /// Files of the client, by the name it gave them.
     Local(String),
+    /// A tree of a repository, or what lies behind a URL.
+    Remote(String),
 }
 
 /// An image for a platform.
@@ -203,10 +206,13 @@ impl Names<'_> {
         if let Some(reference) = value.strip_prefix("docker-image://") {
             return image(reference, platform).map(Some);
         }
-        match value.strip_prefix("local:") {
-            Some(local) => Ok(Some(Base::Local(local.to_owned()))),
-            None => Err(Fault::new(format!("named context {name}: {value:?} is not supported"))
-                .hint("use a folder, docker-image://<name> or scratch")),
+        if let Some(local) = value.strip_prefix("local:") {
+            return Ok(Some(Base::Local(local.to_owned())));
+        }
+        match Remote::detect(value)? {
+            Some(_) => Ok(Some(Base::Remote(value.clone()))),
+            None => Err(Fault::new(format!("named context {name}: {:?} is not supported", redact(value)))
+                .hint("use a folder, a URL, a repository, docker-image://<name> or scratch")),
         }
     }
 }

@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 pub(crate) use address::{Reach, is_loopback};
 pub(crate) use body::Answer;
 pub(crate) use failure::hint;
-pub(crate) use location::{endpoint, follow, next_page, stranger};
+pub(crate) use location::{endpoint, follow, next_page, shown, stranger};
 pub(crate) use payload::{Failed, Payload};
 pub(crate) use retry::{Backoff, Patience, is_transient, retry_after};
 
@@ -196,7 +196,7 @@ impl Peer<'_> {
                 }
                 answer => answer?,
             };
-            if answer.status() == 401 && challenges < MAX_CHALLENGES {
+            if answer.status() == 401 && challenges < MAX_CHALLENGES && !self.authorizer.is_silent() {
                 challenges += 1;
                 let proof = self.answer_challenge(call, &answer, hop.same, authorization.as_ref()).await;
                 authorization = match proof {

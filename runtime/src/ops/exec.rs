@@ -67,12 +67,6 @@ pub(crate) fn resolve(worker: Arc<Worker>, op: &pb::ExecOp, vertex: &Vertex) -> 
     {
         return Err(invalid("a mount names an input that it has not"));
     }
-    if op.mounts.iter().any(|mount| mount.mount_type() == pb::MountType::Ssh) {
-        return Err(OpError::new(
-            ErrorKind::Unimplemented,
-            Unsupported { what: "RUN --mount=type=ssh".to_owned() },
-        ));
-    }
     if !op.cdi_devices.is_empty() {
         return Err(OpError::new(ErrorKind::Unimplemented, Unsupported { what: "RUN --device".to_owned() }));
     }

@@ -64,8 +64,36 @@ pub(super) fn find(path: &str, file: Option<&str>) -> Result<Sources> {
     Ok(sources)
 }
 
+/// A further context by name: a folder to serve, or what the daemon finds by itself.
+pub(super) fn named(
+    name: &str,
+    value: &str,
+    opts: &mut BTreeMap<String, String>,
+    sources: &mut Sources,
+) -> Result<()> {
+    let key = format!("context:{name}");
+    if is_url(value) || value.starts_with("docker-image://") || value == "scratch" {
+        opts.insert(key, value.to_owned());
+        return Ok(());
+    }
+    if let Some((scheme, _)) = value.split_once("://") {
+        bail!("--build-context {name}: {scheme}:// is not supported: give a folder, a URL, a repository or docker-image://NAME");
+    }
+    let folder = Path::new(value.strip_prefix("local:").unwrap_or(value));
+    let metadata = std::fs::metadata(folder)
+        .with_context(|| format!("--build-context {name}: read {}", folder.display()))?;
+    if !metadata.is_dir() {
+        bail!("--build-context {name}: {} is not a folder", folder.display());
+    }
+    // As the daemon asks for it; `context` and `dockerfile` are the build's own.
+    let local = format!("named-{name}");
+    opts.insert(key, format!("local:{local}"));
+    sources.locals.insert(local, folder.to_owned());
+    Ok(())
+}
+
 fn is_url(path: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|scheme| path.starts_with(scheme))
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].iter().any(|scheme| path.starts_with(scheme))
 }
 
 /// `Dockerfile`, else `dockerfile`, as docker finds it.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     output::parse_size,
-    session::{Secret, SessionOptions},
+    session::{Agent, Secret, SessionOptions},
 };
 
 /// The frontend of docker's way.
@@ -78,6 +78,10 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         }
         sources.locals.insert(name, dir.into());
     }
+    for text in &args.build_context {
+        let (name, value) = pair("--build-context", text)?;
+        context::named(&name, &value, &mut opts, &mut sources)?;
+    }
     if args.explain_cache {
         opts.insert("explain-cache".to_owned(), "true".to_owned());
     }
@@ -89,6 +93,11 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
     // A question makes nothing.
     let outputs = if call.is_some() { Vec::new() } else { outputs(args)? };
     let secrets = args.secret.iter().map(|text| Secret::parse(text)).collect::<Result<_>>()?;
+    let mut agents = BTreeMap::new();
+    for text in &args.ssh {
+        let (id, agent) = Agent::open(text).await?;
+        agents.insert(id, agent);
+    }
     let request = SolveRequest {
         definition,
         frontend,
@@ -101,6 +110,7 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         shared_key: shared_key(sources.locals.get("context")),
         locals: sources.locals,
         secrets,
+        agents,
         targets: outputs.into_iter().map(|output| output.target).collect(),
         upload: sources.upload,
     };
@@ -123,6 +133,7 @@ fn docker_flag(args: &BuildArgs) -> bool {
         || args.network.is_some()
         || args.call.is_some()
         || args.check
+        || !args.build_context.is_empty()
 }
 
 /// Docker's flags as the Dockerfile frontend's options.

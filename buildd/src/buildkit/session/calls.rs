@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use buildd_api::buildkit::moby::buildkit::secrets::v1::{GetSecretRequest, secrets_client::SecretsClient};
 use buildd_oci::{ErrorKind, registry::auth::Authorizer};
-use buildd_runtime::session::{Session, SessionError, Sessions as Clients, SyncRequest, TreeSink};
+use buildd_runtime::session::{
+    AgentStream, Session, SessionError, Sessions as Clients, SyncRequest, TreeSink,
+};
 use tonic::{Code, Status};
 
-use super::{ClientSession, Sessions, filesend, filesync, upload};
+use super::{ClientSession, Sessions, filesend, filesync, ssh, upload};
 use crate::status;
 
 /// A client's refusal, with its words.
@@ -106,6 +108,19 @@ impl Session for ClientSession {
             }
         })
         .await
+    }
+
+    async fn has_agent(&self, id: &str) -> Result<bool, SessionError> {
+        if !self.supports("/moby.sshforward.v1.SSH/CheckAgent") {
+            return Ok(false);
+        }
+        self.while_there(ssh::check(self.channel.clone(), id)).await
+    }
+
+    async fn agent(&self, id: &str) -> Result<Box<dyn AgentStream>, SessionError> {
+        self.needs("/moby.sshforward.v1.SSH/ForwardAgent", "an ssh agent")?;
+        let stream = self.while_there(ssh::connect(self.channel.clone(), id)).await?;
+        Ok(Box::new(stream))
     }
 
     async fn send_tar(

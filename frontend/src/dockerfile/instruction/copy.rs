@@ -4,7 +4,10 @@
 
 use super::{Reader, flags::Flags};
 use crate::{
-    dockerfile::lines::{self, Heredoc},
+    dockerfile::{
+        lines::{self, Heredoc},
+        remote::Remote,
+    },
     error::Fault,
 };
 
@@ -29,6 +32,10 @@ pub struct Transfer {
     pub exclude: Vec<String>,
     /// Whether archives are unpacked; none if not said.
     pub unpack: Option<bool>,
+    /// What a remote source must be: a digest, or a commit.
+    pub checksum: Option<String>,
+    /// Whether `.git` of a repository comes too; none if not said.
+    pub keep_git_dir: Option<bool>,
 }
 
 /// What is transferred.
@@ -66,9 +73,6 @@ pub(super) fn parse(reader: &Reader<'_>, flags: &Flags) -> Result<Transfer, Faul
             }
         }
     }
-    if flags.value("checksum").is_some() {
-        return Err(Fault::new("checksum requires HTTP(S) or Git sources"));
-    }
     Ok(Transfer {
         sources,
         dest,
@@ -79,23 +83,17 @@ pub(super) fn parse(reader: &Reader<'_>, flags: &Flags) -> Result<Transfer, Faul
         parents: flags.switch("parents").unwrap_or(false),
         exclude: flags.all("exclude").map(str::to_owned).collect(),
         unpack: flags.switch("unpack"),
+        checksum: flags.value("checksum").filter(|text| !text.is_empty()),
+        keep_git_dir: flags.switch("keep-git-dir"),
     })
 }
 
+/// COPY takes nothing from elsewhere; what ADD means by a word is known once its variables are.
 fn check_source(keyword: &str, word: &str) -> Result<(), Fault> {
-    let url = word.starts_with("http://") || word.starts_with("https://");
-    let path = word.split(['#', '?']).next().unwrap_or(word);
-    let git = word.starts_with("git://")
-        || word.starts_with("git@")
-        || word.starts_with("ssh://")
-        || (url || word.starts_with("github.com/")) && path.ends_with(".git");
-    match (keyword, git, url) {
-        (_, false, false) => Ok(()),
-        ("COPY", true, _) => Err(Fault::new("source can't be a git ref for COPY")),
-        ("COPY", ..) => Err(Fault::new("source can't be a URL for COPY")),
-        (_, true, _) => Err(Fault::new(format!("ADD of git source {word:?} is not supported"))
-            .hint("clone it into the build context first")),
-        _ => Err(Fault::new(format!("ADD of remote source {word:?} is not supported"))
-            .hint("download it into the build context first, or fetch it in a RUN step")),
+    match Remote::detect(word) {
+        Ok(None) => Ok(()),
+        _ if keyword == "ADD" => Ok(()),
+        Ok(Some(Remote::File(_))) => Err(Fault::new("source can't be a URL for COPY")),
+        _ => Err(Fault::new("source can't be a git ref for COPY")),
     }
 }

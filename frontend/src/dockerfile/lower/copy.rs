@@ -7,6 +7,8 @@ use buildd_api::{
     llb::{FileStep, OpOptions, State},
 };
 
+use buildd_oci::digest::Digest;
+
 use super::{Lowering, join};
 use crate::{
     dockerfile::{
@@ -14,6 +16,7 @@ use crate::{
         image::Layer,
         instruction::{CopySource, Located, Transfer},
         lines::Heredoc,
+        remote::{Remote, file_name, file_state, redact},
     },
     error::Fault,
 };
@@ -25,6 +28,18 @@ struct Expanded {
     mode: i32,
     mode_text: String,
     exclude: Vec<String>,
+    checksum: Option<String>,
+}
+
+/// Which files are taken apart if they are archives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unpack {
+    /// None, whatever is asked.
+    Never,
+    /// All, unless `--unpack=false`.
+    Archives,
+    /// None, unless `--unpack`.
+    IfAsked,
 }
 
 impl Lowering<'_> {
@@ -40,29 +55,21 @@ impl Lowering<'_> {
                 "When using {keyword} with more than one source file, the destination must be a directory and end with a /"
             )));
         }
-        let title = format!("{}{}", self.prefix(), self.display(located));
+        let title = format!("{}{}", self.prefix(), redact(&self.display(located)));
         let mut created_by = keyword.to_owned();
         for (flag, value) in [("chown", &transfer.chown), ("chmod", &transfer.chmod)] {
             if let Some(value) = value {
                 created_by.push_str(&format!(" --{flag}={}", self.expand(value)?));
             }
         }
-        let from = self.from(transfer.from.as_deref(), located.lines)?;
+        if let Some(checksum) = &transfer.checksum {
+            created_by.push_str(&format!(" --checksum={}", self.expand(checksum)?));
+        }
         let mut steps = Vec::new();
         for source in &transfer.sources {
-            let (from, source, shown) = match source {
-                CopySource::Path(path) => (from.clone(), self.expand(path)?, None),
-                CopySource::Heredoc(heredoc) => {
-                    (self.document(heredoc, located)?, heredoc.name.clone(), Some(&heredoc.name))
-                }
-            };
-            created_by.push(' ');
-            created_by.push_str(&shown.map_or_else(|| source.clone(), |name| format!("<<{name}")));
-            let copy = action(keyword, transfer, &expanded, &source, shown.is_some());
-            if transfer.from.is_none() && shown.is_none() {
-                self.context_paths.insert(copy.src.clone());
-            }
-            steps.push(FileStep::Copy { from, copy });
+            let (step, shown) = self.one(keyword, transfer, &expanded, source, located)?;
+            created_by.push_str(&format!(" {shown}"));
+            steps.push(step);
         }
         created_by.push_str(&format!(" {} # buildkit", expanded.dest));
         let options = self.op(title, &[located.lines], &["file.base"]);
@@ -75,6 +82,80 @@ impl Lowering<'_> {
         };
         self.record(created_by, Layer::Made);
         Ok(())
+    }
+
+    /// The copy of one source, and the source as the history shows it.
+    fn one(
+        &mut self,
+        keyword: &str,
+        transfer: &Transfer,
+        expanded: &Expanded,
+        source: &CopySource,
+        located: &Located,
+    ) -> Result<(FileStep, String), Fault> {
+        let path = match source {
+            CopySource::Heredoc(heredoc) => {
+                let from = self.document(heredoc, located)?;
+                let plain = Transfer { parents: false, ..transfer.clone() };
+                let copy = action(&plain, expanded, &heredoc.name, Unpack::Never);
+                return Ok((FileStep::Copy { from, copy }, format!("<<{}", heredoc.name)));
+            }
+            CopySource::Path(path) => self.expand(path)?,
+        };
+        let remote = if keyword == "ADD" && transfer.from.is_none() { Remote::detect(&path)? } else { None };
+        if let Some(remote) = remote {
+            return Ok((self.remote(transfer, expanded, remote, located)?, redact(&path)));
+        }
+        if expanded.checksum.is_some() {
+            return Err(Fault::new("checksum requires HTTP(S) or Git sources"));
+        }
+        let unpack = if keyword == "ADD" { Unpack::Archives } else { Unpack::Never };
+        let copy = action(transfer, expanded, &path, unpack);
+        let from = self.from(transfer.from.as_deref(), located.lines)?;
+        if transfer.from.is_none() {
+            self.context_paths.insert(copy.src.clone());
+        }
+        Ok((FileStep::Copy { from, copy }, path))
+    }
+
+    /// The copy of a file of a server, or of a repository's tree.
+    fn remote(
+        &mut self,
+        transfer: &Transfer,
+        expanded: &Expanded,
+        remote: Remote,
+        located: &Located,
+    ) -> Result<FileStep, Fault> {
+        let titled = |url: &str| format!("{}{}", self.prefix_of_step(), redact(url));
+        let (from, source) = match remote {
+            Remote::File(url) => {
+                let checksum = expanded.checksum.as_deref();
+                if let Some(text) = checksum
+                    && text.parse::<Digest>().is_err()
+                {
+                    return Err(Fault::new(format!("invalid checksum {text:?}"))
+                        .hint("write sha256: and 64 hexadecimal digits"));
+                }
+                let (name, options) = (file_name(&url), self.op(titled(&url), &[located.lines], &[]));
+                (file_state(&url, &name, checksum, options), name)
+            }
+            Remote::Git(mut git) => {
+                if let Some(checksum) = &expanded.checksum {
+                    if git.checksum.as_ref().is_some_and(|known| known != checksum) {
+                        return Err(Fault::new("the checksum of the URL and that of --checksum differ"));
+                    }
+                    git.checksum = Some(checksum.clone());
+                }
+                git.keep_git_dir = transfer.keep_git_dir.or(git.keep_git_dir);
+                let options = self.op(titled(&git.url), &[located.lines], &[]);
+                (git.state(options), String::new())
+            }
+        };
+        let copy = pb::FileActionCopy {
+            allow_wildcard: false,
+            ..action(transfer, expanded, &source, Unpack::IfAsked)
+        };
+        Ok(FileStep::Copy { from, copy })
     }
 
     /// The files on their own, laid over what is there: a change below does not touch them.
@@ -112,8 +193,13 @@ impl Lowering<'_> {
             None => (-1, String::new()),
             Some(text) => chmod(&self.expand(text)?)?,
         };
+        let checksum = transfer.checksum.as_ref().map(|text| self.expand(text)).transpose()?;
+        if checksum.is_some() && transfer.sources.len() > 1 {
+            return Err(Fault::new("checksum can't be specified for multiple sources"));
+        }
         let exclude = transfer.exclude.iter().map(|e| self.expand(e)).collect::<Result<_, _>>()?;
-        Ok(Expanded { dest: destination(self.workdir_path(), &dest), chown, mode, mode_text, exclude })
+        let dest = destination(self.workdir_path(), &dest);
+        Ok(Expanded { dest, chown, mode, mode_text, exclude, checksum })
     }
 }
 
@@ -133,16 +219,10 @@ pub(in crate::dockerfile) fn copy_action(src: &str, dest: &str) -> pb::FileActio
     }
 }
 
-fn action(
-    keyword: &str,
-    transfer: &Transfer,
-    expanded: &Expanded,
-    source: &str,
-    inline: bool,
-) -> pb::FileActionCopy {
+fn action(transfer: &Transfer, expanded: &Expanded, source: &str, unpack: Unpack) -> pb::FileActionCopy {
     let mut src = join("/", source);
     let (mut include_patterns, mut required_paths) = (Vec::new(), Vec::new());
-    if transfer.parents && !inline {
+    if transfer.parents {
         let (base, path) = source.split_once("/./").unwrap_or(("/", source));
         let path = join("/", path).trim_start_matches('/').to_owned();
         src = join("/", base);
@@ -160,7 +240,11 @@ fn action(
         include_patterns,
         exclude_patterns: expanded.exclude.clone(),
         required_paths,
-        attempt_unpack_docker_compatibility: keyword == "ADD" && !inline && transfer.unpack.unwrap_or(true),
+        attempt_unpack_docker_compatibility: match unpack {
+            Unpack::Never => false,
+            Unpack::Archives => transfer.unpack.unwrap_or(true),
+            Unpack::IfAsked => transfer.unpack.unwrap_or(false),
+        },
         ..copy_action(&src, &expanded.dest)
     }
 }

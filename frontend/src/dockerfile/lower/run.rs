@@ -215,6 +215,9 @@ impl Lowering<'_> {
         }
         if let Some(name) = &mount.env {
             let name = self.expand(name)?;
+            if name.is_empty() || name.contains(|c: char| c == '=' || c.is_control()) {
+                return Err(Fault::new(format!("invalid secret mount: {name:?} is no name of a variable")));
+            }
             spec.secret_env.push(pb::SecretEnv { id: id.clone(), name, optional: !mount.required });
             if wire.dest.is_empty() {
                 return Ok(false);

@@ -59,6 +59,8 @@ pub struct Authorizer {
     state: Arc<Mutex<State>>,
     /// Whether identity tokens are wanted as well.
     identity: bool,
+    /// Whether no challenge is answered.
+    silent: bool,
 }
 
 #[derive(Default)]
@@ -118,7 +120,7 @@ impl fmt::Debug for Authorizer {
 impl Authorizer {
     /// One that knows what `credentials` knows.
     pub fn new(credentials: Arc<dyn Credentials>) -> Self {
-        Self { credentials, state: Arc::default(), identity: false }
+        Self { credentials, state: Arc::default(), identity: false, silent: false }
     }
 
     /// One for a login: token servers are asked for an identity token too.
@@ -129,6 +131,16 @@ impl Authorizer {
     /// The identity token that a token server gave.
     pub fn identity_token(&self) -> Option<Redacted> {
         self.with(|state| state.identity.clone())
+    }
+
+    /// One that answers no challenge: for servers that are no registries.
+    pub(in crate::registry) fn silent() -> Self {
+        Self { silent: true, ..Self::new(Arc::new(super::Anonymous)) }
+    }
+
+    /// Whether challenges stay without an answer.
+    pub(in crate::registry) fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// The value to send with a request that begins now; `None` if the host has not asked, or no token can be had without its 401.

@@ -1,4 +1,4 @@
-//! Mounts of a step: binds of inputs, cache folders, memory and secrets.
+//! Mounts of a step: binds of inputs, cache folders, memory, secrets and ssh agents.
 //!
 //! A secret lives in a tmpfs that only this step sees, and in no layer: its mount point is a stub.
 
@@ -22,6 +22,7 @@ use super::prepare::{Writable, owned_folder, selected, tree};
 use crate::{
     cache_mount::CacheMountHold,
     error::{Error, Result},
+    session::AgentSocket,
     snapshot::View,
     step::{StepMount, StepMountKind},
     worker::{Worker, op_error},
@@ -40,6 +41,7 @@ pub(super) struct Held {
     pub(super) folders: Vec<PathBuf>,
     caches: Vec<CacheMountHold>,
     secrets: Option<PathBuf>,
+    agents: Vec<AgentSocket>,
 }
 
 impl Drop for Held {
@@ -97,7 +99,7 @@ pub(super) async fn gather(
             pb::MountType::Cache => cache(worker, cx, mount, input, &mut gathered).await?,
             pb::MountType::Tmpfs => tmpfs(mount, &mut gathered),
             pb::MountType::Secret => secret(worker, cx, mount, &mut gathered).await?,
-            pb::MountType::Ssh => {}
+            pb::MountType::Ssh => agent(worker, cx, mount, &mut gathered).await?,
         }
     }
     Ok(gathered)
@@ -265,6 +267,39 @@ async fn secret(
         Ok(())
     };
     work().map_err(op_error)
+}
+
+/// The client's ssh agent as a socket; one that is not there is an error unless it is optional.
+async fn agent(
+    worker: &Worker,
+    cx: &OpContext,
+    mount: &pb::Mount,
+    gathered: &mut Gathered,
+) -> std::result::Result<(), OpError> {
+    let Some(options) = &mount.ssh_opt else { return Ok(()) };
+    let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
+    let session = worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
+    if !session.has_agent(&options.id).await.map_err(fail)? {
+        let missing = Error::NotFound { what: "ssh agent", name: options.id.clone() };
+        let hint = format!("give it: --ssh {}", options.id);
+        return if options.optional { Ok(()) } else { Err(op_error(missing).with_hint(Some(hint))) };
+    }
+    let open = move || -> Result<()> {
+        let folder = worker.store.root().join("tmp").join(format!("ssh-{:032x}", rand::random::<u128>()));
+        owned_folder(&folder, 0o700, 0, 0)?;
+        gathered.held.folders.push(folder.clone());
+        let source = folder.join("agent.sock");
+        let socket = AgentSocket::open(session, &options.id, &source).map_err(Error::file("open", &source))?;
+        gathered.held.agents.push(socket);
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(options.mode & 0o777);
+        fs::set_permissions(&source, permissions).map_err(Error::file("set the mode of", &source))?;
+        std::os::unix::fs::chown(&source, Some(options.uid), Some(options.gid))
+            .map_err(Error::file("set the owner of", &source))?;
+        let kind = StepMountKind::Bind { source, writable: false, nodev: true };
+        gathered.mounts.push(StepMount { target: PathBuf::from(&mount.dest), kind });
+        Ok(())
+    };
+    open().map_err(op_error)
 }
 
 /// A tmpfs that never reaches a disk, for all secrets of a step.
