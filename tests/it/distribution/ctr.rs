@@ -64,9 +64,8 @@ fn it_pulls_and_pushes_through_tls_with_certificates_and_passwords() {
     let by_folder = ["--hosts-dir", text(&hosts), "--user", "me:secret"];
     let local = |flags: &[&str]| [&["--local"], flags].concat().iter().map(|s| (*s).to_owned()).collect();
     let plain = |flags: &[&str]| flags.iter().map(|s| (*s).to_owned()).collect::<Vec<String>>();
-    let cases: [(Ctr, Vec<String>); 7] = [
-        (old_ctr, plain(&trusting)),
-        (old_ctr, plain(&careless)),
+    // ctr 1.6 speaks plain HTTP with this machine, whatever its flags say: only a hosts.toml makes it do otherwise.
+    let cases: [(Ctr, Vec<String>); 5] = [
         (old_ctr, plain(&by_folder)),
         (ctr, local(&trusting)),
         (ctr, local(&careless)),
