@@ -55,7 +55,8 @@ async fn secret_text(worker: &Worker, cx: &OpContext, id: &str) -> Result<Option
     let session = worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
     let Some(bytes) = session.secret(id).await.map_err(fail)? else { return Ok(None) };
     let text = String::from_utf8(bytes).ok().map(|text| text.trim().to_owned());
-    let fits = |text: &String| !text.is_empty() && text.len() <= MAX_HEADER && !text.contains(char::is_control);
+    let fits =
+        |text: &String| !text.is_empty() && text.len() <= MAX_HEADER && !text.contains(char::is_control);
     match text.filter(fits) {
         Some(text) => Ok(Some(text)),
         None => Err(op_error(crate::Error::Invalid {

@@ -28,7 +28,8 @@ fn build_at(daemon: &Daemon, path: &str, flags: &[&str]) -> (Ran, TempDir) {
 
 fn tar_gz(files: &[(&str, &str)]) -> Vec<u8> {
     let dir = context(files);
-    let out = dir.path().join("../").join(format!("{}.tgz", dir.path().file_name().expect("a name").display()));
+    let out =
+        dir.path().join("../").join(format!("{}.tgz", dir.path().file_name().expect("a name").display()));
     run(Command::new("tar").arg("-czf").arg(&out).arg("-C").arg(dir.path()).arg(".")).ok();
     let bytes = fs::read(&out).expect("the archive");
     fs::remove_file(out).expect("remove it");
@@ -99,7 +100,10 @@ fn what_is_not_as_promised_is_refused() {
     server.put("/meta", Page::redirect("http://169.254.169.254/latest"));
     let other = Digest::of(b"other");
     for (line, expected) in [
-        (format!("ADD --checksum={other} {} /", server.url("/a")), format!("it is {}, not {other}", Digest::of(b"one"))),
+        (
+            format!("ADD --checksum={other} {} /", server.url("/a")),
+            format!("it is {}, not {other}", Digest::of(b"one")),
+        ),
         (format!("ADD {} /", server.url("/missing")), "404".to_owned()),
         (format!("ADD {} /", server.url("/private")), "401".to_owned()),
         (format!("ADD {} /", server.url("/loop")), "more than 10 redirects".to_owned()),
@@ -116,7 +120,11 @@ fn what_is_not_as_promised_is_refused() {
     let (ran, out) = build(&daemon, &format!("FROM scratch\nADD {url} /f\n"), &["--progress", "rawjson"]);
     let said = ran.ok();
     assert_eq!(fs::read_to_string(out.path().join("f")).expect("the file"), "mine");
-    assert!(!format!("{}{}{}", said.stderr, said.stdout, daemon.log()).contains("me:word"), "{}", said.stderr);
+    assert!(
+        !format!("{}{}{}", said.stderr, said.stdout, daemon.log()).contains("me:word"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -153,7 +161,10 @@ fn a_context_may_be_an_archive_or_a_dockerfile_of_a_server() {
         ("sub/g", "deeper"),
     ]);
     server.put("/ctx.tar.gz", Page::of(archive));
-    server.put("/Dockerfile", Page::of("FROM scratch\nADD http://x.invalid/?unused /never\nFROM scratch\nLABEL a=b\n"));
+    server.put(
+        "/Dockerfile",
+        Page::of("FROM scratch\nADD http://x.invalid/?unused /never\nFROM scratch\nLABEL a=b\n"),
+    );
     let (ran, out) = build_at(&daemon, &server.url("/ctx.tar.gz"), &[]);
     ran.ok();
     assert_eq!(fs::read_to_string(out.path().join("all/f")).expect("the file"), "file");

@@ -161,7 +161,8 @@ fn buildx_names_repositories_and_folders_as_contexts() {
     let url = server.url("/git/a.git");
     let (more, repo) = (format!("more={}", text(more.path())), format!("repo={url}#main"));
     let named = ["--build-context", &more, "--build-context", &repo];
-    buildx(&[&["build", "--builder", "ours", "-o", &output], &named[..], &[&format!("{url}#main")]].concat()).ok();
+    buildx(&[&["build", "--builder", "ours", "-o", &output], &named[..], &[&format!("{url}#main")]].concat())
+        .ok();
     for (path, expected) in [("top", "top"), ("m", "more"), ("again", "top")] {
         assert_eq!(read(&out, path), expected, "{path}");
     }
@@ -188,7 +189,9 @@ fn a_token_opens_its_repository_and_is_found_nowhere() {
             assert_eq!(files_with(&place, marker), Vec::<String>::new());
         }
     }
-    assert!(server.asked().iter().any(|asked| asked.headers.get("authorization").is_some_and(|a| a == wants)));
+    assert!(
+        server.asked().iter().any(|asked| asked.headers.get("authorization").is_some_and(|a| a == wants))
+    );
 }
 
 fn files_with(place: &Path, marker: &str) -> Vec<String> {

@@ -11,7 +11,10 @@ use tempfile::TempDir;
 
 fn key(dir: &Path) -> String {
     let path = dir.join("key");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "marker-4417", "-f"]).arg(&path).output();
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "marker-4417", "-f"])
+        .arg(&path)
+        .output();
     assert!(made.expect("ssh-keygen").status.success());
     text(&path).to_owned()
 }
@@ -96,7 +99,8 @@ fn a_step_uses_the_agent_and_does_not_change_it() {
     assert!(read(&out, "keys").contains("ED25519"), "{}", read(&out, "keys"));
     assert_eq!(read(&out, "change"), "refused\n");
     let required = context(&[("Dockerfile", "FROM alpine\nRUN --mount=type=ssh,id=deploy,required true\n")]);
-    buildx(&[&common[..], &["--ssh", &ssh, text(required.path())]].concat()).fails(1, &["\"deploy\" not found"]);
+    buildx(&[&common[..], &["--ssh", &ssh, text(required.path())]].concat())
+        .fails(1, &["\"deploy\" not found"]);
 }
 
 #[test]

@@ -211,10 +211,8 @@ fn answer(asked: &Asked, state: &mut State) -> Response<Body> {
     }
     if let Some((at, times)) = page.cut.filter(|(_, times)| *times > 0) {
         page.cut = Some((at, times - 1));
-        let pieces = vec![
-            Ok(Frame::data(Bytes::from(page.body[..at].to_vec()))),
-            Err(std::io::Error::other("cut")),
-        ];
+        let pieces =
+            vec![Ok(Frame::data(Bytes::from(page.body[..at].to_vec()))), Err(std::io::Error::other("cut"))];
         let body = StreamBody::new(futures::stream::iter(pieces)).boxed_unsync();
         let builder = Response::builder().header("content-length", page.body.len());
         return builder.body(body).expect("a header that can be sent");

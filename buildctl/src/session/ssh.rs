@@ -49,7 +49,9 @@ impl Agent {
         let paths: Vec<PathBuf> = paths.split(',').filter(|path| !path.is_empty()).map(Into::into).collect();
         if paths.is_empty() {
             let Some(socket) = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()) else {
-                bail!("--ssh {text:?}: no agent runs here (SSH_AUTH_SOCK is not set): name a socket or a key, --ssh {id}=FILE");
+                bail!(
+                    "--ssh {text:?}: no agent runs here (SSH_AUTH_SOCK is not set): name a socket or a key, --ssh {id}=FILE"
+                );
             };
             return Ok((id, Self { socket: socket.into(), _own: None }));
         }
@@ -145,7 +147,8 @@ impl Ssh for SshService {
         &self,
         request: Request<Streaming<BytesMessage>>,
     ) -> Result<Response<Self::ForwardAgentStream>, Status> {
-        let id = request.metadata().get("buildkit.ssh.id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let id =
+            request.metadata().get("buildkit.ssh.id").and_then(|id| id.to_str().ok()).unwrap_or_default();
         let socket = &self.find(id)?.socket;
         let failed = |e| Status::unavailable(format!("connect to the ssh agent {}: {e}", socket.display()));
         let (read, mut write) = UnixStream::connect(socket).await.map_err(failed)?.into_split();

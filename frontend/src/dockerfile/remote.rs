@@ -59,7 +59,9 @@ pub fn file_state(url: &str, name: &str, checksum: Option<&str>, mut options: Op
 
 /// What a file is called that is added by its URL.
 pub fn file_name(url: &str) -> String {
-    let plain = |name: &String| !name.contains('/') && name != "." && name != ".." && !name.contains(char::is_control);
+    let plain = |name: &String| {
+        !name.contains('/') && name != "." && name != ".." && !name.contains(char::is_control)
+    };
     file::base_name(url).filter(plain).unwrap_or_else(|| NAMELESS.to_owned())
 }
 
@@ -70,11 +72,14 @@ pub fn redact(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
-        let end = after.find(|c: char| c == '/' || c.is_whitespace() || matches!(c, '"' | '\'')).unwrap_or(after.len());
+        let end = after
+            .find(|c: char| c == '/' || c.is_whitespace() || matches!(c, '"' | '\''))
+            .unwrap_or(after.len());
         rest = after;
         if let Some(user) = after[..end].rfind('@') {
             // A name alone, as in ssh://git@host, is no secret of http's kind.
-            let secret = after[..user].contains(':') || before.ends_with("http://") || before.ends_with("https://");
+            let secret =
+                after[..user].contains(':') || before.ends_with("http://") || before.ends_with("https://");
             out.push_str(if secret { "xxxxx:xxxxx" } else { &after[..user] });
             rest = &after[user..];
         }

@@ -233,8 +233,15 @@ fn missing_dockerfiles_and_uploads() {
     bridge.files.insert((url.into(), "context".into()), b"FROM alpine\nRUN true\n".to_vec());
     let text = llb_text(run(&bridge, &[("context".into(), url.into())]));
     assert!(text.contains("[2/2] RUN true"), "{text}");
-    let git = run(&bridge, &[("context".into(), "https://x/y.git".into())]).expect_err("git");
-    assert_eq!(git.kind(), ErrorKind::InvalidArgument);
+    bridge
+        .files
+        .insert(("git://x/y.git#main:d".into(), "Dockerfile".into()), b"FROM scratch\nCOPY f /\n".to_vec());
+    let text = llb_text(run(&bridge, &[("context".into(), "https://x/y.git#main:d".into())]));
+    assert!(text.contains("source git://x/y.git#main:d"), "{text}");
+    for wrong in ["ftp://x/y", "https://x/y.git#-x"] {
+        let refused = run(&bridge, &[("context".into(), wrong.into())]).expect_err(wrong);
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    }
 }
 
 const PIECES: [&str; 50] = [

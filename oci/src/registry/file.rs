@@ -84,12 +84,8 @@ impl Registry {
             headers.push((name, value.clone()));
         }
         let authorizer = Authorizer::silent();
-        let peer = Peer {
-            transport: &self.transport,
-            host: &host,
-            authorizer: &authorizer,
-            floor: Reach::Named,
-        };
+        let peer =
+            Peer { transport: &self.transport, host: &host, authorizer: &authorizer, floor: Reach::Named };
         let patience = Patience::last_host(self.transport.timeouts.patience);
         let payload = Payload::None;
         let call = Call { method: Method::GET, url, headers, payload, scopes: Vec::new(), patience };

@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_step_lists_and_signs_and_changes_nothing() {
-        let said = [framed(&[11]), framed(&[17, 1, 2]), framed(&[19]), framed(&[13, 9]), framed(&[22])].concat();
+        let said =
+            [framed(&[11]), framed(&[17, 1, 2]), framed(&[19]), framed(&[13, 9]), framed(&[22])].concat();
         let (answers, requests) = heard(said);
         let expected = [framed(&[12]), framed(&[5]), framed(&[5]), framed(&[12]), framed(&[5])].concat();
         assert_eq!(answers, expected);

@@ -77,7 +77,9 @@ pub(super) fn named(
         return Ok(());
     }
     if let Some((scheme, _)) = value.split_once("://") {
-        bail!("--build-context {name}: {scheme}:// is not supported: give a folder, a URL, a repository or docker-image://NAME");
+        bail!(
+            "--build-context {name}: {scheme}:// is not supported: give a folder, a URL, a repository or docker-image://NAME"
+        );
     }
     let folder = Path::new(value.strip_prefix("local:").unwrap_or(value));
     let metadata = std::fs::metadata(folder)
@@ -93,7 +95,9 @@ pub(super) fn named(
 }
 
 fn is_url(path: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].iter().any(|scheme| path.starts_with(scheme))
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
+        .iter()
+        .any(|scheme| path.starts_with(scheme))
 }
 
 /// `Dockerfile`, else `dockerfile`, as docker finds it.

@@ -119,8 +119,7 @@ impl Session for ClientSession {
 
     async fn agent(&self, id: &str) -> Result<Box<dyn AgentStream>, SessionError> {
         self.needs("/moby.sshforward.v1.SSH/ForwardAgent", "an ssh agent")?;
-        let stream = self.while_there(ssh::connect(self.channel.clone(), id)).await?;
-        Ok(Box::new(stream))
+        Ok(Box::new(ssh::connect(self.channel.clone(), id)?))
     }
 
     async fn send_tar(

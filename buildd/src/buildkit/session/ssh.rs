@@ -24,13 +24,15 @@ pub(super) async fn check(channel: Channel, id: &str) -> Result<bool, SessionErr
     match SshClient::new(channel).check_agent(request).await {
         Ok(_) => Ok(true),
         // Compat: BuildKit's client answers an unknown id with a plain error.
-        Err(status) if matches!(status.code(), Code::NotFound | Code::Unknown | Code::Unimplemented) => Ok(false),
+        Err(status) if matches!(status.code(), Code::NotFound | Code::Unknown | Code::Unimplemented) => {
+            Ok(false)
+        }
         Err(status) => Err(refused(&format!("ssh agent {id:?}"), &status)),
     }
 }
 
 /// A connection to it.
-pub(super) async fn connect(channel: Channel, id: &str) -> Result<DuplexStream, SessionError> {
+pub(super) fn connect(channel: Channel, id: &str) -> Result<DuplexStream, SessionError> {
     let what = format!("ssh agent {id:?}");
     let (requests, outgoing) = mpsc::channel(QUEUE);
     let mut request = Request::new(ReceiverStream::new(outgoing));
@@ -39,8 +41,6 @@ pub(super) async fn connect(channel: Channel, id: &str) -> Result<DuplexStream, 
         message: format!("{what}: its id is not plain text"),
     })?;
     request.metadata_mut().insert("buildkit.ssh.id", value);
-    let answers = SshClient::new(channel).forward_agent(request).await;
-    let mut answers = answers.map_err(|status| refused(&what, &status))?.into_inner();
     let (ours, theirs) = tokio::io::duplex(BUFFER);
     let (mut read, mut write) = tokio::io::split(ours);
     tokio::spawn(async move {
@@ -51,7 +51,12 @@ pub(super) async fn connect(channel: Channel, id: &str) -> Result<DuplexStream, 
             }
         }
     });
+    // Compat: BuildKit's client answers, even with headers, only after it was sent something: nobody may wait for it first.
     tokio::spawn(async move {
+        let mut answers = match SshClient::new(channel).forward_agent(request).await {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => return tracing::debug!(%status, "{what} does not answer"),
+        };
         while let Ok(Some(answer)) = answers.message().await {
             if write.write_all(&answer.data).await.is_err() {
                 return;

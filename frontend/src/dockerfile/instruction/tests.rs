@@ -32,7 +32,6 @@ fn faults_name_line_and_remedy() {
         ),
         ("COPY https://x/y /", "source can't be a URL for COPY"),
         ("COPY https://x/y.git /", "source can't be a git ref for COPY"),
-        ("ADD https://x/y /", "ADD of remote source \"https://x/y\" is not supported"),
         ("COPY a <<E\nE", "COPY cannot accept a heredoc as a destination"),
         ("ENV a", "ENV must have two arguments"),
         ("ENV a=b c", "Syntax error - can't find = in \"c\". Must be of the form: name=value"),

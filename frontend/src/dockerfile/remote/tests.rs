@@ -5,7 +5,9 @@ use super::*;
 /// `url ref folder` of a repository, or what else the word is.
 fn shown(text: &str) -> String {
     match Remote::detect(text) {
-        Ok(Some(Remote::Git(git))) => format!("{} {} {}", git.url, git.reference, git.subdir).trim_end().to_owned(),
+        Ok(Some(Remote::Git(git))) => {
+            format!("{} {} {}", git.url, git.reference, git.subdir).trim_end().to_owned()
+        }
         Ok(Some(Remote::File(_))) => "file".to_owned(),
         Ok(None) => "local".to_owned(),
         Err(fault) => format!("error: {fault}"),
@@ -35,10 +37,22 @@ fn words_name_files_repositories_or_paths() {
         ("a@b", "local"),
         ("file:///etc/a.git", "local"),
         ("ext::sh -c true", "local"),
-        ("https://h.example/a.git#-x", "error: failed to parse git ref \"https://h.example/a.git#-x\": \"-x\" can be no part of it"),
-        ("https://h.example/a.git?branch=-x", "error: failed to parse git ref \"https://h.example/a.git?branch=-x\": branch=-x names no ref"),
-        ("https://h.example/a.git?x=1", "error: failed to parse git ref \"https://h.example/a.git?x=1\": unexpected query \"x\""),
-        ("https://h.example/a.git?tag=a&branch=b", "error: failed to parse git ref \"https://h.example/a.git?tag=a&branch=b\": it names two refs, refs/tags/a and refs/heads/b"),
+        (
+            "https://h.example/a.git#-x",
+            "error: failed to parse git ref \"https://h.example/a.git#-x\": \"-x\" can be no part of it",
+        ),
+        (
+            "https://h.example/a.git?branch=-x",
+            "error: failed to parse git ref \"https://h.example/a.git?branch=-x\": branch=-x names no ref",
+        ),
+        (
+            "https://h.example/a.git?x=1",
+            "error: failed to parse git ref \"https://h.example/a.git?x=1\": unexpected query \"x\"",
+        ),
+        (
+            "https://h.example/a.git?tag=a&branch=b",
+            "error: failed to parse git ref \"https://h.example/a.git?tag=a&branch=b\": it names two refs, refs/tags/a and refs/heads/b",
+        ),
         ("-u@h:x", "local"),
     ] {
         assert_eq!(shown(text), expected, "{text}");
@@ -66,7 +80,10 @@ fn passwords_are_not_shown() {
         ("ADD https://me:word@h.example/a.tar /", "ADD https://xxxxx:xxxxx@h.example/a.tar /"),
         ("ADD https://token@h.example/a.git#x /", "ADD https://xxxxx:xxxxx@h.example/a.git#x /"),
         ("ADD ssh://git@h.example/a.git /", "ADD ssh://git@h.example/a.git /"),
-        ("ADD https://h.example/a@b https://a:b@c/d /x", "ADD https://h.example/a@b https://xxxxx:xxxxx@c/d /x"),
+        (
+            "ADD https://h.example/a@b https://a:b@c/d /x",
+            "ADD https://h.example/a@b https://xxxxx:xxxxx@c/d /x",
+        ),
         ("RUN echo a://b", "RUN echo a://b"),
         ("https://a:b@c", "https://xxxxx:xxxxx@c"),
     ] {

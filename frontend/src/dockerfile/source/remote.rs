@@ -37,7 +37,13 @@ pub(super) async fn load(options: &Options, session: String, bridge: &dyn Bridge
             Behind::Archive(state) => Tree { state, ignores: true },
             Behind::Dockerfile { text, vertex } => {
                 let filename = named_or_default(options);
-                return Ok(Sources { text, filename, vertex, context: Context::Here(State::scratch()), session });
+                return Ok(Sources {
+                    text,
+                    filename,
+                    vertex,
+                    context: Context::Here(State::scratch()),
+                    session,
+                });
             }
         },
         None => {
@@ -71,7 +77,12 @@ struct Tree {
 }
 
 impl Tree {
-    async fn sources(self, options: &Options, session: String, bridge: &dyn Bridge) -> Result<Sources, Error> {
+    async fn sources(
+        self,
+        options: &Options,
+        session: String,
+        bridge: &dyn Bridge,
+    ) -> Result<Sources, Error> {
         let mut state = self.state;
         if !options.context_subdir.is_empty() {
             let steps = vec![FileStep::Copy { from: state, copy: copy_action(&options.context_subdir, "/") }];
@@ -147,7 +158,9 @@ async fn file(url: &str, bridge: &dyn Bridge) -> Result<Behind, Error> {
         ..copy_action(&format!("/{FILE}"), "/")
     };
     let steps = vec![FileStep::Copy { from: state, copy }];
-    Ok(Behind::Archive(State::scratch().file(steps, named("[internal] unpack build context", &["file.base"]))))
+    Ok(Behind::Archive(
+        State::scratch().file(steps, named("[internal] unpack build context", &["file.base"])),
+    ))
 }
 
 fn is_archive(bytes: &[u8]) -> bool {

@@ -289,7 +289,8 @@ async fn agent(
         owned_folder(&folder, 0o700, 0, 0)?;
         gathered.held.folders.push(folder.clone());
         let source = folder.join("agent.sock");
-        let socket = AgentSocket::open(session, &options.id, &source).map_err(Error::file("open", &source))?;
+        let socket =
+            AgentSocket::open(session, &options.id, &source).map_err(Error::file("open", &source))?;
         gathered.held.agents.push(socket);
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(options.mode & 0o777);
         fs::set_permissions(&source, permissions).map_err(Error::file("set the mode of", &source))?;

@@ -98,7 +98,8 @@ impl Access {
         let redirects = if self.header.is_some() { "false" } else { "initial" };
         let mut config = vec![("http.followRedirects".to_owned(), redirects.to_owned())];
         if let Some(header) = &self.header {
-            config.push((format!("http.{}/.extraHeader", wanted.origin()), format!("Authorization: {header}")));
+            config
+                .push((format!("http.{}/.extraHeader", wanted.origin()), format!("Authorization: {header}")));
         }
         config
     }

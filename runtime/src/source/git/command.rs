@@ -143,7 +143,12 @@ impl Git {
                 command.env("GIT_WORK_TREE", tree).current_dir(tree);
             }
         }
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
         let mut child = command.spawn().map_err(|source| GitError::Start { source })?;
         let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
         let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));

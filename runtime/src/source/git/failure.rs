@@ -71,9 +71,9 @@ impl GitError {
             Self::Start { source } if source.kind() == io::ErrorKind::NotFound => {
                 Some("install git where buildd runs".to_owned())
             }
-            Self::Failed { said, .. } if said.contains("Host key verification failed") => {
-                Some("put the host's key into /etc/ssh/ssh_known_hosts where buildd runs (ssh-keyscan)".to_owned())
-            }
+            Self::Failed { said, .. } if said.contains("Host key verification failed") => Some(
+                "put the host's key into /etc/ssh/ssh_known_hosts where buildd runs (ssh-keyscan)".to_owned(),
+            ),
             Self::Failed { said, .. } if said.contains("Permission denied (publickey") => {
                 Some("give the key or agent: --ssh default".to_owned())
             }

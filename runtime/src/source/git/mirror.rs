@@ -83,7 +83,8 @@ pub(super) async fn fetch(
         bring(git, place, resolved).await?;
     }
     let found = peel(git, place, id).await;
-    mirror.commit = found.map_err(|_| GitError::NoRef { url: git.shown().to_owned(), reference: id.clone() })?;
+    mirror.commit =
+        found.map_err(|_| GitError::NoRef { url: git.shown().to_owned(), reference: id.clone() })?;
     Ok(mirror)
 }
 

@@ -50,10 +50,9 @@ impl Wanted {
         };
         let checksum = match attrs.get("http.checksum") {
             None => None,
-            Some(text) => Some(
-                text.parse()
-                    .map_err(|_| invalid("http.checksum", text, "it is not sha256: and 64 hexadecimal digits"))?,
-            ),
+            Some(text) => Some(text.parse().map_err(|_| {
+                invalid("http.checksum", text, "it is not sha256: and 64 hexadecimal digits")
+            })?),
         };
         let mut headers = Vec::new();
         for name in HEADERS {
