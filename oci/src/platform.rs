@@ -98,6 +98,7 @@ impl FromStr for Platform {
         let parts: Vec<&str> = text.split('/').collect();
         let word = |part: &&str| {
             !part.is_empty()
+                && part.len() <= 64
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
         if !parts.iter().all(word) {

@@ -175,7 +175,7 @@ fn is_domain(domain: &str) -> bool {
 }
 
 fn is_port(port: &str) -> bool {
-    !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit())
+    port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
 /// Letters and digits, parted by one `.`, one or two `_`, or any number of `-`.
