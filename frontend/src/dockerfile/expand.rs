@@ -10,7 +10,11 @@
 
 mod glob;
 
-use std::{collections::BTreeSet, iter::Peekable, str::Chars};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::Peekable,
+    str::Chars,
+};
 
 use crate::error::Fault;
 
@@ -38,6 +42,12 @@ impl Environment for Empty {
 impl Environment for [(String, String)] {
     fn value(&self, name: &str) -> Option<String> {
         self.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    }
+}
+
+impl Environment for BTreeMap<String, String> {
+    fn value(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
     }
 }
 

@@ -31,8 +31,8 @@ pub(super) struct Walker<'a> {
 pub(super) struct Scope {
     /// Whether all variables are known: those of the base image, above all.
     pub(super) known: bool,
-    /// ENV and ARG; the last of a name counts.
-    pub(super) env: Vec<(String, String)>,
+    /// ENV and ARG; sorted, because a text may have very many.
+    pub(super) env: BTreeMap<String, String>,
     /// Arguments that were declared, with a value or without.
     pub(super) declared: BTreeSet<String>,
     /// Whether SHELL was given, here or in the base.
@@ -51,7 +51,7 @@ impl Walker<'_> {
                 None => Scope::default(),
                 Some(found) => Scope {
                     known: true,
-                    env: image::environment(&found.config),
+                    env: image::environment(&found.config).into_iter().collect(),
                     own_shell: found.config.config.shell.as_ref().is_some_and(|shell| !shell.is_empty()),
                     triggers: found.config.config.on_build.clone().unwrap_or_default(),
                     ..Scope::default()
@@ -59,9 +59,7 @@ impl Walker<'_> {
             },
             _ => Scope { known: true, ..Scope::default() },
         };
-        if scope.env.as_slice().value("PATH").is_none() {
-            scope.env.push(("PATH".to_owned(), image::DEFAULT_PATH.to_owned()));
-        }
+        scope.env.entry("PATH".to_owned()).or_insert_with(|| image::DEFAULT_PATH.to_owned());
         for trigger in std::mem::take(&mut scope.triggers) {
             if let Ok(located) = instruction::parse_trigger(&trigger, self.escape) {
                 self.follow(&mut scope, &located.instruction);
@@ -103,6 +101,6 @@ impl Walker<'_> {
 
     fn text(&self, scope: &Scope, word: &str) -> String {
         let lexer = Lexer::new(self.escape);
-        lexer.expand(word, scope.env.as_slice()).map_or_else(|_| word.to_owned(), |expanded| expanded.text)
+        lexer.expand(word, &scope.env).map_or_else(|_| word.to_owned(), |expanded| expanded.text)
     }
 }

@@ -26,6 +26,9 @@ const SECRET: [&str; 10] =
 /// Parts that say it is not one after all.
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
 
+/// Names that a misspelt one is compared with: stops a text that sets very many.
+const MAX_COMPARED: usize = 1000;
+
 /// Where the last CMD, ENTRYPOINT and HEALTHCHECK of a stage stand.
 #[derive(Default)]
 struct Once<'a> {
@@ -127,9 +130,9 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn expand_with(&mut self, statement: &Statement, word: &str, lexer: Lexer) -> String {
-        let Ok(expanded) = lexer.expand(word, self.scope.env.as_slice()) else { return word.to_owned() };
+        let Ok(expanded) = lexer.expand(word, &self.scope.env) else { return word.to_owned() };
         if self.scope.known && self.findings.has_room() {
-            let names: Vec<&str> = self.scope.env.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> = self.scope.env.keys().take(MAX_COMPARED).map(String::as_str).collect();
             for name in expanded.unset.iter().filter(|name| !self.scope.declared.contains(*name)) {
                 let near = nearest(name, &names).map(|near| format!(" (did you mean ${near}?)"));
                 let near = near.unwrap_or_default();
@@ -220,7 +223,7 @@ impl<'a> Walk<'a, '_> {
     fn expose(&mut self, statement: &Statement, ports: &[String]) {
         let lexer = Lexer::new(self.subject.document.escape);
         for port in ports {
-            let words = lexer.expand(port, self.scope.env.as_slice()).map(|e| e.words).unwrap_or_default();
+            let words = lexer.expand(port, &self.scope.env).map(|e| e.words).unwrap_or_default();
             for word in words {
                 let (ports, protocol) = word.split_once('/').unwrap_or((&word, ""));
                 if protocol != protocol.to_lowercase() {

@@ -1,5 +1,7 @@
 //! Each rule: what it finds, and what it leaves alone; how findings are switched off and made errors; reports.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::dockerfile::tests::{FakeBridge, run, with_dockerfile};
@@ -211,6 +213,14 @@ fn variables_and_folders() {
             ],
         ),
     ]);
+}
+
+#[test]
+fn very_many_variables_are_checked() {
+    let lines: String = (0..100_000).map(|number| format!("ENV v{number}=$u{number}\n")).collect();
+    let text = format!("FROM scratch\n{lines}");
+    let report = crate::dockerfile::check_text(text.as_bytes(), "Dockerfile", &BTreeMap::new(), None);
+    assert_eq!(report.expect("checked").findings.len(), super::MAX_FINDINGS);
 }
 
 #[test]
