@@ -373,7 +373,8 @@ fn man_16_names_lead_nowhere_but_into_the_archive() {
         ("c.json", "../../../etc/shadow", "a:b", "etc/shadow"),
         ("c.json", "/proc/self/environ", "a:b", "proc/self/environ"),
         ("c.json", "layer.tar", "../../x", "../../x"),
-        ("c.json", "layer.tar", "UPPER/x:y", "UPPER"),
+        // Only a host may have capitals.
+        ("c.json", "layer.tar", "x/UPPER:y", "UPPER"),
         ("c.json", "layer.tar", "a:b\r\nX-Header: y", "a:b"),
         ("layer.tar", "layer.tar", "a:b", "layer.tar"),
     ] {
