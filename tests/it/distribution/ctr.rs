@@ -45,8 +45,9 @@ fn it_pulls_and_pushes_through_tls_with_certificates_and_passwords() {
     let host = registry.authority();
     let folder = at("hosts").join(&host);
     fs::create_dir_all(&folder).expect("a folder");
+    // With a table: ctr 1.6 reads no file without one.
     let file = format!(
-        "server = {:?}\nca = {:?}\nclient = [[{:?}, {:?}]]\n",
+        "[host.{:?}]\nca = {:?}\nclient = [[{:?}, {:?}]]\n",
         registry.url(),
         text(&at("ca.pem")),
         text(&at("cert.pem")),
