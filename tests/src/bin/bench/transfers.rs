@@ -1,12 +1,13 @@
-//! Transfers: images between a registry, archives and the two daemons, as large ones and as many small layers.
+//! Transfers: images between a registry, archives and the daemons, as one large layer and as many smaller ones.
 //!
-//! `main` adds these jobs to its own. Each turn begins without the image; what makes it so is not measured.
+//! Each turn begins without the image; what makes it so is not measured.
 
 use std::{
-    fs::{self, File},
-    io::Write as _,
+    cell::RefCell,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    rc::Rc,
 };
 
 use buildd_tests::{
@@ -15,24 +16,12 @@ use buildd_tests::{
     registry::DockerRegistry,
 };
 
-use super::{Containerd, Job};
+use super::{Bench, Job, Turn, corpus};
 
-/// How large the images are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    /// Bytes of the large layer that do not compress.
-    pub(super) large: usize,
-    /// The same of each small one.
-    pub(super) small: usize,
-}
-
-impl Sizes {
-    /// Large enough that a difference shows.
-    pub(super) const WHOLE: Self = Self { large: 300 << 20, small: 15 << 20 };
-    /// Only to see that it works.
-    pub(super) const SMOKE: Self = Self { large: 3 << 20, small: 150 << 10 };
-}
-
+/// Bytes of the large layer.
+const LARGE: usize = 512 << 20;
+/// Bytes of each of the small ones: 15 MB compressed.
+const SMALL: usize = 25 << 20;
 /// Small layers of the second image.
 const SMALL_LAYERS: usize = 20;
 /// Pulls at once.
@@ -40,31 +29,35 @@ const AT_ONCE: usize = 10;
 
 /// Images in a registry, and one of them as an archive.
 #[derive(Debug)]
-pub(super) struct Stock {
+struct Stock {
     registry: DockerRegistry,
+    /// Where pushes go: an empty one each time.
+    target: RefCell<Option<DockerRegistry>>,
     archive: PathBuf,
     out: PathBuf,
 }
 
 impl Stock {
     /// Makes them with a daemon of its own.
-    pub(super) fn new(dir: &Path, sizes: Sizes) -> Self {
+    fn new(bench: &Bench) -> Self {
         let registry = DockerRegistry::start();
         let daemon = Daemon::start();
-        let (layers, archive) = (dir.join("transfers"), dir.join("transfer.tar"));
+        let (layers, archive) = (bench.dir.join("transfers"), bench.dir.join("transfer.tar"));
         fs::create_dir_all(&layers).expect("a folder");
-        let large = layer(&layers, 0, sizes.large);
-        pack(&[large], &archive, "docker.io/library/one:latest");
+        let large = layer(&layers, LARGE / bench.divisor);
+        let pack = repository().join("examples/pack");
+        run(Command::new(pack).args([&large, &archive]).arg("docker.io/library/one:latest")).ok();
         daemon.buildctl(&["image", "import", text(&archive)]).ok();
         let script: String = (1..=SMALL_LAYERS).map(|n| format!("COPY {n} /{n}\n")).collect();
         let context = layers.join("context");
         fs::create_dir_all(&context).expect("a folder");
         fs::write(context.join("Dockerfile"), format!("FROM scratch\n{script}")).expect("a Dockerfile");
         for n in 1..=SMALL_LAYERS {
-            noise(&context.join(n.to_string()), n as u64, sizes.small);
+            corpus::write(&context.join(n.to_string()), n as u64, SMALL / bench.divisor);
         }
         daemon.buildctl(&["build", "-q", "-t", "many", text(&context)]).ok();
-        let stock = Self { registry, archive: dir.join("one.tar"), out: dir.join("out.tar") };
+        let (archived, out) = (bench.dir.join("one.tar"), bench.dir.join("out.tar"));
+        let stock = Self { registry, target: RefCell::default(), archive: archived, out };
         for name in ["one", "many"] {
             let remote = stock.name(name);
             daemon.buildctl(&["image", "convert", "--compression", "gzip", name, &remote]).ok();
@@ -79,69 +72,122 @@ impl Stock {
     fn name(&self, name: &str) -> String {
         format!("{}/{name}:latest", self.registry.authority())
     }
+
+    /// A name in the registry that pushes go to.
+    fn target(&self) -> String {
+        let target = self.target.borrow();
+        format!("{}/pushed:latest", target.as_ref().expect("made before the turn").authority())
+    }
 }
 
 /// The jobs.
-pub(super) fn jobs<'a>(stock: &'a Stock, daemon: &'a Daemon, containerd: &'a Containerd) -> Vec<Job<'a>> {
-    let forget = move |name: &str| {
-        daemon.buildctl(&["image", "rm", "-f", name]).ok();
-        daemon.buildctl(&["prune"]).ok();
-        run(containerd.ctr(&["images", "rm", "--sync", name]));
-    };
-    let pull = move |job: &'static str, name: String, at_once: usize| {
-        let (theirs, gone) = (name.clone(), name.clone());
-        Job {
-            name: job,
-            peer: "containerd 2",
-            ours: Box::new(move |_| {
-                all(at_once, || {
-                    let mut command = daemon.command("buildctl");
-                    command.args(["image", "pull", "-q", "--plain-http", &name]);
-                    command
-                });
-            }),
-            theirs: Box::new(move |_| {
-                all(at_once, || containerd.command(&["images", "pull", "--plain-http", &theirs]));
-            }),
-            reset: Box::new(move || forget(&gone)),
-        }
-    };
-    let one = stock.name("one");
+pub(super) fn jobs(bench: &Bench) -> Vec<Job<'_>> {
+    let stock = Rc::new(Stock::new(bench));
     vec![
-        pull("pull of one layer of 300 MB", stock.name("one"), 1),
-        pull("pull of twenty layers of 15 MB", stock.name("many"), 1),
-        pull("ten pulls of the 300 MB at once", stock.name("one"), AT_ONCE),
-        Job {
-            name: "import of the 300 MB, unpacked",
-            peer: "containerd 2",
-            ours: Box::new(move |_| {
-                daemon.buildctl(&["image", "import", text(&stock.archive)]).ok();
-            }),
-            theirs: Box::new(move |_| {
-                run(&mut containerd.command(&["images", "import", text(&stock.archive)])).ok();
-            }),
-            reset: {
-                let gone = one.clone();
-                Box::new(move || forget(&gone))
-            },
-        },
-        Job {
-            name: "export of the 300 MB",
-            peer: "containerd 2",
-            ours: {
-                let name = one.clone();
-                Box::new(move |_| {
-                    daemon.buildctl(&["image", "import", "-q", text(&stock.archive)]).ok();
-                    daemon.buildctl(&["image", "export", "-o", text(&stock.out), &name]).ok();
-                })
-            },
-            theirs: Box::new(move |_| {
-                run(&mut containerd.command(&["images", "import", text(&stock.archive)])).ok();
-                run(&mut containerd.command(&["images", "export", text(&stock.out), &one])).ok();
-            }),
-            reset: Box::new(|| {}),
-        },
+        pull(bench, &stock, "pull and unpack, one layer of 512 MB", "one", 1),
+        pull(bench, &stock, "pull and unpack, twenty of 25 MB", "many", 1),
+        pull(bench, &stock, "ten such pulls of the 512 MB at once", "one", AT_ONCE),
+        import(bench, &stock),
+        export(bench, &stock),
+        push(bench, &stock),
     ]
+}
+
+fn pull<'a>(bench: &'a Bench, stock: &Rc<Stock>, job: &'static str, image: &str, at_once: usize) -> Job<'a> {
+    let name = stock.name(image);
+    let (theirs, gone) = (name.clone(), name.clone());
+    // The registry lives as long as the job.
+    let stock = stock.clone();
+    Job {
+        name: job,
+        ours: Box::new(move |_| {
+            all(at_once, || {
+                let mut command = bench.daemon.command("buildctl");
+                command.args(["image", "pull", "-q", "--plain-http", &name]);
+                command
+            });
+        }),
+        theirs: vec![(
+            "containerd 2",
+            Box::new(move |_| {
+                all(at_once, || bench.containerd.command(&["images", "pull", "--plain-http", &theirs]));
+            }),
+        )],
+        reset: Box::new(move |_| {
+            let _alive = &stock;
+            forget(bench, &gone);
+        }),
+    }
+}
+
+fn import<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
+    let (name, archive) = (stock.name("one"), stock.archive.clone());
+    let theirs = archive.clone();
+    Job {
+        name: "import and unpack, 512 MB",
+        ours: Box::new(move |_| drop(bench.daemon.buildctl(&["image", "import", text(&archive)]).ok())),
+        theirs: vec![(
+            "containerd 2",
+            Box::new(move |_| drop(bench.containerd.ctr(&["images", "import", text(&theirs)]).ok())),
+        )],
+        reset: Box::new(move |_| forget(bench, &name)),
+    }
+}
+
+fn export<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
+    let turn = |run: fn(&Bench, &Stock)| -> Turn<'a> {
+        let stock = stock.clone();
+        Box::new(move |_| run(bench, &stock))
+    };
+    Job {
+        name: "export, 512 MB",
+        ours: turn(|bench, stock| {
+            drop(
+                bench.daemon.buildctl(&["image", "export", "-o", text(&stock.out), &stock.name("one")]).ok(),
+            );
+        }),
+        theirs: vec![(
+            "containerd 2",
+            turn(|bench, stock| {
+                drop(bench.containerd.ctr(&["images", "export", text(&stock.out), &stock.name("one")]).ok());
+            }),
+        )],
+        reset: turn(|_, stock| {
+            let _ = fs::remove_file(&stock.out);
+        }),
+    }
+}
+
+fn push<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
+    let turn = |run: fn(&Bench, &Stock)| -> Turn<'a> {
+        let stock = stock.clone();
+        Box::new(move |_| run(bench, &stock))
+    };
+    Job {
+        name: "push, 512 MB",
+        ours: turn(|bench, stock| {
+            drop(bench.daemon.buildctl(&["image", "push", "-q", "--plain-http", &stock.target()]).ok());
+        }),
+        theirs: vec![(
+            "containerd 2",
+            turn(|bench, stock| {
+                drop(bench.containerd.ctr(&["images", "push", "--plain-http", &stock.target()]).ok());
+            }),
+        )],
+        reset: turn(|bench, stock| {
+            stock.target.replace(Some(DockerRegistry::start()));
+            let (from, to) = (stock.name("one"), stock.target());
+            bench.daemon.buildctl(&["image", "tag", &from, &to]).ok();
+            bench.containerd.ctr(&["images", "tag", &from, &to]).ok();
+        }),
+    }
+}
+
+/// Neither daemon has the image any more.
+fn forget(bench: &Bench, name: &str) {
+    bench.daemon.buildctl(&["image", "rm", "-f", name]).ok();
+    bench.daemon.buildctl(&["prune"]).ok();
+    bench.containerd.ctr(&["images", "rm", "--sync", name]).ok();
 }
 
 /// Runs so many commands at once to their ends.
@@ -153,34 +199,11 @@ fn all(count: usize, command: impl Fn() -> Command) {
     }
 }
 
-/// A layer whose bytes compress to about `size`, and as many again by two thirds that are zeros.
-fn layer(dir: &Path, seed: u64, size: usize) -> PathBuf {
-    let (tree, layer) = (dir.join(format!("tree{seed}")), dir.join(format!("layer{seed}.tar")));
+/// A layer of one file.
+fn layer(dir: &Path, size: usize) -> PathBuf {
+    let (tree, layer) = (dir.join("tree"), dir.join("layer.tar"));
     fs::create_dir_all(&tree).expect("a folder");
-    noise(&tree.join("noise"), seed, size);
-    let zeros = File::create(tree.join("zeros")).expect("a file");
-    let mut zeros = std::io::BufWriter::new(zeros);
-    let block = vec![0; 1 << 20];
-    (0..size * 2 / 3 / block.len()).for_each(|_| zeros.write_all(&block).expect("a disk"));
-    zeros.flush().expect("a disk");
+    corpus::write(&tree.join("file"), 0, size);
     run(Command::new("tar").arg("-C").arg(&tree).arg("-cf").arg(&layer).arg(".")).ok();
     layer
-}
-
-fn pack(layers: &[PathBuf], archive: &Path, name: &str) {
-    let pack = repository().join("examples/pack");
-    run(Command::new(pack).args(layers).arg(archive).arg(name)).ok();
-}
-
-/// A file that does not compress.
-fn noise(path: &Path, seed: u64, size: usize) {
-    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut file = std::io::BufWriter::new(File::create(path).expect("a file"));
-    for _ in 0..size / 8 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        file.write_all(&state.to_le_bytes()).expect("a disk");
-    }
-    file.flush().expect("a disk");
 }

@@ -1,0 +1,82 @@
+//! Builds: what a RUN step, a cached rebuild, very many stages and a container cost.
+
+use std::{fmt::Write as _, path::Path, rc::Rc};
+
+use buildd_tests::fixture::{context, text};
+use tempfile::TempDir;
+
+use super::{Bench, Job};
+
+/// RUN steps of the job that measures their overhead.
+const STEPS: usize = 10;
+/// Stages that do next to nothing, and how many of them one more collects: an image may not have 500 layers.
+const STAGES: usize = 500;
+const COLLECTED: usize = 20;
+
+/// The jobs.
+pub(super) fn jobs(bench: &Bench) -> Vec<Job<'_>> {
+    let steps = "RUN true\n".repeat(STEPS);
+    vec![
+        build(bench, "seed build, a new RUN", "ARG TURN\nRUN echo built $TURN > file\n", true),
+        build(bench, "seed build, cached", "ARG TURN\nRUN echo built $TURN > file\n", false),
+        build(bench, "ten RUN steps of `true`", &format!("ARG TURN\nENV TURN=$TURN\n{steps}"), true),
+        Job { theirs: Vec::new(), ..whole(bench, "500 stages that copy a file", &stages(), true) },
+        container(bench),
+    ]
+}
+
+/// Stages that hang on nothing, and others that bring them together.
+fn stages() -> String {
+    let mut text = String::new();
+    for n in 0..STAGES {
+        let _ = writeln!(text, "FROM scratch AS s{n}\nARG TURN\nCOPY Dockerfile /$TURN/{n}");
+    }
+    for (n, stages) in (0..STAGES).collect::<Vec<_>>().chunks(COLLECTED).enumerate() {
+        let _ = writeln!(text, "FROM scratch AS c{n}");
+        text.extend(stages.iter().map(|stage| format!("COPY --from=s{stage} / /\n")));
+    }
+    text.push_str("FROM scratch\n");
+    text.extend((0..STAGES / COLLECTED).map(|n| format!("COPY --from=c{n} / /\n")));
+    text
+}
+
+/// A build on the base image; with `new`, no turn finds a step of an earlier one.
+fn build<'a>(bench: &'a Bench, name: &'static str, lines: &str, new: bool) -> Job<'a> {
+    whole(bench, name, &format!("FROM docker.io/library/alpine:latest\n{lines}"), new)
+}
+
+fn whole<'a>(bench: &'a Bench, name: &'static str, dockerfile: &str, new: bool) -> Job<'a> {
+    let context: Rc<TempDir> = Rc::new(context(&[("Dockerfile", dockerfile)]));
+    let theirs = context.clone();
+    let turn = move |turn: usize| format!("TURN={}", if new { turn } else { 0 });
+    Job {
+        name,
+        ours: Box::new(move |n| ours(bench, context.path(), &["--build-arg", &turn(n)])),
+        theirs: vec![(
+            "buildah",
+            Box::new(move |n| bench.buildah.build(theirs.path(), &["--build-arg", &turn(n)])),
+        )],
+        reset: Box::new(|_| {}),
+    }
+}
+
+/// Builds a context with us.
+pub(super) fn ours(bench: &Bench, dir: &Path, args: &[&str]) {
+    let args = [&["build", "-q", "-t", "bench"], args, &[text(dir)]].concat();
+    bench.daemon.buildctl(&args).ok();
+}
+
+fn container(bench: &Bench) -> Job<'_> {
+    Job {
+        name: "run --rm true",
+        ours: Box::new(move |_| drop(bench.daemon.buildctl(&["run", "--rm", "alpine", "true"]).ok())),
+        theirs: vec![(
+            "containerd 2",
+            Box::new(move |turn| {
+                let args = ["run", "--rm", "docker.io/library/alpine:latest", &format!("c{turn}"), "true"];
+                bench.containerd.ctr(&args).ok();
+            }),
+        )],
+        reset: Box::new(|_| {}),
+    }
+}

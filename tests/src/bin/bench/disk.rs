@@ -1,0 +1,60 @@
+//! Disk: a fresh ext4 on a loop device for all that the bench writes, so that its figures do not hang on what the machine's disk went through.
+//!
+//! The bench starts itself again with its temporary folder there; daemons and peers follow it.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use buildd_tests::{daemon::run, fixture::text};
+
+/// The variable that says that this process already has its disk.
+const MARK: &str = "BUILDD_BENCH_DISK";
+/// Bytes of the file system; its file has holes.
+const SIZE: u64 = 24 << 30;
+
+/// Runs `bench` on a disk of its own.
+pub(super) fn on_fresh_disk(bench: impl FnOnce() -> ExitCode) -> ExitCode {
+    if std::env::var_os(MARK).is_some() {
+        return bench();
+    }
+    let disk = Disk::new();
+    let mut again = Command::new(std::env::current_exe().expect("a program has a path"));
+    again.args(std::env::args_os().skip(1)).env(MARK, "1").env("TMPDIR", disk.mount());
+    let status = again.status().expect("start the bench again");
+    drop(disk);
+    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A mounted file system, gone when dropped.
+struct Disk {
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("buildd-bench-").tempdir().expect("a folder");
+        let disk = Self { dir };
+        let image = disk.dir.path().join("image");
+        File::create(&image).and_then(|file| file.set_len(SIZE)).expect("room for a file with holes");
+        fs::create_dir(disk.mount()).expect("a mount point");
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
+            .arg(&image))
+        .ok();
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(disk.mount())).ok();
+        disk
+    }
+
+    fn mount(&self) -> PathBuf {
+        self.dir.path().join("mount")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run(Command::new("umount").args(["-R", text(&self.mount())]));
+    }
+}
