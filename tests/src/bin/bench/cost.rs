@@ -43,34 +43,36 @@ impl Meter {
         fs::create_dir(&instance).expect("an instance of the tracer");
         let meter = Self { pid, before: written(pid), instance };
         for call in CALLS {
-            fs::write(meter.event(call).join("trigger"), "hist:keys=common_pid").expect("a counter of calls");
+            fs::write(meter.event(call), "1").expect("a call to trace");
         }
         meter
     }
 
     /// What it came to.
     pub(super) fn stop(self) -> Cost {
-        let syncs = CALLS.iter().map(|call| hits(&self.event(call).join("hist"))).sum();
+        let cpus = fs::read_dir(self.instance.join("per_cpu")).expect("the tracer's buffers");
+        let syncs = cpus.map(|cpu| traced(&cpu.expect("a buffer").path().join("stats"))).sum();
         Cost { written: (written(self.pid) - self.before) >> 20, syncs }
     }
 
     fn event(&self, call: &str) -> PathBuf {
-        self.instance.join(format!("events/syscalls/sys_enter_{call}"))
+        self.instance.join(format!("events/syscalls/sys_enter_{call}/enable"))
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
         for call in CALLS {
-            let _ = fs::write(self.event(call).join("trigger"), "!hist:keys=common_pid");
+            let _ = fs::write(self.event(call), "0");
         }
         let _ = fs::remove_dir(&self.instance);
     }
 }
 
-fn hits(hist: &Path) -> u64 {
-    let text = fs::read_to_string(hist).expect("the counter");
-    number(&text, "Hits:")
+/// Calls that one processor's buffer has, or had before newer ones took their room.
+fn traced(stats: &Path) -> u64 {
+    let text = fs::read_to_string(stats).expect("what the buffer holds");
+    number(&text, "entries:") + number(&text, "overrun:")
 }
 
 fn written(pid: u32) -> u64 {

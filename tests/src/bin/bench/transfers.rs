@@ -152,8 +152,9 @@ fn export<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
                 drop(bench.containerd.ctr(&["images", "export", text(&stock.out), &stock.name("one")]).ok());
             }),
         )],
-        reset: turn(|_, stock| {
+        reset: turn(|bench, stock| {
             let _ = fs::remove_file(&stock.out);
+            have(bench, stock);
         }),
     }
 }
@@ -175,12 +176,21 @@ fn push<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
             }),
         )],
         reset: turn(|bench, stock| {
+            have(bench, stock);
             stock.target.replace(Some(DockerRegistry::start()));
             let (from, to) = (stock.name("one"), stock.target());
             bench.daemon.buildctl(&["image", "tag", &from, &to]).ok();
             bench.containerd.ctr(&["images", "tag", &from, &to]).ok();
         }),
     }
+}
+
+/// Both daemons have the large image.
+fn have(bench: &Bench, stock: &Stock) {
+    if run(bench.daemon.command("buildctl").args(["image", "inspect", &stock.name("one")])).code != Some(0) {
+        bench.daemon.buildctl(&["image", "import", text(&stock.archive)]).ok();
+    }
+    bench.containerd.ctr(&["images", "import", text(&stock.archive)]).ok();
 }
 
 /// Neither daemon has the image any more.
