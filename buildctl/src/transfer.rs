@@ -28,8 +28,8 @@ use tonic::Streaming;
 
 use crate::client::Client;
 
-/// Bytes of one message.
-const PIECE_BYTES: usize = 64 * 1024;
+/// Bytes of one message, if the daemon lets us send as many.
+const PIECE_BYTES: usize = 256 << 10;
 /// Bytes that a sender may be ahead of us.
 const WINDOW_BYTES: i32 = 1 << 20;
 /// How long after a finished transfer its last bytes may be on their way.

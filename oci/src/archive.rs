@@ -11,7 +11,7 @@ mod export;
 mod import;
 
 pub use export::{Absent, ExportImage, Kind, Platforms, export};
-pub use import::{ImportSink, Imported, import};
+pub use import::{File, ImportSink, Imported, import};
 
 /// Annotation with the whole name of an image in an index.
 pub const IMAGE_NAME: &str = "io.containerd.image.name";

@@ -41,6 +41,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     db::{Db, from_nanos, labels_of, labels_text, to_nanos},
     error::{Error, Result},
+    write_behind::WriteBehind,
 };
 
 pub use blob::Blob;
@@ -253,7 +254,7 @@ impl Content {
         Ok(Writer {
             ns: ns.to_owned(),
             name: name.to_owned(),
-            file,
+            file: WriteBehind::new(file),
             digester,
             expected,
             total,
@@ -369,7 +370,7 @@ impl Drop for Claim {
 pub struct Writer {
     ns: String,
     name: String,
-    file: File,
+    file: WriteBehind,
     digester: Digester,
     expected: Option<Digest>,
     total: u64,
@@ -431,9 +432,9 @@ impl Writer {
             return Err(Error::IngestOffset { name: self.name.clone(), offset, size: self.offset() });
         }
         let path = self.claim.dir.join("data");
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.seek(SeekFrom::Start(0)))
+        let file = self.file.file_mut();
+        file.set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
             .map_err(Error::file("truncate", path))?;
         self.digester = self.expected.map_or(Algorithm::Sha256, |digest| digest.algorithm()).digester();
         Ok(())
@@ -456,7 +457,7 @@ impl Writer {
             return Err(Error::DigestMismatch { expected, actual, size: written });
         }
         let data = self.claim.dir.join("data");
-        self.file.sync_data().map_err(Error::file("sync", &data))?;
+        self.file.file().sync_data().map_err(Error::file("sync", &data))?;
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = self.blobs.join(actual.algorithm().as_str());
         let path = folder.join(actual.hex());

@@ -20,6 +20,7 @@ pub mod event;
 pub mod export;
 pub mod gc;
 pub mod image;
+pub mod intake;
 pub mod layer;
 pub mod lease;
 pub mod mount;
@@ -49,5 +50,6 @@ pub mod unpack;
 pub mod usage;
 pub mod watch;
 pub mod worker;
+mod write_behind;
 
 pub use error::Error;

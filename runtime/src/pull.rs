@@ -201,15 +201,19 @@ impl Pull {
             let diff_id = diff_ids.get(number).filter(|_| media_type::is_layer(&layer.media_type)).copied();
             let (pull, layer) = (self.clone(), layer.clone());
             let part = self.watch.add(&layer, &found.name);
-            async move { pull.layer(&layer, diff_id, &part).await }
+            async move { pull.layer(&layer, diff_id, &part).await.map(|held| (number, held)) }
         };
-        let fetched: Vec<Option<Hold>> = futures::stream::iter(layers.iter().enumerate().map(fetch))
-            .buffered(PARALLEL_LAYERS)
-            .try_collect()
-            .await?;
+        // Whichever is done first makes room for the next one.
+        let mut fetched: Vec<(usize, Option<Hold>)> =
+            futures::stream::iter(layers.iter().enumerate().map(fetch))
+                .buffer_unordered(PARALLEL_LAYERS)
+                .try_collect()
+                .await?;
         if scopes.is_empty() {
             return Ok(());
         }
+        fetched.sort_by_key(|(number, _)| *number);
+        let fetched = fetched.into_iter().map(|(_, layer)| layer).collect();
         let found = FoundImage {
             name: found.digest.to_string(),
             target: found.digest,

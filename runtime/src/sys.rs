@@ -1,7 +1,10 @@
 //! Sys: the system calls of this crate that have no safe form. The only unsafe code here.
 #![allow(unsafe_code)]
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::{
+    fs::File,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
 
 use nix::{
     sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal},
@@ -28,6 +31,13 @@ pub(crate) fn take_descriptor(number: i32) -> std::io::Result<OwnedFd> {
     let owned = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&owned, rustix::io::FdFlags::CLOEXEC)?;
     Ok(owned)
+}
+
+/// Lets the kernel begin to write what a file has in memory, and does not wait for it. A mere hint: where it cannot be given, the sync that
+/// follows does all the work.
+pub(crate) fn start_writeback(file: &File) {
+    // SAFETY: the descriptor is open as long as `file` lives; no memory is passed.
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// Forks a process that has one thread; refused if it has more.

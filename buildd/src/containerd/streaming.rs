@@ -36,8 +36,8 @@ const MAX_WAITING: usize = 1024;
 const SETTLE: Duration = Duration::from_millis(10);
 /// Messages in flight each way.
 const QUEUE: usize = 16;
-/// Bytes that a sender may have in flight; Compat: containerd's figure.
-const WINDOW: i32 = 64 * 1024;
+/// Bytes that a sender may have in flight: containerd lets 64 KiB, and every half of it is a message back.
+const WINDOW: i32 = 1 << 20;
 /// Bytes of one message.
 const CHUNK: usize = 32 * 1024;
 

@@ -31,10 +31,26 @@ const MAX_HELD: usize = 256 << 20;
 /// Largest image config that docker writes by far.
 const MAX_CONFIG: u64 = 1 << 20;
 
+/// What an archive says about a file before its bytes come; none of it is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Bytes.
+    pub size: u64,
+    /// The digest that its name claims.
+    pub claimed: Option<Digest>,
+}
+
+impl File {
+    fn named(name: &str, size: u64) -> Self {
+        let claimed = name.strip_prefix("blobs/").and_then(|name| name.replacen('/', ":", 1).parse().ok());
+        Self { size, claimed }
+    }
+}
+
 /// Where an import's files go.
 pub trait ImportSink {
     /// Takes a blob of unknown digest; it may become visible only when the import as a whole succeeded.
-    fn put(&mut self, data: &mut dyn Read) -> Result<(Digest, u64), Error>;
+    fn put(&mut self, file: File, data: &mut dyn Read) -> Result<(Digest, u64), Error>;
 }
 
 /// One image of an archive.
@@ -122,16 +138,17 @@ fn read_files(reader: impl Read, sink: &mut dyn ImportSink) -> Result<Files, Err
                 files.documents.insert(name, bytes);
             } else {
                 let size = entry.size();
+                let file = File::named(&name, size);
                 let (stored, taken) = if size <= MAX_CONFIG {
                     let bytes = read_bounded(&mut archive, &name)?;
-                    let stored = store(&mut bytes.as_slice(), sink)?;
+                    let stored = store(file, &mut bytes.as_slice(), sink)?;
                     if bytes.first() == Some(&b'{') {
                         held += bytes.len();
                         files.configs.insert(stored.0.digest, bytes);
                     }
                     stored
                 } else {
-                    store(&mut archive, sink)?
+                    store(file, &mut archive, sink)?
                 };
                 if taken != size {
                     return Err(invalid(format!(
@@ -148,7 +165,7 @@ fn read_files(reader: impl Read, sink: &mut dyn ImportSink) -> Result<Files, Err
     Ok(files)
 }
 
-fn store(data: &mut impl Read, sink: &mut dyn ImportSink) -> Result<(Stored, u64), Error> {
+fn store(file: File, data: &mut impl Read, sink: &mut dyn ImportSink) -> Result<(Stored, u64), Error> {
     let mut head = Vec::with_capacity(4);
     data.by_ref()
         .take(4)
@@ -156,7 +173,7 @@ fn store(data: &mut impl Read, sink: &mut dyn ImportSink) -> Result<(Stored, u64
         .map_err(|source| Error::ReadArchive { operation: "a file".to_owned(), source })?;
     let compression = Compression::detect(&head);
     let mut whole: Chain<Cursor<Vec<u8>>, _> = Cursor::new(head).chain(data);
-    let (digest, size) = sink.put(&mut whole)?;
+    let (digest, size) = sink.put(file, &mut whole)?;
     Ok((Stored { digest, size, compression }, size))
 }
 
@@ -277,7 +294,8 @@ fn docker_images(files: &Files, manifest: &[u8], sink: &mut dyn ImportSink) -> R
         }
         let config = Descriptor::new(media_type::DOCKER_CONFIG, config.digest, config.size);
         let bytes = Manifest::new(media_type::DOCKER_MANIFEST, config, layers).to_bytes();
-        let (digest, size) = sink.put(&mut bytes.as_slice())?;
+        let file = File { size: bytes.len() as u64, claimed: None };
+        let (digest, size) = sink.put(file, &mut bytes.as_slice())?;
         let target = Descriptor::new(media_type::DOCKER_MANIFEST, digest, size);
         let names = image.repo_tags.unwrap_or_default();
         if names.is_empty() {

@@ -4,7 +4,7 @@ use std::{
     sync::Mutex,
 };
 
-use super::{Absent, ExportImage, ImportSink, Kind, Platforms, export, import};
+use super::{Absent, ExportImage, File, ImportSink, Kind, Platforms, export, import};
 use crate::{
     blob::Provider,
     compress::{Compression, Writer},
@@ -38,7 +38,7 @@ impl Provider for Memory {
 }
 
 impl ImportSink for &Memory {
-    fn put(&mut self, data: &mut dyn Read) -> Result<(Digest, u64), Error> {
+    fn put(&mut self, _: File, data: &mut dyn Read) -> Result<(Digest, u64), Error> {
         let mut bytes = Vec::new();
         data.read_to_end(&mut bytes)
             .map_err(|source| Error::ReadArchive { operation: "a file".into(), source })?;

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     content::Blob,
     error::{Error, Result},
+    write_behind::WriteBehind,
 };
 
 /// Bytes before the tar.
@@ -55,12 +56,12 @@ pub fn adopt_tar(stream: impl Read, path: &Path) -> Result<Applied> {
 }
 
 /// Makes the file and leaves room for its head.
-fn begin(path: &Path) -> Result<BufWriter<File>> {
+fn begin(path: &Path) -> Result<BufWriter<WriteBehind>> {
     let fail = Error::file("create layer file", path);
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     let begin = file.and_then(|mut file| {
         file.seek(SeekFrom::Start(HEAD))?;
-        Ok(BufWriter::with_capacity(BUFFER, file))
+        Ok(BufWriter::with_capacity(BUFFER, WriteBehind::new(file)))
     });
     begin.map_err(fail)
 }
@@ -107,7 +108,7 @@ impl Parts {
     }
 
     /// Writes what follows the tar, then the head.
-    fn end(self, mut out: BufWriter<File>, tar_size: u64) -> Result<()> {
+    fn end(self, mut out: BufWriter<WriteBehind>, tar_size: u64) -> Result<()> {
         let fail = Error::file("write layer file", &self.path);
         let work = || -> io::Result<()> {
             let expanded = round_up(HEAD + tar_size, BLOCK)?;
@@ -116,17 +117,19 @@ impl Parts {
             if let Some(mut file) = self.expanded {
                 out.flush()?;
                 file.seek(SeekFrom::Start(0))?;
-                copy_sparse(&mut file, out.get_mut())?;
+                copy_sparse(&mut file, out.get_mut().file_mut())?;
             }
             let index = expanded + self.end;
             out.seek(SeekFrom::Start(index))?;
             let layout = Layout { tar: HEAD, expanded, index };
             let superblock = write_index(&self.tree, layout, &mut out)?;
             out.flush()?;
-            let file = out.get_ref();
+            let file = out.get_ref().file();
             file.write_all_at(&superblock, SUPERBLOCK_AT)?;
             file.write_all_at(&tar_size.to_le_bytes(), MAGIC.len() as u64)?;
-            file.write_all_at(&MAGIC, 0)
+            file.write_all_at(&MAGIC, 0)?;
+            out.get_mut().start();
+            Ok(())
         };
         work().map_err(fail)
     }
@@ -160,7 +163,7 @@ fn copy_sparse(from: &mut dyn Read, out: &mut File) -> io::Result<u64> {
 /// Writes what is read.
 struct Tee<R> {
     inner: R,
-    out: BufWriter<File>,
+    out: BufWriter<WriteBehind>,
 }
 
 impl<R: Read> Read for Tee<R> {
@@ -175,7 +178,7 @@ impl<R: Read> Read for Tee<R> {
 #[derive(Debug)]
 pub struct LayerFileWriter {
     parts: Option<Parts>,
-    tar: Option<TarWriter<BufWriter<File>>>,
+    tar: Option<TarWriter<BufWriter<WriteBehind>>>,
     path: PathBuf,
     diff_id: Option<Digest>,
 }

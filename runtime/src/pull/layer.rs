@@ -22,6 +22,7 @@ use super::Pull;
 use crate::{
     content::{Labels, Writer},
     error::{Error, Result},
+    intake::Pieces,
     pack::UNCOMPRESSED,
     snapshot::Hold,
     unpack,
@@ -161,7 +162,7 @@ impl Pull {
         let (further, behind) = std_mpsc::sync_channel(QUEUE);
         thread::scope(|scope| {
             let unpacking = diff_id.map(|diff_id| {
-                let data = before.chain(Pieces { queue: behind, piece: Bytes::new() });
+                let data = before.chain(Pieces::new(behind));
                 scope.spawn(move || unpack::unpack_stream(&self.store, data, None, &diff_id))
             });
             let unpacks = unpacking.is_some();
@@ -243,25 +244,5 @@ impl Pull {
             labels.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
         }
         labels
-    }
-}
-
-/// Reads what the storing thread passes on.
-struct Pieces {
-    queue: std_mpsc::Receiver<Bytes>,
-    piece: Bytes,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.queue.recv() {
-                Ok(piece) => self.piece = piece,
-                Err(_) => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.piece.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
-        Ok(count)
     }
 }

@@ -1,7 +1,7 @@
 //! Bench: how long the everyday jobs take here, beside the tools they replace, in the same run.
 //!
 //! Not part of the tests: machines are noisy, and a ratio says more than a time. Run it after `cargo build --release`:
-//! `cargo run --release -p buildd-tests --bin bench -- [--format json] [--smoke] [GROUP...]`. Root; the peers are those of `tests/peers`.
+//! `cargo run --release -p buildd-tests --bin bench -- [--format json] [--smoke] [--only TEXT] [GROUP...]`. Root; the peers are those of `tests/peers`.
 //!
 //! Each job runs in turns, ours and the peers', several times; the table shows the least of each, which a noisy machine disturbs
 //! least. Where the daemon wrote or synced, it says how much. A job whose peer is missing names it.
@@ -92,8 +92,10 @@ fn bench() -> ExitCode {
     let json = args.windows(2).any(|two| two == ["--format", "json"]);
     let smoke = args.iter().any(|arg| arg == "--smoke");
     let (turns, divisor) = if smoke { (1, 100) } else { (TURNS, 1) };
-    let named = |group: &str| args.iter().any(|arg| arg == group);
-    let all = !GROUPS.iter().any(|(group, _)| named(group));
+    let groups: Vec<_> = GROUPS.iter().filter(|(group, _)| args.iter().any(|arg| arg == group)).collect();
+    let groups = if groups.is_empty() { GROUPS.iter().collect() } else { groups };
+    let only = args.windows(2).find_map(|two| (two[0] == "--only").then(|| two[1].clone()));
+    let wanted = |job: &Job<'_>| only.as_ref().is_none_or(|text| job.name.contains(text));
     let dir = tempfile::Builder::new().prefix("buildd-bench-").tempdir().expect("a folder");
     let bench = Bench::start(dir.path().to_owned(), divisor);
     let memory = || {
@@ -101,10 +103,11 @@ fn bench() -> ExitCode {
             .map(|(name, pid)| (name, memory(pid, "VmHWM:"), memory(pid, "VmRSS:")))
     };
     let idle = memory();
-    let chosen = GROUPS.iter().filter(|(group, _)| all || named(group));
-    let rows: Vec<_> = chosen
-        .flat_map(|(_, jobs)| jobs(&bench).iter().map(|job| measure(&bench, job, turns)).collect::<Vec<_>>())
-        .collect();
+    let mut rows = Vec::new();
+    for (_, jobs) in groups {
+        let jobs = jobs(&bench);
+        rows.extend(jobs.iter().filter(|job| wanted(job)).map(|job| measure(&bench, job, turns)));
+    }
     show(&rows, idle, memory(), json);
     ExitCode::SUCCESS
 }

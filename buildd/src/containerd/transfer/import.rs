@@ -2,20 +2,21 @@
 //!
 //! Blobs come first, names last: an archive that breaks off leaves no image, and its blobs go again.
 
-use std::{collections::BTreeMap, io::Read, time::SystemTime};
+use std::collections::BTreeMap;
 
 use buildd_api::containerd::containerd::types::transfer::{
     ImageImportStream, ImageReference, ImageStore, UnpackConfiguration,
 };
 use buildd_oci::{
     ErrorKind,
-    archive::{self, ImportSink, Imported},
+    archive::{self, Imported},
     descriptor::Descriptor,
     digest::Digest,
     platform::Platform,
 };
 use buildd_runtime::{
     Error,
+    intake::Intake,
     named_snapshot::{SNAPSHOTTERS, Scope},
     store::Store,
     unpack,
@@ -45,12 +46,12 @@ impl Services {
             .with_store(move |store| {
                 // The names come last.
                 let _kept = store.keep_all();
-                let mut sink = Sink { store, ns: &ns, began: SystemTime::now(), taken: Vec::new() };
-                let done = archive::import(stream.into_reader(), &mut sink)
+                let mut intake = Intake::new(store, &ns, !to.unpacks.is_empty());
+                let done = archive::import(stream.into_reader(), &mut intake)
                     .map_err(Error::from)
                     .and_then(|images| save(store, &ns, images, &to, &labels));
                 if done.is_err() {
-                    sink.undo()?;
+                    intake.undo()?;
                 }
                 done
             })
@@ -164,39 +165,6 @@ fn names_of(image: &Imported, references: &[ImageReference]) -> Vec<String> {
 /// Whether a name begins with a prefix that ends where a part of the name does.
 fn begins(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
-}
-
-struct Sink<'a> {
-    store: &'a Store,
-    ns: &'a str,
-    began: SystemTime,
-    taken: Vec<Digest>,
-}
-
-impl Sink<'_> {
-    /// Deletes what was not there before.
-    fn undo(&self) -> Result<(), Error> {
-        for digest in &self.taken {
-            if self.store.content.info(self.ns, digest).is_ok_and(|info| info.created >= self.began) {
-                self.store.content.delete(self.ns, digest)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl ImportSink for Sink<'_> {
-    fn put(&mut self, data: &mut dyn Read) -> Result<(Digest, u64), buildd_oci::Error> {
-        let before = self.store.content.put(self.ns, data, &BTreeMap::new());
-        let (digest, size) = before.map_err(|error| buildd_oci::Error::Store {
-            operation: "store",
-            digest: Digest::of(b""),
-            kind: error.kind(),
-            source: Box::new(error),
-        })?;
-        self.taken.push(digest);
-        Ok((digest, size))
-    }
 }
 
 #[cfg(test)]
