@@ -30,7 +30,7 @@ use std::{
 use crate::collect::Collector;
 use crate::worker::Worker;
 use buildd_api::buildkit::{moby::buildkit::v1::SolveRequest, pb};
-use buildd_frontend::FrontendResult;
+use buildd_frontend::{FrontendResult, REQUEST_OPTION};
 use buildd_solver::{result::OpResult, scheduler::Solver};
 use tokio::{
     sync::{oneshot, watch},
@@ -49,8 +49,6 @@ const WAIT: Duration = Duration::from_secs(6);
 const KEPT: usize = 64;
 /// The option by which a client asks why steps were not cached.
 const EXPLAIN: &str = "explain-cache";
-/// The option by which a client asks about a text instead of building it.
-const REQUEST: &str = "requestid";
 /// Bytes of a build's id.
 const MAX_ID: usize = 256;
 
@@ -135,7 +133,7 @@ impl Builds {
         let gone = self.sessions.live(&request.session).map(|session| session.gone.clone());
         let work = async {
             let result = frontend(build, &request, returned).await?;
-            if request.frontend_attrs.contains_key(REQUEST) {
+            if request.frontend_attrs.contains_key(REQUEST_OPTION) {
                 return Ok(answer_of(&result));
             }
             let built = realise(build, &result).await?;

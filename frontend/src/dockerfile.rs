@@ -42,11 +42,8 @@ use self::{
 };
 use crate::{
     Bridge, Error, FrontendRequest, FrontendResult,
-    request::{BASE_CONFIG_KEY, IMAGE_CONFIG_KEY, PLATFORMS_KEY},
+    request::{BASE_CONFIG_KEY, IMAGE_CONFIG_KEY, PLATFORMS_KEY, REQUEST_OPTION},
 };
-
-/// The option by which a client asks about a text instead of building it.
-const REQUEST: &str = "requestid";
 
 /// A text taken apart.
 struct Program {
@@ -70,7 +67,7 @@ struct Solved {
 /// Builds what `request` asks for.
 pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<FrontendResult, Error> {
     let options = Options::parse(&request.opts)?;
-    if let Some(name) = request.opts.get(REQUEST) {
+    if let Some(name) = request.opts.get(REQUEST_OPTION) {
         return subrequest::answer(name, request, &options, bridge).await;
     }
     let sources = Sources::load(request, &options, bridge).await?;

@@ -12,4 +12,4 @@ pub mod request;
 
 pub use bridge::Bridge;
 pub use error::Error;
-pub use request::{FrontendRequest, FrontendResult};
+pub use request::{FrontendRequest, FrontendResult, REQUEST_OPTION};

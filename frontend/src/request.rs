@@ -13,6 +13,9 @@ pub const IMAGE_CONFIG_KEY: &str = "containerimage.config";
 /// Metadata key of the config of the base image; suffixed as [`IMAGE_CONFIG_KEY`].
 pub const BASE_CONFIG_KEY: &str = "containerimage.base.config";
 
+/// The option by which a client asks about a text instead of building it.
+pub const REQUEST_OPTION: &str = "requestid";
+
 /// What a client wants built.
 #[derive(Clone, Debug, Default)]
 pub struct FrontendRequest {

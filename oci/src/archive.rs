@@ -17,6 +17,8 @@ pub use import::{File, ImportSink, Imported, import};
 pub const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Annotation with the tag, or the whole name, of an image in an index.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation with the digest of what an entry of an index refers to; Compat: containerd 2.2.
+const SUBJECT: &str = "io.containerd.manifest.subject";
 /// The file that marks an OCI layout, and what it says.
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;

@@ -20,3 +20,6 @@ pub mod registry;
 pub mod tar_stream;
 
 pub use error::{Error, ErrorKind};
+
+#[cfg(test)]
+mod properties;

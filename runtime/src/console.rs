@@ -7,7 +7,8 @@
 //! runc `docs/terminals.md`: one message, one descriptor.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    fs::File,
+    io::{self, IoSlice, IoSliceMut, Read as _, Write as _},
     mem::MaybeUninit,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
@@ -22,18 +23,20 @@ use rustix::net::{
 };
 
 const SOCKET: &str = "console.sock";
+/// Bytes that are copied at once.
+const CHUNK: usize = 32 << 10;
 
 /// A socket that waits for a terminal.
 pub(crate) struct Console {
     listener: UnixListener,
-    _folder: std::fs::File,
+    _folder: File,
     path: PathBuf,
 }
 
 impl Console {
     /// Listens in the folder of a task or a step.
     pub(crate) fn listen(folder: &Path) -> io::Result<Self> {
-        let held = std::fs::File::open(folder)?;
+        let held = File::open(folder)?;
         // However deep the folder is, this path fits a socket's address.
         let path = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(SOCKET);
         let listener = UnixListener::bind(&path)?;
@@ -49,6 +52,16 @@ impl Console {
     pub(crate) fn receive(&self) -> io::Result<OwnedFd> {
         let (stream, _) = self.listener.accept()?;
         receive(&stream)
+    }
+}
+
+/// Copies until one of the two ends: EIO is how a terminal says that nobody has it open any more.
+pub(crate) fn copy(mut from: File, mut to: File) {
+    let mut buffer = vec![0; CHUNK];
+    while let Ok(n) = from.read(&mut buffer) {
+        if n == 0 || to.write_all(&buffer[..n]).is_err() {
+            return;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use buildd_oci::{
     blob::Provider,
-    compress::{self, Compression},
+    compress::Compression,
     descriptor::Descriptor,
     media_type::{OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD},
 };
@@ -30,6 +30,7 @@ use crate::{
     error::{Error, Result},
     layer::{Applied, DirectoryWriter, ExportOptions, TarWriter, Whiteouts, apply_tar, write_tar},
     pack::{self, Form},
+    pieces,
     snapshot::View,
     store::Store,
     task::RootMount,
@@ -50,9 +51,9 @@ pub fn apply(
         false => Whiteouts::Mark,
     };
     let blob = store.content.in_namespace(ns).open(layer)?;
-    let stream = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
     let fresh = is_empty(folder)?;
-    let applied = apply_tar(stream, &mut DirectoryWriter::new(folder, whiteouts)?)?;
+    let mut writer = DirectoryWriter::new(folder, whiteouts)?;
+    let applied = pieces::decompressed(blob, |tar| apply_tar(tar, &mut writer))?;
     if sync {
         let open = std::fs::File::open(folder).map_err(Error::file("open", folder))?;
         rustix::fs::syncfs(&open).map_err(|error| Error::file("sync", folder)(error.into()))?;

@@ -9,24 +9,28 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::SyncSender,
     thread,
     time::SystemTime,
 };
 
 use buildd_oci::{
     archive::{File, ImportSink},
-    compress,
     digest::Digest,
 };
 use bytes::Bytes;
 
-use crate::{error::Result, pack::UNCOMPRESSED, snapshot::Hold, store::Store};
+use crate::{
+    error::Result,
+    pack::UNCOMPRESSED,
+    pieces::{self, Piece},
+    snapshot::Hold,
+    store::Store,
+    unpack,
+};
 
 /// Smaller files are unpacked when it is known that they are layers: a thread for each would cost more.
 const MIN_LAYER: u64 = 1 << 20;
-/// Pieces between storing and unpacking.
-const QUEUE: usize = 32;
 
 /// Takes an archive's files into a namespace.
 #[derive(Debug)]
@@ -67,11 +71,10 @@ impl<'a> Intake<'a> {
     /// Stores `data` and unpacks it beside.
     fn take_layer(&mut self, data: &mut dyn Read) -> Result<(Digest, u64)> {
         let (store, ns) = (self.store, self.ns);
-        let (further, behind) = sync_channel(QUEUE);
+        let (further, pieces) = pieces::queue();
         let (stored, unpacked) = thread::scope(|scope| {
             let unpacking = scope.spawn(move || {
-                let mut tar = compress::reader(Pieces::new(behind)).ok()?;
-                let unpacked = store.snapshots.apply(None, &mut tar, None);
+                let unpacked = unpack::apply(store, pieces, None, None);
                 unpacked.inspect_err(|error| tracing::debug!(%error, "a file of an archive is no layer")).ok()
             });
             let mut copy = Copy { data, further };
@@ -118,43 +121,18 @@ impl ImportSink for Intake<'_> {
 /// Passes on what is read; whoever is behind may have stopped to listen.
 struct Copy<'a> {
     data: &'a mut dyn Read,
-    further: SyncSender<Bytes>,
+    further: SyncSender<Piece>,
 }
 
 impl Read for Copy<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.data.read(buffer)?;
         if count > 0 {
-            let _ = self.further.send(Bytes::copy_from_slice(&buffer[..count]));
+            let _ = self.further.send(Ok(Bytes::copy_from_slice(&buffer[..count])));
         }
         Ok(count)
     }
 }
 
-/// Reads what another thread passes on.
-#[derive(Debug)]
-pub(crate) struct Pieces {
-    queue: Receiver<Bytes>,
-    piece: Bytes,
-}
-
-impl Pieces {
-    /// Reads to the end of `queue`.
-    pub(crate) fn new(queue: Receiver<Bytes>) -> Self {
-        Self { queue, piece: Bytes::new() }
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.queue.recv() {
-                Ok(piece) => self.piece = piece,
-                Err(_) => return Ok(0),
-            }
-        }
-        let count = buffer.len().min(self.piece.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
-        Ok(count)
-    }
-}
+#[cfg(test)]
+mod tests;

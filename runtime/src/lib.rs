@@ -30,6 +30,7 @@ mod ops;
 pub use ops::exec::sandbox;
 pub mod pack;
 mod passwd;
+mod pieces;
 mod program;
 pub mod pull;
 pub mod push;

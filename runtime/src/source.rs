@@ -8,7 +8,10 @@ use buildd_api::buildkit::pb;
 use buildd_oci::{ErrorKind, platform::Platform, reference::Reference};
 use buildd_solver::op::{Op, OpContext, OpError};
 
-use crate::worker::{Unsupported, Worker, op_error};
+use crate::{
+    ops,
+    worker::{Unsupported, Worker, op_error},
+};
 
 mod git;
 mod http;
@@ -51,9 +54,7 @@ pub(crate) fn resolve(
 
 /// A secret of the client as one line of text, for a header; None if the client has none of that id.
 async fn secret_text(worker: &Worker, cx: &OpContext, id: &str) -> Result<Option<String>, OpError> {
-    let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
-    let session = worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
-    let Some(bytes) = session.secret(id).await.map_err(fail)? else { return Ok(None) };
+    let Some(bytes) = ops::secret(worker, cx, id).await? else { return Ok(None) };
     let text = String::from_utf8(bytes).ok().map(|text| text.trim().to_owned());
     let fits =
         |text: &String| !text.is_empty() && text.len() <= MAX_HEADER && !text.contains(char::is_control);

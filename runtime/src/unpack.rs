@@ -7,7 +7,6 @@ use std::io::Read;
 
 use buildd_oci::{
     blob::{Provider, read_document},
-    compress,
     config::{ImageConfig, chain_ids},
     descriptor::Descriptor,
     digest::Digest,
@@ -18,7 +17,9 @@ use buildd_oci::{
 
 use crate::{
     error::{Error, Result},
+    layer::Applied,
     named_snapshot::Scope,
+    pieces,
     snapshot::{Hold, SnapshotId},
     store::Store,
 };
@@ -27,6 +28,8 @@ use crate::{
 pub const SNAPSHOT_LABEL: &str = "containerd.io/gc.ref.snapshot.";
 /// Labels a document with what it points at: `<this><anything> = <digest>`.
 pub(crate) const CONTENT_LABEL: &str = "containerd.io/gc.ref.content.";
+/// Labels a document with what refers to it: `<this><hex> = <digest>`; as containerd 2.2 does.
+const REFERRER_LABEL: &str = "containerd.io/gc.ref.content.referrer.sha256.";
 /// Documents within documents that are looked through; more levels are nobody's intention.
 const MAX_DEPTH: usize = 4;
 
@@ -150,8 +153,17 @@ pub(crate) fn unpack_stream(
     parent: Option<SnapshotId>,
     diff_id: &Digest,
 ) -> Result<Hold> {
-    let mut tar = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
-    Ok(store.snapshots.apply(parent, &mut tar, Some(*diff_id))?.0)
+    Ok(apply(store, blob, parent, Some(*diff_id))?.0)
+}
+
+/// The same where the diff_id may be unknown.
+pub(crate) fn apply(
+    store: &Store,
+    blob: impl Read + Send,
+    parent: Option<SnapshotId>,
+    expected: Option<Digest>,
+) -> Result<(Hold, Applied)> {
+    pieces::decompressed(blob, |tar| store.snapshots.apply(parent, tar, expected))
 }
 
 /// Gives the layers of an unpacked image their names in a scope, and lets its config keep them.
@@ -162,6 +174,18 @@ pub fn name(store: &Store, scope: &Scope, found: &FoundImage, top: &Hold) -> Res
     let mut labels = store.content.info(&scope.ns, &found.manifest.config.digest)?.labels;
     labels.insert(format!("{SNAPSHOT_LABEL}{}", scope.snapshotter), chain_id.to_string());
     store.content.set_labels(&scope.ns, &found.manifest.config.digest, &labels)?;
+    Ok(())
+}
+
+/// Lets `subject` keep what refers to it (a signature, an attestation); one that is not here keeps nothing.
+pub fn refer(store: &Store, ns: &str, referrer: &Descriptor, subject: &Digest) -> Result<()> {
+    let Ok(info) = store.content.info(ns, subject) else {
+        tracing::warn!(referrer = %referrer.digest, %subject, "what an archive refers to is not here: the referrer is not kept");
+        return Ok(());
+    };
+    let mut labels = info.labels;
+    labels.insert(format!("{REFERRER_LABEL}{}", referrer.digest.hex()), referrer.digest.to_string());
+    store.content.set_labels(ns, subject, &labels)?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{IMAGE_NAME, LAYOUT_FILE, REF_NAME};
+use super::{IMAGE_NAME, LAYOUT_FILE, REF_NAME, SUBJECT};
 use crate::{
     blob::MAX_DOCUMENT,
     compress::{self, Compression},
@@ -62,6 +62,8 @@ pub struct Imported {
     pub tag: Option<String>,
     /// Its manifest or index.
     pub target: Descriptor,
+    /// What it refers to (a signature, an attestation); without a name it is no image of its own then, and is kept as long as that is.
+    pub subject: Option<Digest>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -257,7 +259,8 @@ fn oci_images(files: &Files, layout: &[u8]) -> Result<Vec<Imported>, Error> {
             Some(tag) => (None, Some(tag.clone())),
             None => (None, None),
         };
-        images.push(Imported { name, tag, target });
+        let subject = target.annotations.get(SUBJECT).map(|digest| digest.parse()).transpose()?;
+        images.push(Imported { name, tag, target, subject });
     }
     Ok(images)
 }
@@ -299,10 +302,15 @@ fn docker_images(files: &Files, manifest: &[u8], sink: &mut dyn ImportSink) -> R
         let target = Descriptor::new(media_type::DOCKER_MANIFEST, digest, size);
         let names = image.repo_tags.unwrap_or_default();
         if names.is_empty() {
-            images.push(Imported { name: None, tag: None, target: target.clone() });
+            images.push(Imported { name: None, tag: None, target: target.clone(), subject: None });
         }
         for name in names {
-            images.push(Imported { name: Some(canonical(&name)?), tag: None, target: target.clone() });
+            images.push(Imported {
+                name: Some(canonical(&name)?),
+                tag: None,
+                target: target.clone(),
+                subject: None,
+            });
         }
     }
     Ok(images)

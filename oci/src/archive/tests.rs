@@ -4,6 +4,8 @@ use std::{
     sync::Mutex,
 };
 
+use proptest::prelude::*;
+
 use super::{Absent, ExportImage, File, ImportSink, Kind, Platforms, export, import};
 use crate::{
     blob::Provider,
@@ -457,29 +459,41 @@ fn blob_16_what_changed_on_the_disk_does_not_go_out() {
     }
 }
 
-/// Archives that were cut, turned and mixed end in an error or an image, never in a panic.
-#[test]
-fn any_archive_is_read_or_refused() {
-    let store = Memory::default();
-    let archive = exported(&store, &image(&store));
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state % below as u64).expect("small")
-    };
-    for _ in 0..2000 {
-        let mut bytes = archive.clone();
-        for _ in 0..=random(8) {
-            let at = random(bytes.len());
-            match random(4) {
-                0 => bytes[at] ^= 1 << random(8),
-                1 => bytes.truncate(at.max(1)),
-                2 => bytes[at] = u8::try_from(random(256)).expect("a byte"),
-                _ => {
-                    let end = (at + random(1024)).min(bytes.len());
-                    let part = bytes[at..end].to_vec();
+/// A change of an archive: where, and what.
+#[derive(Clone, Debug)]
+enum Change {
+    Bit(u8),
+    Byte(u8),
+    Cut,
+    Repeat(usize),
+}
+
+fn any_change() -> impl Strategy<Value = (usize, Change)> {
+    let change = prop_oneof![
+        (0u8..8).prop_map(Change::Bit),
+        any::<u8>().prop_map(Change::Byte),
+        Just(Change::Cut),
+        (0usize..1024).prop_map(Change::Repeat),
+    ];
+    (any::<usize>(), change)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Archives that were cut, turned and mixed end in an error or an image, never in a panic.
+    #[test]
+    fn any_archive_is_read_or_refused(changes in proptest::collection::vec(any_change(), 1..9)) {
+        let store = Memory::default();
+        let mut bytes = exported(&store, &image(&store));
+        for (at, change) in changes {
+            let at = at % bytes.len();
+            match change {
+                Change::Bit(bit) => bytes[at] ^= 1 << bit,
+                Change::Byte(byte) => bytes[at] = byte,
+                Change::Cut => bytes.truncate(at.max(1)),
+                Change::Repeat(size) => {
+                    let part = bytes[at..(at + size).min(bytes.len())].to_vec();
                     bytes.splice(at..at, part);
                 }
             }

@@ -65,7 +65,7 @@ impl Place {
     /// Names in a layer's blob.
     fn names(&self, layer: &Descriptor) -> Vec<String> {
         let blob = self.store.content.open_blob(&layer.digest).expect("the blob");
-        let mut archive = tar::Archive::new(compress::reader(blob).expect("a stream"));
+        let mut archive = tar::Archive::new(buildd_oci::compress::reader(blob).expect("a stream"));
         let entries = archive.entries().expect("entries");
         entries.map(|entry| entry.expect("whole").path().expect("a name").display().to_string()).collect()
     }

@@ -37,10 +37,6 @@ impl Op for MergeOp {
         Ok(CacheMap { digest: Digest::of(b"merge"), aliases: Vec::new(), inputs })
     }
 
-    async fn content_digest(&self, cx: &OpContext, _: usize, _: &OpResult) -> Result<Digest, OpError> {
-        Ok(cx.vertex)
-    }
-
     async fn exec(&self, _: &OpContext, inputs: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         let (worker, inputs) = (self.worker.clone(), inputs.to_vec());
         let work = move || -> Result<Vec<OpResult>> {

@@ -1,15 +1,15 @@
 //! Layer: one blob, hashed, stored and unpacked in one pass while its bytes come.
 //!
 //! ```text
-//! network -> queue -> hash, append to the ingest -> queue -> decompress -> hash as diff_id, unpack
+//! network -> queue -> hash, append to the ingest -> pieces -> decompress -> pieces -> hash as diff_id, unpack
 //! ```
 //!
 //! # Concurrency
-//! One task feeds, one blocking thread stores, a second one unpacks. Queues are short: the slowest of the three sets the pace.
+//! One task feeds, one blocking thread stores; one decompresses and one unpacks (`pieces`). Queues are short: the slowest sets the pace.
 
 use std::{
     io::{self, Read},
-    sync::{Arc, mpsc as std_mpsc},
+    sync::Arc,
     thread,
 };
 
@@ -22,8 +22,8 @@ use super::Pull;
 use crate::{
     content::{Labels, Writer},
     error::{Error, Result},
-    intake::Pieces,
     pack::UNCOMPRESSED,
+    pieces,
     snapshot::Hold,
     unpack,
     watch::{Part, Phase},
@@ -159,10 +159,10 @@ impl Pull {
         part: &Part,
     ) -> Result<Option<Hold>> {
         let before = intake.written()?;
-        let (further, behind) = std_mpsc::sync_channel(QUEUE);
+        let (further, behind) = pieces::queue();
         thread::scope(|scope| {
             let unpacking = diff_id.map(|diff_id| {
-                let data = before.chain(Pieces::new(behind));
+                let data = before.chain(behind);
                 scope.spawn(move || unpack::unpack_stream(&self.store, data, None, &diff_id))
             });
             let unpacks = unpacking.is_some();
@@ -172,7 +172,7 @@ impl Pull {
                         intake.write(&piece)?;
                         // A layer may end before its blob does: then nobody reads on.
                         if unpacks {
-                            let _ = further.send(piece);
+                            let _ = further.send(Ok(piece));
                         }
                     }
                     Some(Piece::End) => return Ok(()),

@@ -109,15 +109,6 @@ impl Op for GitSource {
         Ok(CacheMap { digest, aliases: Vec::new(), inputs: Vec::new() })
     }
 
-    async fn content_digest(
-        &self,
-        cx: &OpContext,
-        _: usize,
-        _: &OpResult,
-    ) -> std::result::Result<Digest, OpError> {
-        Ok(cx.vertex)
-    }
-
     async fn exec(&self, cx: &OpContext, _: &[OpResult]) -> std::result::Result<Vec<OpResult>, OpError> {
         Ok(vec![self.fetch(cx).await?])
     }

@@ -86,15 +86,6 @@ impl Op for HttpSource {
         Ok(CacheMap { digest: pin.key, aliases: Vec::new(), inputs: Vec::new() })
     }
 
-    async fn content_digest(
-        &self,
-        cx: &OpContext,
-        _: usize,
-        _: &OpResult,
-    ) -> std::result::Result<Digest, OpError> {
-        Ok(cx.vertex)
-    }
-
     async fn exec(&self, cx: &OpContext, _: &[OpResult]) -> std::result::Result<Vec<OpResult>, OpError> {
         let pin = self.pin.get_or_try_init(|| self.find(cx)).await?;
         if let Some(held) = &pin.held {

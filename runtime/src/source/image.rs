@@ -75,10 +75,6 @@ impl Op for ImageSource {
         Ok(CacheMap { digest, aliases: chain.into_iter().collect(), inputs: Vec::new() })
     }
 
-    async fn content_digest(&self, cx: &OpContext, _: usize, _: &OpResult) -> Result<Digest, OpError> {
-        Ok(cx.vertex)
-    }
-
     async fn exec(&self, cx: &OpContext, _: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         let found = self.find(cx).await?.clone();
         let sessions = cx.sessions.ids();

@@ -217,10 +217,6 @@ impl Op for LocalSource {
         })
     }
 
-    async fn content_digest(&self, cx: &OpContext, _: usize, _: &OpResult) -> Result<Digest, OpError> {
-        Ok(cx.vertex)
-    }
-
     async fn exec(&self, _: &OpContext, _: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         match self.synced.get() {
             Some((held, _)) => Ok(vec![SnapshotRef::local(held.clone())]),

@@ -76,15 +76,6 @@ impl Op for UploadSource {
         Ok(CacheMap { digest, aliases: Vec::new(), inputs: Vec::new() })
     }
 
-    async fn content_digest(
-        &self,
-        cx: &OpContext,
-        _: usize,
-        _: &OpResult,
-    ) -> std::result::Result<Digest, OpError> {
-        Ok(cx.vertex)
-    }
-
     async fn exec(&self, _: &OpContext, _: &[OpResult]) -> std::result::Result<Vec<OpResult>, OpError> {
         let (held, _) = self.pulled.get().ok_or_else(|| {
             let reason = "was never pulled".to_owned();

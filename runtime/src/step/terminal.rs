@@ -4,14 +4,14 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io,
     os::fd::{AsFd, OwnedFd},
     thread::JoinHandle,
 };
 
 use rustix::termios::{Winsize, tcsetwinsize};
 
-const CHUNK: usize = 32 << 10;
+use crate::console::copy;
 
 /// The master of a container's terminal.
 pub(super) struct Terminal {
@@ -27,7 +27,6 @@ impl Terminal {
         if let Some(input) = input {
             std::thread::spawn(move || copy(input, to));
         }
-        // EIO is how a terminal says that nobody has it open any more.
         let copying = std::thread::spawn(move || copy(from, out));
         Ok(Self { master, copying })
     }
@@ -51,14 +50,5 @@ impl Size {
     pub(super) fn set(&self, rows: u16, columns: u16) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let _ = tcsetwinsize(&self.0, size);
-    }
-}
-
-fn copy(mut from: File, mut to: File) {
-    let mut buffer = vec![0; CHUNK];
-    while let Ok(n) = from.read(&mut buffer) {
-        if n == 0 || to.write_all(&buffer[..n]).is_err() {
-            return;
-        }
     }
 }

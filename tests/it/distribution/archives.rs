@@ -73,6 +73,55 @@ fn an_image_that_is_partly_here_goes_out_as_far_as_it_is() {
     assert_eq!(export(&["--all-platforms"]).ok().stderr, "");
 }
 
+/// An OCI layout of these blobs and this index, as a tar.
+fn layout(path: &str, blobs: &[&str], index: &Value) {
+    let mut builder = tar::Builder::new(fs::File::create(path).expect("a file"));
+    let mut add = |name: &str, bytes: &str| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, bytes.as_bytes()).expect("a disk");
+    };
+    add("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+    add("index.json", &index.to_string());
+    for blob in blobs {
+        add(&format!("blobs/sha256/{}", Digest::of(blob.as_bytes()).hex()), blob);
+    }
+    builder.finish().expect("a disk");
+}
+
+#[test]
+fn rule_21_what_refers_to_an_image_of_an_archive_lives_as_long_as_that() {
+    let daemon = Daemon::start();
+    let describe = |kind: &str, text: &str| json!({"mediaType": kind, "digest": Digest::of(text.as_bytes()), "size": text.len()});
+    let manifest = |config: &str, subject: Option<&Value>| {
+        let config = describe(media_type::OCI_CONFIG, config);
+        json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": [], "subject": subject})
+            .to_string()
+    };
+    let (config, note) = (r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#, r#"{"a":"signature"}"#);
+    let image = manifest(config, None);
+    let mut named = describe(media_type::OCI_MANIFEST, &image);
+    let signature = manifest(note, Some(&named));
+    let mut referring = describe(media_type::OCI_MANIFEST, &signature);
+    referring["annotations"] = json!({"io.containerd.manifest.subject": named["digest"]});
+    named["annotations"] = json!({"io.containerd.image.name": "example.com/made:v1"});
+    let index = json!({"schemaVersion": 2, "manifests": [referring, named]});
+    let archive = daemon.path("referred.tar");
+    let blobs = [config, note, image.as_str(), signature.as_str()];
+    layout(text(&archive), &blobs, &index);
+    assert_eq!(daemon.buildctl(&["image", "import", text(&archive)]).ok().stdout, "example.com/made:v1\n");
+    assert_eq!(daemon.buildctl(&["image", "ls", "-q"]).ok().stdout, "example.com/made:v1\n");
+    let here = || {
+        daemon.buildctl(&["prune"]).ok();
+        let here = daemon.buildctl(&["content", "ls", "-q"]).ok().stdout;
+        blobs.map(|blob| here.contains(&Digest::of(blob.as_bytes()).to_string()))
+    };
+    assert_eq!(here(), [true; 4]);
+    daemon.buildctl(&["image", "rm", "example.com/made:v1"]).ok();
+    assert_eq!(here(), [false; 4]);
+}
+
 #[test]
 fn a_layer_that_came_uncompressed_is_stored_once() {
     let daemon = Daemon::start();

@@ -1,6 +1,14 @@
 //! hosts.toml, credentials and everything else that says where an image may be had.
 
-use buildd_tests::registry::{Act, Fault, Options, Tokens};
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{Receiver, channel},
+};
+
+use buildd_oci::media_type;
+use buildd_tests::registry::{Act, Authority, Fault, Options, Tokens};
+use serde_json::json;
 
 use super::*;
 
@@ -189,6 +197,55 @@ fn proxies_of_the_environment_are_used_but_for_this_machine() {
         .buildctl(&["image", "pull", "--hosts-dir", text_of(&direct), "direct.example/made:v1"])
         .fails(1, &["direct.example"]);
     assert_eq!(proxy.seen().len(), asked);
+}
+
+/// A proxy that leads every tunnel to `to`; it tells which names were asked for.
+fn tunnels(to: String) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let address = listener.local_addr().expect("an address");
+    let (tell, asked) = channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let mut lines = BufReader::new(client.try_clone().expect("a second descriptor"));
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && lines.read_line(&mut head).is_ok_and(|n| n > 0) {}
+            let Some(wanted) = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()) else {
+                continue;
+            };
+            if tell.send(wanted.to_owned()).is_err() {
+                return;
+            }
+            let server = TcpStream::connect(&to).expect("the registry");
+            (&client).write_all(b"HTTP/1.1 200 here you are\r\n\r\n").expect("an answer");
+            let twice = |stream: &TcpStream| stream.try_clone().expect("a second descriptor");
+            for (mut from, mut into) in [(twice(&client), twice(&server)), (twice(&server), twice(&client))] {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut into);
+                    let _ = into.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+    (format!("http://{address}"), asked)
+}
+
+#[test]
+fn a_tls_registry_is_reached_through_a_proxys_tunnel() {
+    let authority = Authority::new(&["registry.example"]);
+    let registry = Registry::with(Options { tls: Some(authority.clone()), ..Options::default() });
+    let config = registry.put_blob("made", "{}");
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": []});
+    let manifest = registry.put_manifest("made", Some("v1"), media_type::OCI_MANIFEST, manifest.to_string());
+    let root = hosts("registry.example", "[host.\"https://registry.example\"]\n  ca = \"ca.pem\"\n");
+    authority.write(&root.path().join("registry.example/ca.pem"));
+    let (proxy, asked) = tunnels(registry.authority());
+    let daemon = Daemon::start_in(&[("https_proxy", &proxy)], &["--hosts-dir", text_of(&root)]);
+    daemon.buildctl(&["image", "pull", "-q", "registry.example/made:v1"]).ok();
+    let here = daemon.buildctl(&["content", "ls", "-q"]).ok().stdout;
+    assert!(here.contains(&manifest.digest.to_string()), "{here}");
+    let asked: Vec<String> = asked.try_iter().collect();
+    assert!(!asked.is_empty() && asked.iter().all(|name| name == "registry.example:443"), "{asked:?}");
 }
 
 #[test]

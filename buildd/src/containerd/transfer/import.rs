@@ -82,14 +82,18 @@ fn save(
     to: &ImageStore,
     labels: &BTreeMap<String, String>,
 ) -> Result<Vec<Saved>, Error> {
-    let single = images.len() == 1;
-    let mut named = Vec::new();
+    let single = images.iter().filter(|image| image.subject.is_none()).count() == 1;
+    let (mut named, mut referring) = (Vec::new(), Vec::new());
     for image in images {
+        unpack::label(store, ns, &image.target)?;
+        referring.extend(image.subject.map(|subject| (image.target.clone(), subject)));
+        if image.subject.is_some() && image.name.is_none() {
+            continue;
+        }
         let mut names = names_of(&image, &to.extra_references);
-        if single && !to.name.is_empty() {
+        if single && image.subject.is_none() && !to.name.is_empty() {
             names = vec![to.name.clone()];
         }
-        unpack::label(store, ns, &image.target)?;
         if let Some(name) = names.first() {
             unpack_for(store, ns, name, &image.target, &to.unpacks)?;
         }
@@ -97,6 +101,9 @@ fn save(
     }
     if named.is_empty() {
         return Err(Error::NotFound { what: "image name", name: "in the archive; give one".to_owned() });
+    }
+    for (referrer, subject) in &referring {
+        unpack::refer(store, ns, referrer, subject)?;
     }
     let save = |(name, target): (String, Descriptor)| {
         let before = store.images.get(ns, &name).ok().map(|image| image.target.digest);

@@ -22,6 +22,7 @@ use super::prepare::{Writable, owned_folder, selected, tree};
 use crate::{
     cache_mount::CacheMountHold,
     error::{Error, Result},
+    ops,
     session::AgentSocket,
     snapshot::View,
     step::{StepMount, StepMountKind},
@@ -328,9 +329,7 @@ async fn fetch(
     id: &str,
     optional: bool,
 ) -> std::result::Result<Option<Vec<u8>>, OpError> {
-    let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
-    let session = worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
-    match session.secret(id).await.map_err(fail)? {
+    match ops::secret(worker, cx, id).await? {
         Some(value) if value.len() > MAX_SECRET => Err(op_error(Error::Invalid {
             what: "secret",
             name: id.to_owned(),

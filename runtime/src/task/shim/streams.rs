@@ -27,6 +27,7 @@ use rustix::{
 };
 
 use super::super::protocol::Streams;
+use crate::console;
 
 const CHUNK: usize = 32 << 10;
 
@@ -168,21 +169,12 @@ fn feed(mut from: File, mut to: File, ended: &PipeReader) -> io::Result<()> {
 /// Connects a terminal with the client's pipes; the thread ends with the last process that has the terminal open.
 pub(super) fn terminal(streams: &Streams, master: &OwnedFd) -> io::Result<(Kept, JoinHandle<()>)> {
     let mut kept = Kept::default();
-    let mut out = output(&streams.stdout, 0, &mut kept)?;
+    let out = output(&streams.stdout, 0, &mut kept)?;
     if let Some(from) = input(&streams.stdin)? {
         let mut copied = Input::new(from, None)?;
         copied.start(Some(master.try_clone()?))?;
         kept.input = Some(copied);
     }
-    let mut from = File::from(master.try_clone()?);
-    let copying = std::thread::spawn(move || {
-        let mut buffer = vec![0; CHUNK];
-        // EIO is how a terminal says that nobody has it open any more.
-        while let Ok(n) = from.read(&mut buffer) {
-            if n == 0 || out.write_all(&buffer[..n]).is_err() {
-                return;
-            }
-        }
-    });
-    Ok((kept, copying))
+    let from = File::from(master.try_clone()?);
+    Ok((kept, std::thread::spawn(move || console::copy(from, out))))
 }

@@ -51,8 +51,12 @@ fn names() {
         (whole, None, &["=mine:v2"], &["docker.io/library/one:v1"]),
     ];
     for (name, tag, references, expected) in cases {
-        let image =
-            Imported { name: name.map(str::to_owned), tag: tag.map(str::to_owned), target: target.clone() };
+        let image = Imported {
+            name: name.map(str::to_owned),
+            tag: tag.map(str::to_owned),
+            target: target.clone(),
+            subject: None,
+        };
         let references: Vec<_> = references.iter().map(|text| reference(text)).collect();
         assert_eq!(names_of(&image, &references), *expected, "{name:?} {tag:?} {references:?}");
     }

@@ -1,0 +1,101 @@
+//! Pieces: a stream that goes from thread to thread, so that hashing, decompressing and writing are done at once.
+//!
+//! ```text
+//! network or archive -> hash, store the blob -> pieces -> decompress -> pieces -> hash as diff_id, write the layer
+//! ```
+//!
+//! Queues are short: the slowest thread sets the pace, and memory stays small.
+
+use std::{
+    io::{self, Read},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
+
+use buildd_oci::compress;
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+
+/// Pieces between two threads.
+const QUEUE: usize = 8;
+/// Bytes of a piece that we cut ourselves.
+const PIECE: usize = 256 << 10;
+
+/// A piece, or why there is none.
+pub(crate) type Piece = io::Result<Bytes>;
+
+/// A queue between two threads; who sends learns by an error that nobody reads any more.
+pub(crate) fn queue() -> (SyncSender<Piece>, Pieces) {
+    let (sender, queue) = sync_channel(QUEUE);
+    (sender, Pieces { queue, piece: Bytes::new() })
+}
+
+/// Reads what another thread sends; its end is the end.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    queue: Receiver<Piece>,
+    piece: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.queue.recv() {
+                Ok(piece) => self.piece = piece?,
+                Err(_) => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.piece.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
+    }
+}
+
+/// Lets `work` read what `blob` is when it is not compressed, while a thread decompresses ahead of it.
+pub(crate) fn decompressed<T>(
+    blob: impl Read + Send,
+    work: impl FnOnce(&mut dyn Read) -> Result<T>,
+) -> Result<T> {
+    let mut data = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
+    let (ahead, mut pieces) = queue();
+    thread::scope(|scope| {
+        scope.spawn(move || run_ahead(&mut data, &ahead));
+        let done = work(&mut pieces);
+        // Whoever is ahead must not wait for a reader that is gone.
+        drop(pieces);
+        done
+    })
+}
+
+/// Sends all that `data` has and how it ended, until nobody wants more.
+fn run_ahead(data: &mut dyn Read, ahead: &SyncSender<Piece>) {
+    loop {
+        let mut piece = vec![0; PIECE];
+        let (filled, end) = fill(data, &mut piece);
+        piece.truncate(filled);
+        let gone = filled > 0 && ahead.send(Ok(piece.into())).is_err();
+        match end {
+            Ok(false) if !gone => {}
+            Err(error) if !gone => {
+                let _ = ahead.send(Err(error));
+                return;
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Fills a piece as far as it goes: the bytes, and whether that was the end.
+fn fill(data: &mut dyn Read, piece: &mut [u8]) -> (usize, io::Result<bool>) {
+    let mut filled = 0;
+    while filled < piece.len() {
+        match data.read(&mut piece[filled..]) {
+            Ok(0) => return (filled, Ok(true)),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Err(error)),
+        }
+    }
+    (filled, Ok(false))
+}
