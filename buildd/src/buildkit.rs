@@ -17,14 +17,20 @@ use buildd_api::buildkit::{
     health::health_server::HealthServer,
     moby::buildkit::v1::{control_server::ControlServer, frontend::llb_bridge_server::LlbBridgeServer},
 };
-use tonic::{codec::CompressionEncoding, service::RoutesBuilder};
+use futures::{StreamExt, stream};
+use tokio::io::DuplexStream;
+use tonic::{Status, codec::CompressionEncoding, service::RoutesBuilder, transport::Server};
+
+use gateway::Gateway;
 
 pub(crate) use transport::{CONNECTION_WINDOW, STREAM_WINDOW};
 
-use crate::solve::Builds;
+use crate::solve::{Build, Builds, seat::Seat};
 
 /// Bytes of one message, either way; BuildKit's and containerd's figure.
 pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
+/// Calls of a frontend's program that run at once: stops one that makes very many.
+const MAX_CALLS: u32 = 128;
 
 /// Adds every service.
 pub(crate) fn assemble(routes: &mut RoutesBuilder, builds: &Arc<Builds>) {
@@ -32,12 +38,38 @@ pub(crate) fn assemble(routes: &mut RoutesBuilder, builds: &Arc<Builds>) {
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
-    let gateway = LlbBridgeServer::new(gateway::Gateway::new(Arc::clone(builds)))
-        .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT);
     routes.add_service(control);
-    routes.add_service(gateway);
+    routes.add_service(bridge(Gateway::new(Arc::clone(builds))));
     routes.add_service(HealthServer::new(health::HealthService));
     routes.add_service(trace::TraceServer);
+}
+
+fn bridge(gateway: Gateway) -> LlbBridgeServer<Gateway> {
+    LlbBridgeServer::new(gateway)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT)
+}
+
+/// Serves `LLBBridge` to one frontend on a connection of its own; what is served ends with the connection.
+pub(crate) fn serve_frontend(
+    connection: DuplexStream,
+    build: &Arc<Build>,
+    seat: &Arc<Seat>,
+) -> Result<impl Future<Output = ()> + use<>, Status> {
+    let gateway = Gateway::of(build.all()?, Arc::clone(build), Arc::clone(seat));
+    // A server that nobody else can connect to goes on waiting: its owner drops it.
+    let incoming = stream::iter([Ok::<_, std::io::Error>(connection)]).chain(stream::pending());
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_CALLS)
+        .add_service(bridge(gateway))
+        .add_service(HealthServer::new(health::HealthService))
+        .serve_with_incoming(incoming);
+    Ok(async move {
+        if let Err(error) = server.await {
+            tracing::debug!(%error, "serve a frontend");
+        }
+    })
 }

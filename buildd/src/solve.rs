@@ -15,10 +15,13 @@ pub(crate) mod event;
 mod export;
 mod failure;
 pub(crate) mod files;
+mod guest;
 pub(crate) mod image;
 mod missing;
 mod progress;
 pub(crate) mod sandbox;
+pub(crate) mod seat;
+mod stage;
 pub(crate) mod usage;
 
 use std::{
@@ -38,8 +41,9 @@ use tokio::{
 };
 use tonic::Status;
 
-pub(crate) use build::{Build, Returned};
+pub(crate) use build::Build;
 pub(crate) use progress::Progress;
+use seat::Returned;
 
 use crate::buildkit::session::Sessions;
 
@@ -159,8 +163,7 @@ impl Builds {
             job.keep_failed();
         }
         let progress = Arc::new(Progress::default());
-        let (build, returned) =
-            Build::new(request, Arc::clone(&self.worker), job, granted, Arc::clone(&progress));
+        let (build, returned) = Build::new(request, self, job, granted, Arc::clone(&progress));
         let build = Arc::new(build);
         {
             let mut table = self.table();
@@ -213,7 +216,7 @@ impl Builds {
 impl Drop for Running {
     fn drop(&mut self) {
         self.builds.collector.built();
-        self.build.sandboxes.close();
+        self.build.client.sandboxes.close();
         let mut table = self.builds.table();
         table.running.remove(&self.build.id);
         table.ended.push_back(self.build.id.clone());
@@ -259,8 +262,8 @@ async fn frontend(
     returned: oneshot::Receiver<Returned>,
 ) -> Result<FrontendResult, Status> {
     if !request.frontend.is_empty() {
-        let inputs = build.inputs.clone();
-        return build.frontend(&request.frontend, request.frontend_attrs.clone(), inputs).await;
+        let opts = request.frontend_attrs.clone().into_iter().collect();
+        return build.frontend(&request.frontend, opts, build.client.inputs.clone(), 0).await;
     }
     if let Some(definition) = &request.definition {
         return Ok(FrontendResult {

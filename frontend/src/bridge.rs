@@ -11,6 +11,8 @@ use async_trait::async_trait;
 use buildd_api::buildkit::pb;
 use buildd_oci::{ErrorKind, platform::Platform};
 
+use crate::request::{FrontendRequest, FrontendResult};
+
 /// What the daemon does for a frontend.
 #[async_trait]
 pub trait Bridge: Send + Sync {
@@ -22,6 +24,9 @@ pub trait Bridge: Send + Sync {
 
     /// Reads a file of a built definition, `path` relative to its root; a file larger than `limit` bytes is `ResourceExhausted`.
     async fn read_file(&self, built: &BridgeRef, path: &str, limit: usize) -> Result<Vec<u8>, BridgeError>;
+
+    /// Runs an image as a frontend; the option `source` names it.
+    async fn frontend_image(&self, request: FrontendRequest) -> Result<FrontendResult, BridgeError>;
 
     /// Shows a warning to the user. `vertex` is the digest it belongs to.
     async fn warn(&self, vertex: &str, warning: Warning);

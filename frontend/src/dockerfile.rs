@@ -11,12 +11,14 @@ pub mod args;
 pub mod ast;
 pub mod expand;
 pub mod fmt;
+mod heirs;
 pub mod ignore;
 pub mod image;
 pub mod instruction;
 pub mod lines;
 pub mod lint;
 pub mod lower;
+pub mod named;
 pub mod options;
 pub mod outline;
 pub mod remote;
@@ -24,7 +26,7 @@ mod resolve;
 pub mod source;
 pub mod stage;
 mod subrequest;
-mod syntax;
+pub mod syntax;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -38,7 +40,8 @@ use self::{
     lower::Image,
     options::Options,
     source::Sources,
-    stage::{ImageName, Planned, Stage},
+    stage::{ImageName, Planned, Stage, StageNames},
+    syntax::Foreign,
 };
 use crate::{
     Bridge, Error, FrontendRequest, FrontendResult,
@@ -50,6 +53,7 @@ struct Program {
     document: Document,
     meta: Vec<Located>,
     stages: Vec<Stage>,
+    names: StageNames,
     target: usize,
 }
 
@@ -67,10 +71,20 @@ struct Solved {
 /// Builds what `request` asks for.
 pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<FrontendResult, Error> {
     let options = Options::parse(&request.opts)?;
-    if let Some(name) = request.opts.get(REQUEST_OPTION) {
-        return subrequest::answer(name, request, &options, bridge).await;
+    let asked = request.opts.get(REQUEST_OPTION);
+    if asked.is_some_and(|name| name == subrequest::DESCRIBE) {
+        return Ok(subrequest::describe());
     }
     let sources = Sources::load(request, &options, bridge).await?;
+    if let Some(Foreign { image, cmdline, .. }) = syntax::foreign(&sources.text, &options) {
+        let mut request = request.clone();
+        request.opts.extend([("source".to_owned(), image.clone()), ("cmdline".to_owned(), cmdline)]);
+        let result = bridge.frontend_image(request).await;
+        return result.map_err(|source| Error::Frontend { image, source });
+    }
+    if let Some(name) = asked {
+        return subrequest::answer(name, &sources, &options, bridge).await;
+    }
     let program = program(&sources, &options).map_err(|fault| sources.error(fault))?;
     let platforms = subrequest::platforms(&options, bridge);
     let mut result = FrontendResult::default();
@@ -113,11 +127,11 @@ fn program(sources: &Sources, options: &Options) -> Result<Program, crate::error
 }
 
 fn parse(text: &[u8], options: &Options) -> Result<Program, crate::error::Fault> {
-    syntax::check(text, options)?;
     let document = lines::read(text)?;
     let (meta, stages) = stage::split(instruction::parse(&document)?)?;
     let target = stage::target(&stages, &options.target)?;
-    Ok(Program { document, meta, stages, target })
+    let names = StageNames::of(&stages);
+    Ok(Program { document, meta, stages, names, target })
 }
 
 fn platform_list(platforms: &[Platform]) -> Vec<u8> {

@@ -27,6 +27,12 @@ pub enum Error {
         /// What is wrong with its value.
         reason: String,
     },
+    /// Something that clients may ask of a frontend, and this one lacks.
+    #[error("unsupported frontend capability {name}")]
+    Capability {
+        /// Its name.
+        name: String,
+    },
     /// A question that this frontend does not answer.
     #[error("unsupported request {name}")]
     Subrequest {
@@ -38,6 +44,15 @@ pub enum Error {
     Read {
         /// Its name.
         what: String,
+        /// Why.
+        #[source]
+        source: BridgeError,
+    },
+    /// The text is another frontend's, and that one failed.
+    #[error("frontend {image}")]
+    Frontend {
+        /// The image that the text names.
+        image: String,
         /// Why.
         #[source]
         source: BridgeError,
@@ -150,8 +165,10 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Dockerfile { .. } | Self::Option { .. } => ErrorKind::InvalidArgument,
-            Self::Subrequest { .. } => ErrorKind::Unimplemented,
-            Self::Read { source, .. } | Self::ResolveImage { source, .. } => source.kind,
+            Self::Subrequest { .. } | Self::Capability { .. } => ErrorKind::Unimplemented,
+            Self::Read { source, .. } | Self::Frontend { source, .. } | Self::ResolveImage { source, .. } => {
+                source.kind
+            }
         }
     }
 
@@ -170,7 +187,11 @@ impl Error {
     pub fn location(&self) -> Option<&Source> {
         match self {
             Self::Dockerfile { location, .. } | Self::ResolveImage { location, .. } => Some(location),
-            Self::Option { .. } | Self::Subrequest { .. } | Self::Read { .. } => None,
+            Self::Option { .. }
+            | Self::Subrequest { .. }
+            | Self::Capability { .. }
+            | Self::Frontend { .. }
+            | Self::Read { .. } => None,
         }
     }
 

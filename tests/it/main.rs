@@ -9,6 +9,7 @@ mod context;
 mod distribution;
 mod dockerfile;
 mod export;
+mod frontend_image;
 mod gateway;
 mod gc;
 mod layers;

@@ -1,6 +1,6 @@
-//! LLBBridge: a client that is itself the frontend of its build.
+//! LLBBridge: what a frontend asks of its build: a client that is one itself, or the program of an image.
 //!
-//! Every call names its build in the metadata. Results are kept as definitions and built when something needs their bytes.
+//! Every call of a client names its build in the metadata; a program has a connection of its own, which belongs to one build. Results are kept as definitions and built when something needs their bytes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,7 +16,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use wire::{llb_bridge_server::LlbBridge, result::Result as Refs};
 
 use super::{caps, worker_record};
-use crate::solve::{Build, Builds, files::Place, image};
+use crate::solve::{Build, Builds, files::Place, image, seat::Seat};
 
 mod process;
 
@@ -24,6 +24,15 @@ mod process;
 #[derive(Debug)]
 pub(super) struct Gateway {
     builds: Arc<Builds>,
+    /// Who calls; the metadata says it if this does not.
+    caller: Option<Caller>,
+}
+
+/// A frontend and its build.
+#[derive(Debug, Clone)]
+struct Caller {
+    build: Arc<Build>,
+    seat: Arc<Seat>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -31,13 +40,27 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Gateway {
     /// Over all builds.
     pub(super) fn new(builds: Arc<Builds>) -> Self {
-        Self { builds }
+        Self { builds, caller: None }
+    }
+
+    /// For one frontend.
+    pub(super) fn of(builds: Arc<Builds>, build: Arc<Build>, seat: Arc<Seat>) -> Self {
+        Self { builds, caller: Some(Caller { build, seat }) }
+    }
+
+    async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        if let Some(caller) = &self.caller {
+            caller.seat.hear();
+            return Ok(caller.clone());
+        }
+        let id = request.metadata().get("buildkit-controlapi-buildid").and_then(|id| id.to_str().ok());
+        let id = id.ok_or_else(|| Status::invalid_argument("no buildid found in context"))?;
+        let build = self.builds.running(id).await?;
+        Ok(Caller { seat: Arc::clone(&build.client), build })
     }
 
     async fn build<T>(&self, request: &Request<T>) -> Result<Arc<Build>, Status> {
-        let id = request.metadata().get("buildkit-controlapi-buildid").and_then(|id| id.to_str().ok());
-        let id = id.ok_or_else(|| Status::invalid_argument("no buildid found in context"))?;
-        self.builds.running(id).await
+        Ok(self.caller(request).await?.build)
     }
 
     /// A result of the build.
@@ -48,9 +71,9 @@ impl Gateway {
 
     /// A mount of a container of the build.
     async fn mount<T>(&self, request: &Request<T>, id: &str, index: i32) -> Result<Place, Status> {
-        let build = self.build(request).await?;
+        let seat = self.caller(request).await?.seat;
         let index = usize::try_from(index).map_err(|_| Status::invalid_argument("a mount has a number"))?;
-        Ok(Place::Mount(build.sandboxes.get(id)?, index))
+        Ok(Place::Mount(seat.sandboxes.get(id)?, index))
     }
 }
 
@@ -119,7 +142,7 @@ impl LlbBridge for Gateway {
     }
 
     async fn solve(&self, request: Request<wire::SolveRequest>) -> Answer<wire::SolveResponse> {
-        let build = self.build(&request).await?;
+        let Caller { build, seat } = self.caller(&request).await?;
         let request = request.into_inner();
         if let Some(import) = request.cache_imports.first() {
             return Err(Status::unimplemented(format!(
@@ -134,7 +157,8 @@ impl LlbBridge for Gateway {
             (true, None) => FrontendResult { refs: vec![(String::new(), None)], ..FrontendResult::default() },
             (false, _) => {
                 let inputs = request.frontend_inputs.into_iter().collect();
-                build.frontend(&request.frontend, request.frontend_opt, inputs).await?
+                let opts = request.frontend_opt.into_iter().collect();
+                build.frontend(&request.frontend, opts, inputs, seat.depth).await?
             }
         };
         if request.evaluate {
@@ -149,7 +173,7 @@ impl LlbBridge for Gateway {
     }
 
     async fn r#return(&self, request: Request<wire::ReturnRequest>) -> Answer<wire::ReturnResponse> {
-        let build = self.build(&request).await?;
+        let Caller { build, seat } = self.caller(&request).await?;
         let request = request.into_inner();
         let returned = match request.error {
             Some(error) => {
@@ -158,13 +182,13 @@ impl LlbBridge for Gateway {
             }
             None => from_wire(&build, request.result.unwrap_or_default()),
         };
-        build.finish(returned)?;
+        seat.finish(returned)?;
         Ok(Response::new(wire::ReturnResponse {}))
     }
 
     async fn inputs(&self, request: Request<wire::InputsRequest>) -> Answer<wire::InputsResponse> {
-        let build = self.build(&request).await?;
-        Ok(Response::new(wire::InputsResponse { definitions: build.inputs.clone().into_iter().collect() }))
+        let seat = self.caller(&request).await?.seat;
+        Ok(Response::new(wire::InputsResponse { definitions: seat.inputs.clone().into_iter().collect() }))
     }
 
     async fn evaluate(&self, request: Request<wire::EvaluateRequest>) -> Answer<wire::EvaluateResponse> {
@@ -252,8 +276,8 @@ impl LlbBridge for Gateway {
         &self,
         request: Request<wire::NewContainerRequest>,
     ) -> Answer<wire::NewContainerResponse> {
-        let build = self.build(&request).await?;
-        build.sandboxes.open(&build, request.into_inner()).await?;
+        let Caller { build, seat } = self.caller(&request).await?;
+        seat.sandboxes.open(&build, request.into_inner()).await?;
         Ok(Response::new(wire::NewContainerResponse {}))
     }
 
@@ -261,8 +285,8 @@ impl LlbBridge for Gateway {
         &self,
         request: Request<wire::ReleaseContainerRequest>,
     ) -> Answer<wire::ReleaseContainerResponse> {
-        let build = self.build(&request).await?;
-        build.sandboxes.release(&request.get_ref().container_id)?;
+        let seat = self.caller(&request).await?.seat;
+        seat.sandboxes.release(&request.get_ref().container_id)?;
         Ok(Response::new(wire::ReleaseContainerResponse {}))
     }
 
@@ -270,8 +294,8 @@ impl LlbBridge for Gateway {
         &self,
         request: Request<Streaming<wire::ExecMessage>>,
     ) -> Answer<Self::ExecProcessStream> {
-        let build = self.build(&request).await?;
-        Ok(Response::new(Box::pin(process::run(build, request.into_inner()))))
+        let caller = self.caller(&request).await?;
+        Ok(Response::new(Box::pin(process::run(caller, request.into_inner()))))
     }
 
     async fn read_file_container(

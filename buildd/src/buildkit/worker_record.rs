@@ -8,6 +8,7 @@ use buildd_api::buildkit::{
 };
 use buildd_oci::platform::Platform;
 use buildd_runtime::emulation;
+use serde_json::json;
 
 use crate::config::Rule;
 
@@ -35,6 +36,20 @@ fn gc_policy(rule: &Rule) -> GcPolicy {
 
 fn platform(of: Platform) -> pb::Platform {
     pb::Platform { os: of.os, architecture: of.architecture, variant: of.variant, ..pb::Platform::default() }
+}
+
+/// The one worker as the program of a frontend reads it from its environment.
+pub(crate) fn list(id: &str, labels: &BTreeMap<String, String>) -> String {
+    let WorkerRecord { id, labels, platforms, .. } = record(id, labels, &[]);
+    let labels: BTreeMap<_, _> = labels.into_iter().collect();
+    let platforms = platforms.iter().map(|platform| {
+        let mut one = json!({ "architecture": platform.architecture, "os": platform.os });
+        if !platform.variant.is_empty() {
+            one["variant"] = json!(platform.variant);
+        }
+        one
+    });
+    json!([{ "id": id, "labels": labels, "platforms": platforms.collect::<Vec<_>>() }]).to_string()
 }
 
 /// The one worker, and the rules that its cache is cut back by.

@@ -7,18 +7,22 @@ use buildd_api::buildkit::{
     moby::buildkit::v1::{StatusResponse, VertexWarning},
     pb,
 };
-use buildd_frontend::bridge::{Bridge, BridgeError, BridgeRef, ImageRequest, ResolvedImage, Warning};
+use buildd_frontend::{
+    FrontendRequest, FrontendResult,
+    bridge::{Bridge, BridgeError, BridgeRef, ImageRequest, ResolvedImage, Warning},
+};
 use buildd_oci::{ErrorKind, platform::Platform};
 use buildd_solver::result::OpResult;
 use tonic::Status;
 
-use super::{build::Build, files::Place};
+use super::{build::Build, files::Place, guest};
 use crate::status;
 
 /// A build as its frontend sees it.
 #[derive(Debug)]
 pub(super) struct BuildBridge {
     build: Arc<Build>,
+    depth: usize,
     failure: Mutex<Option<Status>>,
 }
 
@@ -28,9 +32,16 @@ pub(super) struct BuildBridge {
 struct Failed(String);
 
 impl BuildBridge {
-    /// A build's bridge.
-    pub(super) fn new(build: Arc<Build>) -> Self {
-        Self { build, failure: Mutex::default() }
+    /// A build's bridge for a frontend that is `depth` deep.
+    pub(super) fn new(build: Arc<Build>, depth: usize) -> Self {
+        Self { build, depth, failure: Mutex::default() }
+    }
+
+    /// A failure as the frontend sees it; the status itself is kept.
+    fn fail(&self, status: Status) -> BridgeError {
+        let error = Self::error(&status);
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(status);
+        error
     }
 
     /// The first failed vertex: its place and exit code do not fit through the frontend's error.
@@ -57,12 +68,13 @@ impl Bridge for BuildBridge {
     async fn solve(&self, definition: pb::Definition) -> Result<BridgeRef, BridgeError> {
         match self.build.solve(&definition).await {
             Ok(result) => Ok(BridgeRef(Arc::new(result))),
-            Err(status) => {
-                let error = Self::error(&status);
-                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(status);
-                Err(error)
-            }
+            Err(status) => Err(self.fail(status)),
         }
+    }
+
+    async fn frontend_image(&self, request: FrontendRequest) -> Result<FrontendResult, BridgeError> {
+        let result = guest::run(&self.build, request.opts, request.inputs, self.depth).await;
+        result.map_err(|status| self.fail(status))
     }
 
     async fn read_file(&self, built: &BridgeRef, path: &str, limit: usize) -> Result<Vec<u8>, BridgeError> {

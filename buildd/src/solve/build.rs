@@ -5,19 +5,18 @@
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
 };
 
 use crate::worker::Worker;
 use buildd_api::{
     buildkit::{
-        moby::buildkit::v1::{SolveRequest, StatusResponse, Vertex},
+        moby::buildkit::v1::{SolveRequest, StatusResponse},
         pb,
     },
     error_detail::{Detail, FailedStep},
 };
-use buildd_frontend::{FrontendRequest, FrontendResult};
+use buildd_frontend::{FrontendRequest, FrontendResult, dockerfile::syntax::is_ours};
 use buildd_oci::digest::Digest;
 use buildd_solver::{
     op::OpContext,
@@ -29,14 +28,23 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::{
-    entitlement::Granted, event::timestamp, failure, missing, progress::Progress, sandbox::Sandboxes,
+    Builds,
+    entitlement::Granted,
+    failure, guest, missing,
+    progress::Progress,
+    seat::{Returned, Seat},
+    stage::Stage,
 };
 
 /// Results that one gateway build may hold: stops a client from filling memory.
 const MAX_REFS: usize = 10_000;
 
-/// What a gateway client returned.
-pub(crate) type Returned = Result<FrontendResult, Status>;
+/// The frontend that is built in.
+const DOCKERFILE: &str = "dockerfile.v0";
+/// The frontend that runs an image.
+const GATEWAY: &str = "gateway.v0";
+/// The option that names the image.
+pub(super) const SOURCE: &str = "source";
 
 /// What a gateway client knows by a name.
 #[derive(Debug, Clone)]
@@ -54,57 +62,76 @@ pub(crate) struct Build {
     pub(crate) id: String,
     /// The session of its client.
     pub(crate) session: String,
-    /// Definitions that the client sent beside its request.
-    pub(crate) inputs: BTreeMap<String, pb::Definition>,
+    /// The client's place, for builds whose frontend it is.
+    pub(crate) client: Arc<Seat>,
+    builds: Weak<Builds>,
     /// Who works.
     pub(crate) worker: Arc<Worker>,
     progress: Arc<Progress>,
     job: Arc<Job>,
     granted: Granted,
     refs: Mutex<HashMap<String, Kept>>,
-    /// The containers of its frontend.
-    pub(crate) sandboxes: Sandboxes,
-    returned: Mutex<Option<oneshot::Sender<Returned>>>,
+    /// Images that run as frontends now.
+    pub(super) guests: AtomicUsize,
 }
 
 impl Build {
     /// A build about to begin; the receiver is for builds whose frontend is the client.
     pub(super) fn new(
         request: &SolveRequest,
-        worker: Arc<Worker>,
+        builds: &Arc<Builds>,
         job: Arc<Job>,
         granted: Granted,
         progress: Arc<Progress>,
     ) -> (Self, oneshot::Receiver<Returned>) {
-        let (sender, receiver) = oneshot::channel();
+        let (client, receiver) = Seat::new(0, request.frontend_inputs.clone().into_iter().collect());
         let build = Self {
             id: request.r#ref.clone(),
             session: request.session.clone(),
-            inputs: request.frontend_inputs.clone().into_iter().collect(),
-            worker,
+            client: Arc::new(client),
+            builds: Arc::downgrade(builds),
+            worker: Arc::clone(&builds.worker),
             progress,
             job,
             granted,
             refs: Mutex::default(),
-            sandboxes: Sandboxes::default(),
-            returned: Mutex::new(Some(sender)),
+            guests: AtomicUsize::new(0),
         };
         (build, receiver)
     }
 
-    /// Runs a frontend of ours.
+    /// Runs a frontend by its name, for one that is `depth` deep.
     pub(crate) async fn frontend(
         self: &Arc<Self>,
         name: &str,
-        opts: HashMap<String, String>,
+        opts: BTreeMap<String, String>,
         inputs: BTreeMap<String, pb::Definition>,
+        depth: usize,
     ) -> Result<FrontendResult, Status> {
-        if name != "dockerfile.v0" {
-            return Err(Status::unimplemented(format!("frontend {name:?}: only dockerfile.v0 is built in")));
+        let ours = match name {
+            DOCKERFILE => true,
+            GATEWAY => opts.get(SOURCE).is_some_and(|source| is_ours(source)),
+            _ => {
+                return Err(Status::unimplemented(format!(
+                    "frontend {name:?} is none of {DOCKERFILE}, {GATEWAY}"
+                )));
+            }
+        };
+        match ours {
+            true => self.dockerfile(opts, inputs, depth).await,
+            false => guest::run(self, opts, inputs, depth).await,
         }
-        let request =
-            FrontendRequest { opts: opts.into_iter().collect(), inputs, session_id: self.session.clone() };
-        let bridge = super::bridge::BuildBridge::new(Arc::clone(self));
+    }
+
+    /// Runs the frontend that is built in.
+    async fn dockerfile(
+        self: &Arc<Self>,
+        opts: BTreeMap<String, String>,
+        inputs: BTreeMap<String, pb::Definition>,
+        depth: usize,
+    ) -> Result<FrontendResult, Status> {
+        let request = FrontendRequest { opts, inputs, session_id: self.session.clone() };
+        let bridge = super::bridge::BuildBridge::new(Arc::clone(self), depth);
         let result = buildd_frontend::dockerfile::solve(&request, &bridge).await;
         let error = match result {
             Ok(result) => return Ok(result),
@@ -141,6 +168,11 @@ impl Build {
         let inputs = remains.inputs.iter().map(|input| name(&Some(input.clone())));
         let mount_ids = remains.mounts.iter().map(name).collect::<Option<_>>()?;
         Some(Detail::Solve { input_ids: inputs.collect::<Option<_>>()?, mount_ids, step })
+    }
+
+    /// All builds.
+    pub(crate) fn all(&self) -> Result<Arc<Builds>, Status> {
+        self.builds.upgrade().ok_or_else(|| Status::cancelled("the daemon is leaving"))
     }
 
     /// What a container or a process in it may do, as the steps of definitions may.
@@ -196,13 +228,6 @@ impl Build {
         }
     }
 
-    /// The client is done as a frontend.
-    pub(crate) fn finish(&self, returned: Returned) -> Result<(), Status> {
-        let sender = self.returned.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let sender = sender.ok_or_else(|| Status::failed_precondition("this build has returned already"))?;
-        sender.send(returned).map_err(|_| Status::cancelled("the build has ended"))
-    }
-
     /// Tells the build's watchers something.
     pub(crate) fn tell(&self, message: StatusResponse) {
         self.progress.tell(message);
@@ -214,23 +239,14 @@ impl Build {
         name: &str,
         work: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Status> {
-        let unique = format!("{name} {:032x}", rand::random::<u128>());
-        let mut vertex = Vertex {
-            digest: Digest::of(unique.as_bytes()).to_string(),
-            name: name.to_owned(),
-            started: Some(timestamp(SystemTime::now())),
-            ..Vertex::default()
-        };
-        let tell = |vertex: &Vertex| {
-            self.tell(StatusResponse { vertexes: vec![vertex.clone()], ..StatusResponse::default() });
-        };
-        tell(&vertex);
+        let stage = Stage::begin(&self.progress, name);
         let result = work.await;
-        vertex.completed = Some(timestamp(SystemTime::now()));
-        if let Err(status) = &result {
-            status.message().clone_into(&mut vertex.error);
-        }
-        tell(&vertex);
+        stage.end(result.as_ref().err());
         result
+    }
+
+    /// The same for work that has something to say meanwhile.
+    pub(super) fn begin(&self, name: &str) -> Stage {
+        Stage::begin(&self.progress, name)
     }
 }

@@ -1,6 +1,6 @@
-//! Sandboxes: the containers that the frontend of a build has open.
+//! Sandboxes: the containers that a frontend of a build has open.
 //!
-//! They end with the build at the latest, and their processes with them.
+//! They end with the frontend at the latest, and their processes with them.
 
 use std::{
     collections::HashMap,
@@ -17,11 +17,11 @@ use super::{Build, failure};
 /// Containers that one build may have open: stops a client from filling the machine.
 const MAX_SANDBOXES: usize = 64;
 
-/// The containers of one build, by the client's names.
+/// The containers of one frontend, by its names.
 #[derive(Debug, Default)]
 pub(crate) struct Sandboxes {
     live: Mutex<HashMap<String, Arc<Sandbox>>>,
-    /// Cancelled when the build ends.
+    /// Cancelled when the frontend is done.
     closed: CancellationToken,
 }
 

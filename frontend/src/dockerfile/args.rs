@@ -8,6 +8,7 @@ use crate::{
     dockerfile::{
         expand::Lexer,
         instruction::{Instruction, Located},
+        named::Named,
         options::Options,
     },
     error::Fault,
@@ -23,7 +24,7 @@ pub fn globals(
     build: &Platform,
     target: &Platform,
     escape: char,
-) -> Result<Vec<(String, String)>, Fault> {
+) -> Result<Named<String>, Fault> {
     let stage = if options.target.is_empty() { "default" } else { &options.target };
     let mut args: Vec<(String, String)> = Vec::new();
     for (prefix, platform) in [("BUILD", build), ("TARGET", target)] {
@@ -43,18 +44,19 @@ pub fn globals(
             value.clone_from(given);
         }
     }
+    let mut args: Named<String> = args.into_iter().collect();
     for located in meta {
         let Instruction::Arg(list) = &located.instruction else { continue };
         for (name, default) in list {
             let value = match (options.build_args.get(name), default) {
                 (Some(given), _) => given.clone(),
                 (None, Some(default)) => {
-                    let expanded = Lexer::new(escape).expand(default, args.as_slice());
+                    let expanded = Lexer::new(escape).expand(default, &args);
                     expanded.map_err(|fault| fault.at(located.lines))?.text
                 }
                 (None, None) => continue,
             };
-            args.push((name.clone(), value));
+            args.set(name, value);
         }
     }
     Ok(args)

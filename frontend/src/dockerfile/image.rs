@@ -2,6 +2,8 @@
 //!
 //! The exporter later fills in layers and times.
 
+use std::collections::BTreeMap;
+
 use buildd_oci::{
     config::{History, ImageConfig},
     platform::Platform,
@@ -30,14 +32,34 @@ pub fn environment(image: &ImageConfig) -> Vec<(String, String)> {
     .collect()
 }
 
-/// Sets a variable, in its old place if it has one.
-pub fn set_env(image: &mut ImageConfig, name: &str, value: &str) {
-    let env = image.config.env.get_or_insert_default();
-    let entry = format!("{name}={value}");
-    let old = env.iter_mut().find(|old| old.split_once('=').map_or(old.as_str(), |(n, _)| n) == name);
-    match old {
-        Some(old) => *old = entry,
-        None => env.push(entry),
+/// Where the variables of a config stand in its list.
+#[derive(Clone, Debug, Default)]
+pub struct Places(BTreeMap<String, usize>);
+
+impl Places {
+    /// Those of a config.
+    pub fn of(image: &ImageConfig) -> Self {
+        let mut places = BTreeMap::new();
+        for (place, (name, _)) in environment(image).into_iter().enumerate() {
+            places.entry(name).or_insert(place);
+        }
+        Self(places)
+    }
+
+    /// Whether a variable is set.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Sets a variable of the config, in its old place if it has one.
+    pub fn set(&mut self, image: &mut ImageConfig, name: &str, value: &str) {
+        let env = image.config.env.get_or_insert_default();
+        let place = *self.0.entry(name.to_owned()).or_insert(env.len());
+        let entry = format!("{name}={value}");
+        match env.get_mut(place) {
+            Some(old) => *old = entry,
+            None => env.push(entry),
+        }
     }
 }
 

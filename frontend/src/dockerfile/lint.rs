@@ -19,6 +19,7 @@ use super::{
     instruction::{self, Instruction, Located},
     lines::{Document, Statement},
     lower::Image,
+    named::Named,
     options::Options,
     stage::{ImageName, Planned},
 };
@@ -30,6 +31,8 @@ pub use rules::Rule;
 
 /// Findings of one text: stops a text that earns one for every few bytes.
 const MAX_FINDINGS: usize = 200;
+/// Names that a misspelt one is compared with: stops a text that sets very many.
+const MAX_COMPARED: usize = 1000;
 /// The build argument that stands in for the `# check=` directive.
 const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
@@ -54,7 +57,7 @@ pub struct Subject<'a> {
     /// The client's wishes.
     pub options: &'a Options,
     /// The global arguments.
-    pub globals: &'a [(String, String)],
+    pub globals: &'a Named<String>,
     /// The stages that are built.
     pub plan: &'a BTreeMap<usize, Planned>,
     /// The images found.
@@ -62,7 +65,7 @@ pub struct Subject<'a> {
     /// The ignore file of the main context.
     pub ignore: Option<&'a str>,
     /// What the global arguments are without the client's.
-    pub defaults: &'a [(String, String)],
+    pub defaults: &'a Named<String>,
 }
 
 /// A statement and its meaning.
@@ -117,7 +120,7 @@ pub(super) fn defaults(
     build: &buildd_oci::platform::Platform,
     target: &buildd_oci::platform::Platform,
     escape: char,
-) -> Vec<(String, String)> {
+) -> Named<String> {
     let options =
         Options { build_args: BTreeMap::new(), target: options.target.clone(), ..Options::default() };
     args::globals(meta, &options, build, target, escape).unwrap_or_default()

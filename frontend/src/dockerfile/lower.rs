@@ -5,6 +5,7 @@
 //! # Invariants
 //! The same stages and options give the same bytes. Every op carries the lines of its instruction.
 
+mod budget;
 mod copy;
 mod go_format;
 mod meta;
@@ -18,11 +19,14 @@ use buildd_api::{
 };
 use buildd_oci::{config::ImageConfig, platform::Platform};
 
+use self::budget::Budget;
 use crate::{
     dockerfile::{
-        expand::{Environment, Lexer},
-        image::{self, Layer},
+        expand::Lexer,
+        heirs::Heirs,
+        image::{self, Layer, Places},
         instruction::{self, Instruction, Located},
+        named::Named,
         options::Options,
         stage::{Base, ImageName, Names, Planned, Stage},
     },
@@ -73,16 +77,18 @@ pub struct Built {
     /// The config of the image it starts from.
     pub base_config: Option<Vec<u8>>,
     /// What `RUN` sees: ENV and ARG.
-    env: Vec<(String, String)>,
+    env: Named<String>,
     /// ARGs in order.
-    args: Vec<(String, Option<String>)>,
+    args: Named<Option<String>>,
+    /// Where the variables of `image` stand.
+    places: Places,
     platform: Platform,
 }
 
 /// A stage being lowered.
 pub(super) struct Lowering<'a> {
     inputs: &'a Inputs<'a>,
-    stages: &'a BTreeMap<usize, Built>,
+    done: &'a mut Done,
     built: Built,
     index: usize,
     name: String,
@@ -90,26 +96,36 @@ pub(super) struct Lowering<'a> {
     steps: usize,
     ignore_cache: bool,
     command_set: bool,
-    context_paths: &'a mut BTreeSet<String>,
+}
+
+/// What the stages so far made.
+struct Done {
+    states: BTreeMap<usize, State>,
+    heirs: Heirs<Built>,
+    /// What is used of the main context.
+    context_paths: BTreeSet<String>,
+    budget: Budget,
 }
 
 /// Lowers the planned stages; returns the last, and the paths of the main context that they use.
 pub fn lower(inputs: &Inputs<'_>) -> Result<(Built, BTreeSet<String>), Fault> {
-    let (mut stages, mut paths) = (BTreeMap::new(), BTreeSet::new());
-    for &index in inputs.order {
-        let built = lower_stage(inputs, &stages, index, &mut paths)?;
-        stages.insert(index, built);
+    let mut done = Done {
+        states: BTreeMap::new(),
+        heirs: Heirs::of(inputs.plan),
+        context_paths: BTreeSet::new(),
+        budget: Budget::default(),
+    };
+    let (target, others) = inputs.order.split_last().expect("the target is planned");
+    for &index in others {
+        let built = lower_stage(inputs, &mut done, index)?;
+        done.states.insert(index, built.state.clone());
+        done.heirs.leave(index, built);
     }
-    let target = inputs.order.last().expect("the target is planned");
-    Ok((stages.remove(target).expect("just lowered"), paths))
+    let built = lower_stage(inputs, &mut done, *target)?;
+    Ok((built, done.context_paths))
 }
 
-fn lower_stage(
-    inputs: &Inputs<'_>,
-    stages: &BTreeMap<usize, Built>,
-    index: usize,
-    context_paths: &mut BTreeSet<String>,
-) -> Result<Built, Fault> {
+fn lower_stage(inputs: &Inputs<'_>, done: &mut Done, index: usize) -> Result<Built, Fault> {
     let stage = &inputs.names.stages[index];
     let planned = &inputs.plan[&index];
     let triggers = triggers(inputs, index, planned)?;
@@ -123,8 +139,9 @@ fn lower_stage(
         state: State::scratch(),
         image: image::empty(&platform),
         base_config: None,
-        env: Vec::new(),
-        args: Vec::new(),
+        env: Named::default(),
+        args: Named::default(),
+        places: Places::default(),
         platform,
     };
     let is_step = |located: &&Located| {
@@ -136,7 +153,7 @@ fn lower_stage(
     let ignore_cache = inputs.options.ignores_cache(&name);
     let mut lowering = Lowering {
         inputs,
-        stages,
+        done,
         built: empty,
         index,
         name,
@@ -144,11 +161,11 @@ fn lower_stage(
         steps,
         ignore_cache,
         command_set: false,
-        context_paths,
     };
     lowering.start(stage, planned).map_err(|fault| fault.at(stage.lines))?;
     for located in triggers.iter().chain(&stage.instructions) {
-        lowering.instruction(located).map_err(|fault| fault.at(located.lines))?;
+        let counted = lowering.done.budget.instruction().and_then(|()| lowering.instruction(located));
+        counted.map_err(|fault| fault.at(located.lines))?;
     }
     Ok(lowering.built)
 }
@@ -163,11 +180,7 @@ pub fn triggers(inputs: &Inputs<'_>, index: usize, planned: &Planned) -> Result<
             texts.extend(list.into_iter().flatten().map(|text| (text, from)));
         }
         Base::Stage(base) => {
-            for located in &inputs.names.stages[*base].instructions {
-                if let Instruction::OnBuild(text) = &located.instruction {
-                    texts.push((text, located.lines));
-                }
-            }
+            texts.extend(inputs.names.stages[*base].triggers.iter().map(|(text, lines)| (text, *lines)));
         }
         Base::Scratch | Base::Local(_) | Base::Remote(_) => {}
     }
@@ -187,7 +200,12 @@ impl Lowering<'_> {
         match &planned.base {
             Base::Stage(other) => {
                 let platform = self.built.platform.clone();
-                self.built = Built { platform, ..self.stages[other].clone() };
+                let copied = self.done.heirs.copies(*other);
+                let base = self.done.heirs.inherit(*other).expect("a base comes before its heirs");
+                if copied {
+                    self.done.budget.inherit(base.env.len() + base.image.history.len())?;
+                }
+                self.built = Built { platform, ..base };
                 self.built.image.config.on_build = None;
             }
             Base::Image(name) => {
@@ -204,11 +222,11 @@ impl Lowering<'_> {
             other => self.built.state = self.files_of(other, &[stage.lines])?,
         }
         if !matches!(planned.base, Base::Stage(_)) {
-            let has_path = image::environment(&self.built.image).iter().any(|(name, _)| name == "PATH");
-            if !has_path && self.built.platform.os != "windows" {
-                image::set_env(&mut self.built.image, "PATH", image::DEFAULT_PATH);
+            self.built.places = Places::of(&self.built.image);
+            if !self.built.places.has("PATH") && self.built.platform.os != "windows" {
+                self.built.places.set(&mut self.built.image, "PATH", image::DEFAULT_PATH);
             }
-            self.built.env = image::environment(&self.built.image);
+            self.built.env = image::environment(&self.built.image).into_iter().collect();
         }
         Ok(())
     }
@@ -231,8 +249,8 @@ impl Lowering<'_> {
     fn files_of(&self, base: &Base, lines: &[Lines]) -> Result<State, Fault> {
         Ok(match base {
             Base::Scratch => State::scratch(),
-            Base::Stage(index) => match self.stages.get(index) {
-                Some(built) => built.state.clone(),
+            Base::Stage(index) => match self.done.states.get(index) {
+                Some(state) => state.clone(),
                 None => return Err(Fault::new("a stage cannot be used in itself")),
             },
             Base::Image(name) => {
@@ -291,7 +309,7 @@ impl Lowering<'_> {
     /// The instruction as written, with the variables that are set.
     fn display(&self, located: &Located) -> String {
         let text = Lexer::raw(self.inputs.names.escape)
-            .expand(&located.original, self.built.env.as_slice())
+            .expand(&located.original, &self.built.env)
             .map_or_else(|_| located.original.clone(), |expanded| expanded.text);
         match text.split_once(char::is_whitespace) {
             Some((keyword, rest)) => format!("{} {rest}", keyword.to_uppercase()),
@@ -311,12 +329,8 @@ impl Lowering<'_> {
     }
 
     fn expand(&self, text: &str) -> Result<String, Fault> {
-        self.expand_with(text, self.built.env.as_slice())
-    }
-
-    fn expand_with(&self, text: &str, env: &(impl Environment + ?Sized)) -> Result<String, Fault> {
         let lexer = Lexer::new(self.inputs.names.escape);
-        let expanded = lexer.expand(text, env);
+        let expanded = lexer.expand(text, &self.built.env);
         let failed = |fault: Fault| Fault {
             message: format!("failed to process {text:?}: {}", fault.message),
             ..fault

@@ -9,6 +9,14 @@ use buildd_oci::platform::Platform;
 
 use crate::error::Error;
 
+/// What clients may ask for with `frontend.caps`.
+const CAPABILITIES: [&str; 4] = [
+    "moby.buildkit.frontend.inputs",
+    "moby.buildkit.frontend.subrequests",
+    "moby.buildkit.frontend.contexts",
+    "moby.buildkit.frontend.gitquerystring",
+];
+
 /// What a client wants, beside the text.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -36,6 +44,8 @@ pub struct Options {
     pub dockerfile_key: String,
     /// `default`, `pull` or `local`.
     pub resolve_mode: String,
+    /// Another frontend has handed us the text: who else might read it is settled.
+    pub forwarded: bool,
     /// What every step gets.
     pub step: StepOptions,
 }
@@ -73,6 +83,7 @@ impl Options {
     /// Reads a client's options.
     pub fn parse(opts: &BTreeMap<String, String>) -> Result<Self, Error> {
         let text = |key: &str| opts.get(key).cloned().unwrap_or_default();
+        capabilities(&text("frontend.caps"))?;
         let mut options = Self {
             filename: text("filename"),
             target: text("target"),
@@ -83,6 +94,7 @@ impl Options {
             build_args: prefixed(opts, "build-arg:"),
             labels: prefixed(opts, "label:"),
             contexts: prefixed(opts, "context:"),
+            forwarded: opts.contains_key("cmdline"),
             ..Self::default()
         };
         for word in list(&text("platform")) {
@@ -153,6 +165,17 @@ impl StepOptions {
             cgroup_parent: text("cgroup-parent").to_owned(),
         })
     }
+}
+
+/// Refuses what a client needs of us and we do not have; `+forward` asks to hand the text on then, to a newer frontend.
+fn capabilities(wanted: &str) -> Result<(), Error> {
+    for name in list(wanted) {
+        let name = name.split('+').next().unwrap_or_default();
+        if !CAPABILITIES.contains(&name) {
+            return Err(Error::Capability { name: name.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 fn invalid(option: &str, reason: impl ToString) -> Error {

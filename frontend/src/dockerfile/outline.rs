@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{
     expand::{Environment as _, Lexer},
+    heirs::Heirs,
     instruction::{self, Instruction, Located, Mount, MountKind},
     lines::{Document, Statement},
     stage::{Base, Planned},
@@ -156,16 +157,16 @@ pub(super) fn outline(
         outline: Outline::default(),
         seen: BTreeSet::new(),
     };
-    let (mut left, mut scope, mut stage) = (BTreeMap::new(), Scope::default(), None);
+    let (mut heirs, mut scope, mut stage) = (Heirs::of(plan), Scope::default(), None);
     for (statement, located) in pairs {
         if let Instruction::From(from) = &located.instruction {
             if let Some(index) = stage {
-                left.insert(index, std::mem::take(&mut scope));
+                heirs.leave(index, std::mem::take(&mut scope));
             }
             let index = stage.map_or(0, |index| index + 1);
             stage = Some(index);
             let Some(planned) = plan.get(&index) else { continue };
-            scope = walker.start(planned, &left);
+            scope = walker.start(planned, &mut heirs);
             if collector.reach.contains(&index) {
                 for word in from.platform.iter().chain([&from.base]) {
                     collector.used(word);

@@ -3,7 +3,7 @@
 //! An image's ONBUILD triggers may need more stages and images, so that planning and finding alternate until nothing new turns up. Lowering
 //! runs twice: the first run tells which files of the context are used, the second has a context with only those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use buildd_api::llb::State;
 use buildd_oci::{config::ImageConfig, platform::Platform};
@@ -35,7 +35,7 @@ struct Found {
 #[derive(Default)]
 struct Wanted {
     images: BTreeMap<ImageName, Lines>,
-    trees: Vec<Base>,
+    trees: BTreeSet<Base>,
 }
 
 pub(super) async fn solve_platform(
@@ -50,6 +50,7 @@ pub(super) async fn solve_platform(
         .map_err(|fault| sources.error(fault))?;
     let names = || Names {
         stages: &program.stages,
+        index: &program.names,
         options,
         globals: &globals,
         target: platform,
@@ -101,12 +102,11 @@ pub(super) async fn solve_platform(
 
 /// Plans all stages in reach of `target`; returns what is not found yet.
 fn plan(found: &mut Found, names: Names<'_>, options: &Options, target: usize) -> Result<Wanted, Fault> {
-    let (mut wanted, mut stack, mut seen) = (Wanted::default(), vec![target], Vec::new());
+    let (mut wanted, mut stack, mut seen) = (Wanted::default(), vec![target], BTreeSet::new());
     while let Some(index) = stack.pop() {
-        if seen.contains(&index) {
+        if !seen.insert(index) {
             continue;
         }
-        seen.push(index);
         let mut planned = names.plan(index)?;
         planned.uses.extend(trigger_uses(found, &names, options, index, &planned)?);
         let lines = names.stages[index].lines;
@@ -116,8 +116,8 @@ fn plan(found: &mut Found, names: Names<'_>, options: &Options, target: usize) -
                 Base::Stage(other) => stack.push(*other),
                 Base::Image(name) if found.images.contains_key(name) => {}
                 Base::Image(name) => drop(wanted.images.insert(name.clone(), lines)),
-                tree if found.trees.contains_key(tree) || wanted.trees.contains(tree) => {}
-                tree => wanted.trees.push(tree.clone()),
+                tree if found.trees.contains_key(tree) => {}
+                tree => drop(wanted.trees.insert(tree.clone())),
             }
         }
         found.plan.insert(index, planned);

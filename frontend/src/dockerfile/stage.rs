@@ -6,7 +6,7 @@
 //! # Invariants
 //! [`Plan::order`] lists a stage after all it needs; there are no cycles in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use buildd_oci::{platform::Platform, reference::Reference};
 
@@ -14,6 +14,7 @@ use crate::{
     dockerfile::{
         expand::Lexer,
         instruction::{From, Instruction, Located, nearest},
+        named::Named,
         options::Options,
         remote::{Remote, redact},
     },
@@ -31,6 +32,32 @@ pub struct Stage {
     pub original: String,
     /// The rest.
     pub instructions: Vec<Located>,
+    /// What its ONBUILDs say, for the stages based on it.
+    pub triggers: Vec<(String, Lines)>,
+}
+
+/// Stages by name; a name may be given more than once.
+#[derive(Clone, Debug, Default)]
+pub struct StageNames(BTreeMap<String, Vec<usize>>);
+
+impl StageNames {
+    /// Those of a text.
+    pub fn of(stages: &[Stage]) -> Self {
+        let mut names: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, stage) in stages.iter().enumerate() {
+            if let Some(name) = &stage.from.name {
+                names.entry(name.clone()).or_default().push(index);
+            }
+        }
+        Self(names)
+    }
+
+    /// The last stage of this name before stage `before`.
+    fn before(&self, name: &str, before: usize) -> Option<usize> {
+        let indexes = self.0.get(&name.to_lowercase())?;
+        let earlier = indexes.partition_point(|index| *index < before);
+        indexes[..earlier].last().copied()
+    }
 }
 
 /// What a name after `FROM`, `--from=` or `from=` means.
@@ -73,10 +100,12 @@ pub struct Planned {
 pub struct Names<'a> {
     /// All stages.
     pub stages: &'a [Stage],
+    /// Which of them has a name.
+    pub index: &'a StageNames,
     /// For named contexts.
     pub options: &'a Options,
     /// For `FROM` lines.
-    pub globals: &'a [(String, String)],
+    pub globals: &'a Named<String>,
     /// Of the build.
     pub target: &'a Platform,
     /// The escape character.
@@ -93,8 +122,14 @@ pub fn split(instructions: Vec<Located>) -> Result<(Vec<Located>, Vec<Stage>), F
                 lines: located.lines,
                 original: located.original,
                 instructions: Vec::new(),
+                triggers: Vec::new(),
             }),
-            (_, Some(stage)) => stage.instructions.push(located),
+            (instruction, Some(stage)) => {
+                if let Instruction::OnBuild(text) = instruction {
+                    stage.triggers.push((text.clone(), located.lines));
+                }
+                stage.instructions.push(located);
+            }
             (Instruction::Arg(_), None) => meta.push(located),
             (_, None) => return Err(Fault::new("no build stage in current context").at(located.lines)),
         }
@@ -143,7 +178,7 @@ impl Names<'_> {
         };
         let base = match self.context(&base, &platform)? {
             Some(base) => base,
-            None => match self.by_name(&base, index) {
+            None => match self.index.before(&base, index) {
                 Some(stage) => Base::Stage(stage),
                 None => image(&base, &platform)?,
             },
@@ -179,13 +214,8 @@ impl Names<'_> {
             }
             return Ok(Base::Stage(number));
         }
-        let stage = self.by_name(name, index).or_else(|| self.by_name(name, self.stages.len()));
+        let stage = self.index.before(name, index).or_else(|| self.index.before(name, self.stages.len()));
         stage.map_or_else(|| image(name, platform), |stage| Ok(Base::Stage(stage)))
-    }
-
-    fn by_name(&self, name: &str, before: usize) -> Option<usize> {
-        let name = name.to_lowercase();
-        self.stages[..before].iter().rposition(|stage| stage.from.name.as_ref() == Some(&name))
     }
 
     /// A named context of the client beats everything; it may be given for one platform, and by any spelling of an image name.
@@ -237,23 +267,23 @@ fn from_names(instruction: &Instruction) -> Vec<&str> {
 
 /// The stages of `plan` that `target` needs, each after what it needs.
 pub fn order(plan: &BTreeMap<usize, Planned>, stages: &[Stage], target: usize) -> Result<Vec<usize>, Fault> {
-    let (mut order, mut open, mut stack) = (Vec::new(), Vec::new(), vec![(target, false)]);
+    let (mut order, mut stack) = (Vec::new(), vec![(target, false)]);
+    let (mut done, mut open) = (BTreeSet::new(), BTreeSet::new());
     while let Some((index, leaving)) = stack.pop() {
         if leaving {
-            open.pop();
+            done.insert(index);
             order.push(index);
             continue;
         }
-        if order.contains(&index) {
+        if done.contains(&index) {
             continue;
         }
-        if open.contains(&index) {
+        if !open.insert(index) {
             let name = stages[index].from.name.clone().unwrap_or_else(|| index.to_string());
             return Err(
                 Fault::new(format!("circular dependency detected on stage: {name}")).at(stages[index].lines)
             );
         }
-        open.push(index);
         stack.push((index, true));
         let planned = &plan[&index];
         for base in planned.uses.iter().chain([&planned.base]) {

@@ -15,15 +15,18 @@ use super::{
     Program, args,
     lint::{self, Report, Subject},
     lower::Image,
+    named::Named,
     options::Options,
     outline, parse, program, resolve,
     source::Sources,
     stage::{Base, ImageName, Names, Planned},
+    syntax,
     variables::Walker,
 };
-use crate::{Bridge, Error, FrontendRequest, FrontendResult};
+use crate::{Bridge, Error, FrontendResult};
 
-const DESCRIBE: &str = "frontend.subrequests.describe";
+/// What can be asked at all: the one question that is not about a text.
+pub(super) const DESCRIBE: &str = "frontend.subrequests.describe";
 const OUTLINE: &str = "frontend.outline";
 const TARGETS: &str = "frontend.targets";
 const LINT: &str = "frontend.lint";
@@ -32,21 +35,17 @@ const VERSION: &str = "1.0.0";
 /// Answers the request `name`.
 pub(super) async fn answer(
     name: &str,
-    request: &FrontendRequest,
+    sources: &Sources,
     options: &Options,
     bridge: &dyn Bridge,
 ) -> Result<FrontendResult, Error> {
-    if name == DESCRIBE {
-        return Ok(describe());
-    }
     if ![OUTLINE, TARGETS, LINT].contains(&name) {
         return Err(Error::Subrequest { name: name.to_owned() });
     }
-    let sources = Sources::load(request, options, bridge).await?;
     if name == LINT {
-        return lint(&sources, options, bridge).await;
+        return lint(sources, options, bridge).await;
     }
-    let program = program(&sources, options).map_err(|fault| sources.error(fault))?;
+    let program = program(sources, options).map_err(|fault| sources.error(fault))?;
     if name == TARGETS {
         let targets = outline::targets(&program.document).map_err(|fault| sources.error(fault))?;
         let mut rows = vec![vec!["TARGET".to_owned(), "DESCRIPTION".to_owned()]];
@@ -55,7 +54,7 @@ pub(super) async fn answer(
         return Ok(result(&json, columns(&rows, 1)));
     }
     let platform = &platforms(options, bridge)[0];
-    let solved = resolve::solve_platform(&program, &sources, options, platform, bridge).await?;
+    let solved = resolve::solve_platform(&program, sources, options, platform, bridge).await?;
     let globals = globals(&program, options, platform, bridge).map_err(|fault| sources.error(fault))?;
     let walker =
         Walker { options, globals: &globals, images: &solved.images, escape: program.document.escape };
@@ -81,7 +80,7 @@ fn globals(
     options: &Options,
     platform: &Platform,
     bridge: &dyn Bridge,
-) -> Result<Vec<(String, String)>, crate::error::Fault> {
+) -> Result<Named<String>, crate::error::Fault> {
     args::globals(&program.meta, options, &bridge.build_platform(), platform, program.document.escape)
 }
 
@@ -95,7 +94,7 @@ pub fn check_text(
     let options = Options::parse(opts)?;
     let error = |fault| Error::in_text(fault, filename, text);
     let source = Source { info: source_text(filename, text), ranges: Vec::new() };
-    let program = match parse(text, &options) {
+    let program = match syntax::check(text, &options).and_then(|()| parse(text, &options)) {
         Ok(program) => program,
         Err(fault) => return Ok(Report::of_fault(source, &fault)),
     };
@@ -103,7 +102,8 @@ pub fn check_text(
     let target = options.platforms.first().unwrap_or(&build);
     let escape = program.document.escape;
     let globals = args::globals(&program.meta, &options, &build, target, escape).map_err(error)?;
-    let names = Names { stages: &program.stages, options: &options, globals: &globals, target, escape };
+    let (stages, index) = (&program.stages, &program.names);
+    let names = Names { stages, index, options: &options, globals: &globals, target, escape };
     let (mut plan, mut fault) = (BTreeMap::new(), None);
     for index in 0..program.stages.len() {
         match names.plan(index) {
@@ -178,6 +178,7 @@ async fn explore(
     let globals = globals(program, options, platform, bridge).map_err(|fault| sources.error(fault))?;
     let names = Names {
         stages: &program.stages,
+        index: &program.names,
         options,
         globals: &globals,
         target: platform,
@@ -230,7 +231,8 @@ fn report(report: &Report) -> FrontendResult {
     answer
 }
 
-fn describe() -> FrontendResult {
+/// The questions that are answered.
+pub(super) fn describe() -> FrontendResult {
     let metadata = |code: bool| {
         let mut names = vec![json!({ "name": "result.json" }), json!({ "name": "result.txt" })];
         if code {

@@ -1,7 +1,8 @@
 //! Syntax: which frontend a text asks for, before anything else is read of it: it need not be a Dockerfile at all.
 //!
-//! `docker/dockerfile` and `docker/dockerfile-upstream`, whatever their tag and registry, are what this frontend speaks. Another image cannot
-//! run here, and is refused by name rather than taken for a Dockerfile.
+//! `docker/dockerfile` and `docker/dockerfile-upstream`, whatever their tag and registry, are what this frontend speaks. A text that names
+//! another image is that image's to read: a build runs it, and where nothing can be run the text is refused by name rather than taken for a
+//! Dockerfile.
 //!
 //! # Sources
 //! spec dockerfile 1.1; moby/buildkit `frontend/dockerfile/parser/directives.go`, `DetectSyntax`.
@@ -14,28 +15,46 @@ use crate::error::{Fault, Lines};
 
 /// The build argument that stands in for the directive.
 const ARGUMENT: &str = "BUILDKIT_SYNTAX";
+/// Our own name.
+const OWN: &str = "dockerfile.v0";
 /// Repositories whose language is ours.
 const OURS: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 
-/// Refuses a text that asks for a frontend that is not ours.
-pub(super) fn check(text: &[u8], options: &Options) -> Result<(), Fault> {
+/// A frontend that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Foreign {
+    /// Its image.
+    pub(super) image: String,
+    /// All that the text says to it.
+    pub(super) cmdline: String,
+    lines: Vec<Lines>,
+}
+
+/// The frontend that a text asks for, if it is not ours; none for a text that was handed to us by one.
+pub(super) fn foreign(text: &[u8], options: &Options) -> Option<Foreign> {
+    if options.forwarded {
+        return None;
+    }
     let asked = match options.build_args.get(ARGUMENT) {
         Some(name) => Some((name.clone(), Vec::new())),
         None => detect(&String::from_utf8_lossy(text)),
     };
-    let Some((asked, lines)) = asked else { return Ok(()) };
-    let image = asked.split_whitespace().next().unwrap_or_default();
-    if is_ours(image) {
-        return Ok(());
-    }
-    let fault =
-        Fault::new(format!("frontend image {image} cannot run here: only docker/dockerfile is built in"));
-    let fault =
-        fault.hint("name docker/dockerfile, or leave the syntax line out if the text is a Dockerfile");
+    let (cmdline, lines) = asked?;
+    let image = cmdline.split_whitespace().next().unwrap_or_default().to_owned();
+    let built_in = is_ours(&image) || (image == OWN && !options.contexts.contains_key(OWN));
+    (!built_in).then_some(Foreign { image, cmdline, lines })
+}
+
+/// Refuses a text that asks for a frontend that is not ours: where none can be run.
+pub(super) fn check(text: &[u8], options: &Options) -> Result<(), Fault> {
+    let Some(Foreign { image, lines, .. }) = foreign(text, options) else { return Ok(()) };
+    let fault = Fault::new(format!("only the frontend image {image} knows what this text says"));
+    let fault = fault.hint("build it, or leave the syntax line out if the text is a Dockerfile");
     Err(Fault { lines, ..fault })
 }
 
-fn is_ours(image: &str) -> bool {
+/// Whether an image is a frontend of the language that is built in.
+pub fn is_ours(image: &str) -> bool {
     let name = Reference::parse(image).map(|reference| reference.name()).unwrap_or_default();
     OURS.iter().any(|ours| name.strip_suffix(ours).is_some_and(|registry| registry.ends_with('/')))
 }

@@ -67,6 +67,14 @@ impl Bridge for FakeBridge {
         file.ok_or_else(|| refused(ErrorKind::NotFound, "no such file"))
     }
 
+    async fn frontend_image(&self, request: FrontendRequest) -> Result<FrontendResult, BridgeError> {
+        if request.opts["source"].contains("missing") {
+            return Err(refused(ErrorKind::NotFound, "not found"));
+        }
+        let metadata = request.opts.into_iter().map(|(key, value)| (key, value.into_bytes())).collect();
+        Ok(FrontendResult { refs: Vec::new(), metadata })
+    }
+
     async fn warn(&self, vertex: &str, warning: Warning) {
         self.warned.lock().expect("no panic").push((vertex.to_owned(), warning));
     }
@@ -244,6 +252,31 @@ fn missing_dockerfiles_and_uploads() {
     }
 }
 
+#[test]
+fn a_text_of_another_frontend_is_handed_on() {
+    let bridge = with_dockerfile(b"# syntax=x.example/y:1 some words\nnot a Dockerfile\n");
+    for request in [None, Some("frontend.outline"), Some("frontend.unheard.of")] {
+        let mut opts = vec![("target".to_owned(), "t".to_owned())];
+        opts.extend(request.map(|name| ("requestid".to_owned(), name.to_owned())));
+        let result = run(&bridge, &opts).expect("the other's answer");
+        let told = |key: &str| String::from_utf8_lossy(&result.metadata[key]).into_owned();
+        let all = [told("source"), told("cmdline"), told("target")];
+        assert_eq!(all, ["x.example/y:1", "x.example/y:1 some words", "t"]);
+        // It hands back what it cannot read itself.
+        opts.push(("cmdline".to_owned(), "x.example/y:1".to_owned()));
+        assert!(run(&bridge, &opts).is_err(), "{request:?}: the text is read, and is no Dockerfile");
+    }
+    let argument = |name: &str| vec![("build-arg:BUILDKIT_SYNTAX".to_owned(), name.to_owned())];
+    let error = run(&bridge, &argument("missing/it")).expect_err("not there");
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::NotFound, "frontend missing/it".to_owned()));
+    let ours = with_dockerfile(b"# syntax=x.example/y\nFROM scratch\n");
+    run(&ours, &argument("dockerfile.v0")).expect("our own name");
+    let wanted = [("frontend.caps".to_owned(), "moby.buildkit.frontend.contexts,x.y+forward".to_owned())];
+    let error = run(&ours, &wanted).expect_err("nobody can");
+    assert_eq!(error.kind(), ErrorKind::Unimplemented);
+    assert!(error.to_string().contains("x.y"), "{error}");
+}
+
 const PIECES: [&str; 50] = [
     "FROM a",
     "FROM ",
@@ -345,5 +378,68 @@ fn parsing_is_linear_in_the_text() {
         let began = std::time::Instant::now();
         let _ = lines::read(text.as_bytes()).and_then(|document| instruction::parse(&document));
         assert!(began.elapsed() < READ, "{middle:?}: {:?}", began.elapsed());
+    }
+}
+
+/// A long text of numbered lines.
+fn numbered(start: &str, count: usize, line: impl Fn(usize) -> String, end: &str) -> Vec<u8> {
+    let middle: String = (0..count).map(line).collect();
+    format!("{start}{middle}{end}").into_bytes()
+}
+
+#[test]
+fn building_and_asking_are_nearly_linear_in_the_text() {
+    const MANY: usize = 100_000;
+    let shapes = [
+        ("ENV", numbered("FROM a\n", MANY, |n| format!("ENV v{n}=x\n"), "RUN x\n")),
+        ("ARG", numbered("FROM a\n", MANY, |n| format!("ARG v{n}=x\n"), "RUN x\n")),
+        ("global ARG", numbered("", MANY, |n| format!("ARG v{n}=x\n"), "FROM a\nARG v7\nRUN $v7\n")),
+        ("chain", numbered("FROM a AS s0\n", MANY, |n| format!("FROM s{n} AS s{}\nENV v{n}=x\n", n + 1), "")),
+        ("copies", numbered("", MANY, |n| format!("FROM scratch AS s{n}\n"), "FROM a\nCOPY --from=s0 / /\n")),
+        (
+            "star",
+            [
+                numbered("FROM a AS b\n", MANY, |n| format!("FROM b AS s{n}\n"), "FROM a\n"),
+                numbered("", MANY, |n| format!("COPY --from=s{n} /x /y\n"), ""),
+            ]
+            .concat(),
+        ),
+    ];
+    for (name, text) in shapes {
+        let began = std::time::Instant::now();
+        let bridge = with_dockerfile(&text);
+        run(&bridge, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for request in ["frontend.lint", "frontend.outline"] {
+            run(&bridge, &[("requestid".into(), request.into())]).expect(request);
+        }
+        assert!(began.elapsed() < READ, "{name}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn what_multiplies_is_refused() {
+    let large: String = (0..32).map(|n| format!("ENV v{n}={}\n", "x".repeat(60_000))).collect();
+    let steps = format!("FROM a\n{large}{}", "RUN x\n".repeat(300));
+    let triggers = numbered(
+        &format!("FROM a AS b\n{}", "ONBUILD ENV x=y\n".repeat(1200)),
+        1200,
+        |n| format!("FROM b AS s{n}\n"),
+        "FROM a\n",
+    );
+    let copies = numbered("", 1200, |n| format!("COPY --from=s{n} /x /y\n"), "");
+    let inherited = [
+        numbered("FROM a AS b\n", 5000, |n| format!("ENV v{n}=x\n"), ""),
+        numbered("", 5000, |n| format!("FROM b AS s{n}\n"), "FROM a\n"),
+        numbered("", 5000, |n| format!("COPY --from=s{n} /x /y\n"), ""),
+    ];
+    for (text, told) in [
+        (steps.into_bytes(), "bytes of arguments and environment"),
+        ([triggers, copies].concat(), "instructions, those of triggers counted"),
+        (inherited.concat(), "variables and lines of history"),
+    ] {
+        let error = run(&with_dockerfile(&text), &[]).expect_err(told);
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(!error.location().expect("a place").ranges.is_empty(), "{told}");
     }
 }

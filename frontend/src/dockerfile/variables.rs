@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     expand::{Environment as _, Lexer},
+    heirs::Heirs,
     image,
     instruction::{self, Instruction},
     lower::Image,
+    named::Named,
     options::Options,
     stage::{Base, ImageName, Planned},
 };
@@ -19,7 +21,7 @@ pub(super) struct Walker<'a> {
     /// The client's wishes.
     pub(super) options: &'a Options,
     /// The global arguments.
-    pub(super) globals: &'a [(String, String)],
+    pub(super) globals: &'a Named<String>,
     /// The images found.
     pub(super) images: &'a BTreeMap<ImageName, Image>,
     /// The escape character.
@@ -43,10 +45,10 @@ pub(super) struct Scope {
 }
 
 impl Walker<'_> {
-    /// A stage after its `FROM` and the triggers of its base; `left` has what earlier stages ended with.
-    pub(super) fn start(&self, planned: &Planned, left: &BTreeMap<usize, Scope>) -> Scope {
+    /// A stage after its `FROM` and the triggers of its base; `heirs` has what earlier stages ended with.
+    pub(super) fn start(&self, planned: &Planned, heirs: &mut Heirs<Scope>) -> Scope {
         let mut scope = match &planned.base {
-            Base::Stage(base) => left.get(base).cloned().unwrap_or_default(),
+            Base::Stage(base) => heirs.inherit(*base).unwrap_or_default(),
             Base::Image(name) => match self.images.get(name) {
                 None => Scope::default(),
                 Some(found) => Scope {

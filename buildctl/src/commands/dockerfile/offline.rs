@@ -5,7 +5,7 @@ use std::{any::Any, collections::BTreeMap, path::Path, sync::Arc};
 use async_trait::async_trait;
 use buildd_api::buildkit::pb;
 use buildd_frontend::{
-    Bridge,
+    Bridge, FrontendRequest, FrontendResult,
     bridge::{BridgeError, BridgeRef, ImageRequest, ResolvedImage, Warning},
 };
 use buildd_oci::{ErrorKind, config::ImageConfig, digest::Digest, platform::Platform};
@@ -59,6 +59,12 @@ impl Bridge for Offline {
                 Err(BridgeError { kind: ErrorKind::NotFound, cause: Arc::new(cause) })
             }
         }
+    }
+
+    async fn frontend_image(&self, request: FrontendRequest) -> Result<FrontendResult, BridgeError> {
+        let image = request.opts.get("source").map_or("", String::as_str);
+        let cause = std::io::Error::other(format!("only a build can run the image {image}"));
+        Err(BridgeError { kind: ErrorKind::FailedPrecondition, cause: Arc::new(cause) })
     }
 
     async fn warn(&self, _: &str, _: Warning) {}

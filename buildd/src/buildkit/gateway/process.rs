@@ -5,7 +5,7 @@
 //! ```
 //! Several processes share a stream, told apart by their ids. One ends when the client's call, its container or the build does.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use buildd_api::buildkit::{
@@ -24,7 +24,7 @@ use futures::Stream;
 use tokio::{sync::mpsc, task::JoinSet};
 use tonic::{Code, Status, Streaming};
 
-use crate::solve::Build;
+use super::Caller;
 
 /// Messages that wait for the client; when full, the process waits.
 const QUEUE: usize = 32;
@@ -41,14 +41,14 @@ struct Talking {
 
 /// Runs processes as the client says; the answers.
 pub(super) fn run(
-    build: Arc<Build>,
+    caller: Caller,
     incoming: Streaming<ExecMessage>,
 ) -> impl Stream<Item = Answer> + Send + use<> {
     let (answers, outgoing) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        let closed = build.sandboxes.closed().clone();
+        let closed = caller.seat.sandboxes.closed().clone();
         tokio::select! {
-            () = talk(&build, incoming, &answers) => {}
+            () = talk(&caller, incoming, &answers) => {}
             () = closed.cancelled() => {
                 let _ = answers.send(Err(Status::cancelled("the build has ended"))).await;
             }
@@ -60,7 +60,7 @@ pub(super) fn run(
 }
 
 /// Dropped, it ends every process.
-async fn talk(build: &Arc<Build>, mut incoming: Streaming<ExecMessage>, answers: &mpsc::Sender<Answer>) {
+async fn talk(caller: &Caller, mut incoming: Streaming<ExecMessage>, answers: &mpsc::Sender<Answer>) {
     let mut running = JoinSet::new();
     let mut processes: HashMap<String, Talking> = HashMap::new();
     loop {
@@ -76,7 +76,7 @@ async fn talk(build: &Arc<Build>, mut incoming: Streaming<ExecMessage>, answers:
                 "process {id} of container {} exists",
                 init.container_id
             ))),
-            Some(Input::Init(init)) => match start(build, &id, init, answers, &mut running) {
+            Some(Input::Init(init)) => match start(caller, &id, init, answers, &mut running) {
                 Ok(talking) => {
                     processes.insert(id, talking);
                     None
@@ -124,16 +124,16 @@ impl Talking {
 }
 
 fn start(
-    build: &Arc<Build>,
+    caller: &Caller,
     id: &str,
     init: InitMessage,
     answers: &mpsc::Sender<Answer>,
     running: &mut JoinSet<()>,
 ) -> Result<Talking, Status> {
     let security = init.security();
-    build.granted().check_step(pb::NetMode::Unset, security)?;
-    let sandbox = build.sandboxes.get(&init.container_id)?;
-    let context = build.context(&init.container_id);
+    caller.build.granted().check_step(pb::NetMode::Unset, security)?;
+    let sandbox = caller.seat.sandboxes.get(&init.container_id)?;
+    let context = caller.build.context(&init.container_id);
     let (input, orders, dialogue) = Dialogue::new();
     let request = ProcessRequest {
         meta: init.meta.ok_or_else(|| Status::invalid_argument("a process needs a program"))?,

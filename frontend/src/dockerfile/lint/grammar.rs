@@ -6,11 +6,12 @@ use std::{cell::RefCell, collections::BTreeSet};
 
 use buildd_oci::{platform::Platform, reference::Reference};
 
-use super::{Findings, Pair, Rule, Subject, by_stage};
+use super::{Findings, MAX_COMPARED, Pair, Rule, Subject, by_stage};
 use crate::{
     dockerfile::{
         expand::{Environment, Lexer},
         instruction::{From, Instruction, nearest},
+        named::Named,
     },
     error::Lines,
 };
@@ -133,7 +134,7 @@ fn casing(pairs: &[Pair<'_>], findings: &mut Findings) {
 
 /// Global arguments that remember who was asked for.
 struct Asked<'a> {
-    globals: &'a [(String, String)],
+    globals: &'a Named<String>,
     found: RefCell<BTreeSet<String>>,
 }
 
@@ -147,7 +148,7 @@ impl Environment for Asked<'_> {
 
 /// Checks the arguments in `FROM` lines, of all stages.
 pub(super) fn from_arguments(pairs: &[Pair<'_>], subject: &Subject<'_>, findings: &mut Findings) {
-    let mut declared: Vec<&str> = subject.globals.iter().map(|(name, _)| name.as_str()).collect();
+    let mut declared: BTreeSet<&str> = subject.globals.iter().map(|(name, _)| name).collect();
     for (_, located) in pairs.iter().take_while(|pair| !matches!(pair.1.instruction, Instruction::From(_))) {
         if let Instruction::Arg(args) = &located.instruction {
             declared.extend(args.iter().map(|(name, _)| name.as_str()));
@@ -158,8 +159,9 @@ pub(super) fn from_arguments(pairs: &[Pair<'_>], subject: &Subject<'_>, findings
         let Instruction::From(from) = &located.instruction else { continue };
         for word in from.platform.iter().chain([&from.base]) {
             let Ok(expanded) = lexer.expand(word, subject.globals) else { continue };
-            for name in expanded.unset.iter().filter(|name| !declared.contains(&name.as_str())) {
-                let near = nearest(name, &declared).map(|near| format!(" (did you mean {near}?)"));
+            for name in expanded.unset.iter().filter(|name| !declared.contains(name.as_str())) {
+                let some: Vec<&str> = declared.iter().copied().take(MAX_COMPARED).collect();
+                let near = nearest(name, &some).map(|near| format!(" (did you mean {near}?)"));
                 let near = near.unwrap_or_default();
                 let message = format!("FROM argument '{name}' is not declared{near}");
                 findings.add(statement, Rule::UndefinedArgInFrom, message);

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use buildd_fs::pattern::Patterns;
 use buildd_oci::platform::Platform;
 
-use super::{Findings, Pair, Rule, Subject, by_stage};
+use super::{Findings, MAX_COMPARED, Pair, Rule, Subject, by_stage};
 use crate::{
     dockerfile::{
         expand::Lexer,
+        heirs::Heirs,
         instruction::{self, Command, CopySource, Instruction, Located, Mount, Transfer, nearest},
         lines::Statement,
         lower::{Image, join},
@@ -25,9 +26,6 @@ const SECRET: [&str; 10] =
     ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
 /// Parts that say it is not one after all.
 const HARMLESS: [&str; 3] = ["public", "file", "version"];
-
-/// Names that a misspelt one is compared with: stops a text that sets very many.
-const MAX_COMPARED: usize = 1000;
 
 /// Where the last CMD, ENTRYPOINT and HEALTHCHECK of a stage stand.
 #[derive(Default)]
@@ -55,18 +53,18 @@ pub(super) fn check(pairs: &[Pair<'_>], subject: &Subject<'_>, findings: &mut Fi
         escape: subject.document.escape,
     };
     let mut walk = Walk { subject, ignore, findings, walker, scope: Scope::default() };
-    let mut left: BTreeMap<usize, Scope> = BTreeMap::new();
+    let mut heirs = Heirs::of(subject.plan);
     for (index, stage) in by_stage(pairs).into_iter().enumerate() {
         let (Some(planned), Some((from, body))) = (subject.plan.get(&index), stage.split_first()) else {
             continue;
         };
         walk.base_platform(from, planned);
-        walk.scope = walker.start(planned, &left);
+        walk.scope = walker.start(planned, &mut heirs);
         let mut once = Once::default();
         for pair in body {
             walk.statement(pair, &mut once);
         }
-        left.insert(index, walk.scope.clone());
+        heirs.leave(index, std::mem::take(&mut walk.scope));
     }
 }
 

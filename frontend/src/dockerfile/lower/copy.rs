@@ -113,7 +113,7 @@ impl Lowering<'_> {
         let copy = action(transfer, expanded, &path, unpack);
         let from = self.from(transfer.from.as_deref(), located.lines)?;
         if transfer.from.is_none() {
-            self.context_paths.insert(copy.src.clone());
+            self.done.context_paths.insert(copy.src.clone());
         }
         Ok((FileStep::Copy { from, copy }, path))
     }
@@ -172,7 +172,7 @@ impl Lowering<'_> {
         let mut content = heredoc.content.clone();
         if heredoc.expand {
             let lexer = Lexer::document(self.inputs.names.escape);
-            content = lexer.expand(&content, self.built.env.as_slice())?.text;
+            content = lexer.expand(&content, &self.built.env)?.text;
         }
         let file = pb::FileActionMkFile {
             path: join("/", &heredoc.name),

@@ -10,7 +10,7 @@ use super::{Lowering, copy::owner, go_format, join};
 use crate::{
     dockerfile::{
         expand::Lexer,
-        image::{self, Layer},
+        image::Layer,
         instruction::{Command, Healthcheck, Instruction, Located},
     },
     error::Fault,
@@ -96,8 +96,8 @@ impl Lowering<'_> {
     fn env(&mut self, pairs: &[(String, String)]) -> Result<String, Fault> {
         let expanded = self.pairs(pairs)?;
         for (name, value) in &expanded {
-            set(&mut self.built.env, name, value);
-            image::set_env(&mut self.built.image, name, value);
+            self.built.env.set(name, value.clone());
+            self.built.places.set(&mut self.built.image, name, value);
         }
         Ok(format!("ENV {}", join_pairs(&expanded)))
     }
@@ -121,19 +121,16 @@ impl Lowering<'_> {
             let value = match (given, default) {
                 (Some(given), _) => Some(given),
                 (None, Some(default)) => Some(self.expand(default)?),
-                (None, None) => {
-                    let global = self.inputs.names.globals.iter().rev().find(|(n, _)| *n == name);
-                    global.map(|(_, value)| value.clone())
-                }
+                (None, None) => self.inputs.names.globals.get(&name).cloned(),
             };
             texts.push(match &value {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),
             });
             if let Some(value) = &value {
-                set(&mut self.built.env, &name, value);
+                self.built.env.set(&name, value.clone());
             }
-            self.built.args.push((name, value));
+            self.built.args.set(&name, value);
         }
         Ok(format!("ARG {}", texts.join(" ")))
     }
@@ -142,7 +139,7 @@ impl Lowering<'_> {
         let mut words = Vec::new();
         for port in ports {
             let lexer = Lexer::new(self.inputs.names.escape);
-            words.extend(lexer.expand(port, self.built.env.as_slice())?.words);
+            words.extend(lexer.expand(port, &self.built.env)?.words);
         }
         let mut exposed = Vec::new();
         for word in &words {
@@ -199,12 +196,6 @@ impl Lowering<'_> {
             }
         }
     }
-}
-
-/// The newest value goes to the end, as in the reference.
-fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
-    env.retain(|(known, _)| known != name);
-    env.push((name.to_owned(), value.to_owned()));
 }
 
 fn join_pairs(pairs: &[(String, String)]) -> String {

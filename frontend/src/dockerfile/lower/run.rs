@@ -50,6 +50,7 @@ impl Lowering<'_> {
             Security::Insecure => pb::SecurityMode::Insecure,
         };
         let created_by = format!("RUN {} # buildkit", self.run_text(&arguments));
+        self.done.budget.step(created_by.len() + env.iter().map(String::len).sum::<usize>())?;
         spec.meta = pb::Meta {
             args: arguments,
             env,
@@ -78,17 +79,13 @@ impl Lowering<'_> {
 
     /// `|2 A=1 B=2 /bin/sh -c …`: the ARGs in sight, then the command.
     fn run_text(&self, arguments: &[String]) -> String {
-        let mut args: Vec<(&str, String)> = Vec::new();
-        for (name, value) in &self.built.args {
-            let current = self.built.env.iter().find(|(known, _)| known == name).map(|(_, v)| v.clone());
-            let value = current.or_else(|| value.clone()).unwrap_or_default();
-            args.retain(|(known, _)| known != name);
-            args.push((name, value));
-        }
         let mut words = Vec::new();
-        if !args.is_empty() {
-            words.push(format!("|{}", args.len()));
-            words.extend(args.iter().map(|(name, value)| format!("{name}={value}")));
+        if !self.built.args.is_empty() {
+            words.push(format!("|{}", self.built.args.len()));
+        }
+        for (name, declared) in self.built.args.iter() {
+            let value = self.built.env.get(name).or(declared.as_ref()).map_or("", String::as_str);
+            words.push(format!("{name}={value}"));
         }
         words.extend(arguments.iter().cloned());
         words.join(" ")
@@ -131,7 +128,7 @@ impl Lowering<'_> {
                 wire.selector = self.mount_source(mount)?;
                 wire.readonly = mount.readonly.unwrap_or(true);
                 if mount.from.is_none() {
-                    self.context_paths.insert(join("/", &wire.selector));
+                    self.done.context_paths.insert(join("/", &wire.selector));
                 }
             }
             MountKind::Cache => {
