@@ -10,6 +10,7 @@
 //! moby/buildkit `client/llb` (order of inputs, action indexes, terminal op).
 
 mod combine;
+mod definition;
 pub mod dump;
 mod exec;
 mod file;
@@ -23,6 +24,7 @@ use prost::Message;
 
 use crate::buildkit::pb;
 
+pub use definition::DefinitionError;
 pub use exec::{ExecMount, ExecSpec};
 pub use file::FileStep;
 pub use marshal::SourceText;

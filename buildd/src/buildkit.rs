@@ -51,7 +51,7 @@ fn bridge(gateway: Gateway) -> LlbBridgeServer<Gateway> {
         .max_encoding_message_size(MESSAGE_LIMIT)
 }
 
-/// Serves `LLBBridge` to one frontend on a connection of its own; what is served ends with the connection.
+/// Serves `LLBBridge` to one frontend on a connection of its own, which is closed when it has returned.
 pub(crate) fn serve_frontend(
     connection: DuplexStream,
     build: &Arc<Build>,
@@ -66,7 +66,7 @@ pub(crate) fn serve_frontend(
         .max_concurrent_streams(MAX_CALLS)
         .add_service(bridge(gateway))
         .add_service(HealthServer::new(health::HealthService))
-        .serve_with_incoming(incoming);
+        .serve_with_incoming_shutdown(incoming, seat.done().cancelled_owned());
     Ok(async move {
         if let Err(error) = server.await {
             tracing::debug!(%error, "serve a frontend");

@@ -45,7 +45,7 @@ use self::{
 };
 use crate::{
     Bridge, Error, FrontendRequest, FrontendResult,
-    request::{BASE_CONFIG_KEY, IMAGE_CONFIG_KEY, PLATFORMS_KEY, REQUEST_OPTION},
+    request::{BASE_CONFIG_KEY, EPOCH_KEY, IMAGE_CONFIG_KEY, PLATFORMS_KEY, REQUEST_OPTION},
 };
 
 /// A text taken apart.
@@ -64,6 +64,7 @@ struct Solved {
     definition: Option<pb::Definition>,
     config: Vec<u8>,
     base_config: Option<Vec<u8>>,
+    epoch: Option<i64>,
     plan: BTreeMap<usize, Planned>,
     images: BTreeMap<ImageName, Image>,
 }
@@ -97,6 +98,9 @@ pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<Fro
         result.metadata.insert(format!("{IMAGE_CONFIG_KEY}{suffix}"), solved.config);
         if let Some(base) = solved.base_config {
             result.metadata.insert(format!("{BASE_CONFIG_KEY}{suffix}"), base);
+        }
+        if let Some(epoch) = solved.epoch {
+            result.metadata.insert(EPOCH_KEY.to_owned(), epoch.to_string().into_bytes());
         }
         result.refs.push((platform.to_string(), solved.definition));
     }

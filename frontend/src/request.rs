@@ -10,6 +10,8 @@ use buildd_api::buildkit::pb;
 pub const PLATFORMS_KEY: &str = "refs.platforms";
 /// Metadata key of an image config; of a list of platforms, followed by `/` and the platform.
 pub const IMAGE_CONFIG_KEY: &str = "containerimage.config";
+/// Metadata key of the time that no time in the result is to be later than, in seconds since 1970.
+pub const EPOCH_KEY: &str = "source.date.epoch";
 /// Metadata key of the config of the base image; suffixed as [`IMAGE_CONFIG_KEY`].
 pub const BASE_CONFIG_KEY: &str = "containerimage.base.config";
 

@@ -8,6 +8,8 @@ use buildd_tests::{
     peers::peer,
 };
 
+use crate::clients::Buildx;
+
 const FILES: usize = 2000;
 
 /// A tree of many files of 24 bytes.
@@ -91,4 +93,53 @@ fn buildx_sends_what_changed() {
     let build =
         || buildx(&["build", "--builder", "ours", "--progress", "plain", "-o", &output, text(dir.path())]);
     changes_alone_are_sent(dir.path(), &build, "25B");
+}
+
+#[test]
+fn targets_of_a_bake_file_build_on_each_other() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let out = daemon.path("baked");
+    let bake = format!(
+        "target \"base\" {{ dockerfile = \"base.Dockerfile\" }}\n\
+         target \"app\" {{\n  contexts = {{ base = \"target:base\", files = \"target:base\" }}\n\
+         output = [\"type=local,dest={}\"]\n}}\n",
+        text(&out)
+    );
+    let dir = context(&[
+        ("docker-bake.hcl", &bake),
+        ("base.Dockerfile", "FROM alpine\nENV WHO=base\nRUN echo made > /made\n"),
+        ("Dockerfile", "FROM base\nRUN echo $WHO > /who\nCOPY --from=files /made /copied\n"),
+    ]);
+    let buildx = Buildx::new(&daemon);
+    let file = dir.path().join("docker-bake.hcl");
+    let base = format!("base.context={}", text(dir.path()));
+    let app = format!("app.context={}", text(dir.path()));
+    let args = ["bake", "--builder", "ours", "--progress", "plain", "--allow", "fs=*", "-f", text(&file)];
+    let ran = buildx.run(&[&args[..], &["--set", &base, "--set", &app, "app"]].concat()).ok();
+    assert_eq!(ran.stderr.matches("RUN echo made").count().min(1), 1, "{}", ran.stderr);
+    for (name, words) in [("made", "made\n"), ("copied", "made\n"), ("who", "base\n")] {
+        assert_eq!(fs::read_to_string(out.join(name)).expect(name), words);
+    }
+}
+
+#[test]
+fn times_are_bound_by_the_text_and_by_the_environment() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let dir = context(&[("Dockerfile", "FROM alpine\nARG SOURCE_DATE_EPOCH=1000000000\nRUN echo x > /x\n")]);
+    let time = |variables: &[(&str, &str)]| {
+        let archive = daemon.path("times.tar");
+        let output = format!("type=tar,dest={}", text(&archive));
+        let mut command = daemon.command("buildctl");
+        command.env_remove("SOURCE_DATE_EPOCH").envs(variables.iter().copied());
+        run(command.args(["build", "-q", "-o", &output, text(dir.path())])).ok();
+        let mut archive = tar::Archive::new(fs::File::open(archive).expect("an archive"));
+        let entries = archive.entries().expect("entries").map(|entry| entry.expect("an entry"));
+        let is_x = |entry: &tar::Entry<'_, _>| entry.path().is_ok_and(|path| path.ends_with("x"));
+        let mut times = entries.filter(is_x).map(|entry| entry.header().mtime().expect("a time"));
+        times.next().expect("the file")
+    };
+    assert_eq!(time(&[]), 1_000_000_000);
+    assert_eq!(time(&[("SOURCE_DATE_EPOCH", "500000000")]), 500_000_000);
 }

@@ -65,3 +65,33 @@ fn a_very_long_chain_neither_recurses_nor_leaks() {
     }
     assert_eq!(state.marshal(None).expect("not scratch").def.len(), 50_002);
 }
+
+#[test]
+fn a_definition_is_gone_on_from_with_the_same_digests() {
+    let base = image("base");
+    let built =
+        base.file(vec![copy(&image("other"), "/x")], OpOptions { name: "n".into(), ..Default::default() });
+    let definition = built.marshal(None).expect("not scratch");
+    let again = State::of_definition(&definition).expect("ours");
+    assert_eq!(again.marshal(None).expect("not scratch"), definition);
+    assert!(State::of_definition(&pb::Definition::default()).expect("nothing").is_scratch());
+    let more = again.file(vec![copy(&base, "/y")], OpOptions::default());
+    assert_eq!(
+        more.marshal(None).expect("not scratch").def.len(),
+        definition.def.len() + 1,
+        "base is one op"
+    );
+
+    let mut broken = definition.clone();
+    broken.def[0] = vec![0xff];
+    let error = State::of_definition(&broken).expect_err("no op");
+    assert!(matches!(error, DefinitionError::Decode { number: 0, .. }), "{error}");
+    let mut broken = definition.clone();
+    broken.def.swap(0, 2);
+    let error = State::of_definition(&broken).expect_err("an input that comes later");
+    assert!(matches!(error, DefinitionError::Input { number: 0, .. }), "{error}");
+    let mut broken = definition;
+    broken.def.pop();
+    let error = State::of_definition(&broken).expect_err("two inputs");
+    assert!(matches!(error, DefinitionError::Last { inputs: 2 }), "{error}");
+}

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use buildd_api::buildkit::moby::buildkit::v1::{Exporter, SolveRequest};
-use buildd_frontend::{FrontendResult, request::IMAGE_CONFIG_KEY};
+use buildd_frontend::{
+    FrontendResult,
+    request::{EPOCH_KEY, IMAGE_CONFIG_KEY},
+};
 use buildd_runtime::{
     export::{self, ExportRequest, ExportTree},
     watch::Watch,
@@ -12,7 +15,7 @@ use tonic::Status;
 
 use super::{Build, Built, failure};
 
-/// Build argument and attribute that bounds all times.
+/// Build argument that bounds all times.
 const EPOCH: &str = "build-arg:SOURCE_DATE_EPOCH";
 
 /// Runs every exporter that the client asked for, in order; the answers together.
@@ -29,7 +32,9 @@ pub(super) async fn export(
             attrs: request.exporter_attrs_deprecated.clone(),
         });
     }
-    let epoch = match request.frontend_attrs.get(EPOCH) {
+    // The frontend knows the argument and what the text says of it; a build without one has only the argument.
+    let told = result.metadata.get(EPOCH_KEY).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let epoch = match told.as_ref().or_else(|| request.frontend_attrs.get(EPOCH)).filter(|t| !t.is_empty()) {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| {
             Status::invalid_argument(format!("SOURCE_DATE_EPOCH {text:?} is not a number of seconds"))

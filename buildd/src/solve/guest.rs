@@ -217,6 +217,11 @@ impl Guest {
         };
         tokio::pin!(silent);
         let hang_up = async {
+            let server = async {
+                server.await;
+                // The last bytes may still be on their way.
+                std::future::pending::<()>().await;
+            };
             tokio::select! {
                 () = feed(reader, input) => {}
                 () = server => {}
@@ -231,7 +236,7 @@ impl Guest {
             }
             one = &mut returned => {
                 result = one.ok();
-                // The answer to `Return` still has to reach it.
+                // The answer to `Return` still has to reach it; then its connection is closed.
                 tokio::select! {
                     ended = &mut process => Some(ended),
                     () = &mut hang_up => timeout(LINGER, &mut process).await.ok(),
@@ -318,3 +323,6 @@ impl Output for Spoken<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

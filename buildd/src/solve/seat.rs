@@ -11,6 +11,7 @@ use std::{
 use buildd_api::buildkit::pb;
 use buildd_frontend::FrontendResult;
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::sandbox::Sandboxes;
@@ -28,6 +29,7 @@ pub(crate) struct Seat {
     /// Its containers.
     pub(crate) sandboxes: Sandboxes,
     called: watch::Sender<bool>,
+    done: CancellationToken,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
 }
 
@@ -43,6 +45,7 @@ impl Seat {
             depth,
             sandboxes: Sandboxes::default(),
             called: watch::Sender::new(false),
+            done: CancellationToken::new(),
             returned: Mutex::new(Some(sender)),
         };
         (seat, receiver)
@@ -63,6 +66,12 @@ impl Seat {
     pub(crate) fn finish(&self, returned: Returned) -> Result<(), Status> {
         let sender = self.returned.lock().unwrap_or_else(PoisonError::into_inner).take();
         let sender = sender.ok_or_else(|| Status::failed_precondition("this build has returned already"))?;
+        self.done.cancel();
         sender.send(returned).map_err(|_| Status::cancelled("the build has ended"))
+    }
+
+    /// Cancelled when the frontend has returned: what it asked may still be answered.
+    pub(crate) fn done(&self) -> CancellationToken {
+        self.done.clone()
     }
 }

@@ -17,6 +17,9 @@ use crate::{
 /// Arguments every step sees without asking, and that are no part of what it is.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 
+/// The argument that bounds all times.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// The global arguments of a build for `target`.
 pub fn globals(
     meta: &[Located],
@@ -60,6 +63,21 @@ pub fn globals(
         }
     }
     Ok(args)
+}
+
+/// The time that bounds those of a result: of the client, of the text before its first `FROM`, or of the stage that is built.
+pub fn epoch(
+    options: &Options,
+    globals: &Named<String>,
+    in_stage: Option<&str>,
+) -> Result<Option<i64>, Fault> {
+    let given = options.build_args.get(EPOCH).or_else(|| globals.get(EPOCH)).map(String::as_str);
+    let Some(text) = given.or(in_stage).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let fault = || {
+        Fault::new(format!("{EPOCH} {text:?} is not a number of seconds"))
+            .hint("times of contexts and stages are not looked up: write the seconds since 1970")
+    };
+    text.parse().map(Some).map_err(|_| fault())
 }
 
 /// The proxies that the client gave, if any.

@@ -10,6 +10,7 @@ mod copy;
 mod go_format;
 mod meta;
 mod run;
+mod title;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +50,7 @@ pub struct Inputs<'a> {
     /// The images found.
     pub images: &'a BTreeMap<ImageName, Image>,
     /// The named contexts that are no images.
-    pub trees: &'a BTreeMap<Base, State>,
+    pub trees: &'a BTreeMap<Base, Tree>,
     /// The main context.
     pub context: State,
     /// Vertex names tell the platform.
@@ -65,6 +66,15 @@ pub struct Image {
     pub config: ImageConfig,
     /// The config's bytes.
     pub raw: Vec<u8>,
+}
+
+/// A named context that is no image of a registry.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    /// Its files.
+    pub state: State,
+    /// The config that the client knows of it, and its bytes.
+    pub image: Option<(ImageConfig, Vec<u8>)>,
 }
 
 /// A stage after its last instruction.
@@ -83,6 +93,13 @@ pub struct Built {
     /// Where the variables of `image` stand.
     places: Places,
     platform: Platform,
+}
+
+impl Built {
+    /// The value of an argument at the end of the stage; none if it was not declared or has none.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        self.args.get(name)?.as_deref()
+    }
 }
 
 /// A stage being lowered.
@@ -182,6 +199,11 @@ pub fn triggers(inputs: &Inputs<'_>, index: usize, planned: &Planned) -> Result<
         Base::Stage(base) => {
             texts.extend(inputs.names.stages[*base].triggers.iter().map(|(text, lines)| (text, *lines)));
         }
+        Base::Input(_) => {
+            let image = inputs.trees.get(&planned.base).and_then(|tree| tree.image.as_ref());
+            let list = image.and_then(|(config, _)| config.config.on_build.as_ref());
+            texts.extend(list.into_iter().flatten().map(|text| (text, from)));
+        }
         Base::Scratch | Base::Local(_) | Base::Remote(_) => {}
     }
     let parse = |(text, lines): (&String, Lines)| {
@@ -214,12 +236,15 @@ impl Lowering<'_> {
                 if !image.config.rootfs.diff_ids.is_empty() {
                     self.built.state = self.image_state(name, title, &[stage.lines]);
                 }
-                self.built.image = image.config.clone();
-                self.built.image.created = None;
-                self.built.image.config.on_build = None;
-                self.built.base_config = Some(image.raw.clone());
+                self.take_config(&image.config, &image.raw);
             }
-            other => self.built.state = self.files_of(other, &[stage.lines])?,
+            other => {
+                self.built.state = self.files_of(other, &[stage.lines])?;
+                if let Some((config, raw)) = self.inputs.trees.get(other).and_then(|tree| tree.image.as_ref())
+                {
+                    self.take_config(config, raw);
+                }
+            }
         }
         if !matches!(planned.base, Base::Stage(_)) {
             self.built.places = Places::of(&self.built.image);
@@ -229,6 +254,14 @@ impl Lowering<'_> {
             self.built.env = image::environment(&self.built.image).into_iter().collect();
         }
         Ok(())
+    }
+
+    /// Goes on from the config of a base.
+    fn take_config(&mut self, config: &ImageConfig, raw: &[u8]) {
+        self.built.image = config.clone();
+        self.built.image.created = None;
+        self.built.image.config.on_build = None;
+        self.built.base_config = Some(raw.to_vec());
     }
 
     fn image_state(&self, name: &ImageName, title: String, lines: &[Lines]) -> State {
@@ -261,7 +294,7 @@ impl Lowering<'_> {
                     self.image_state(name, format!("FROM {}", image.reference), lines)
                 }
             }
-            Base::Local(_) | Base::Remote(_) => self.inputs.trees[base].clone(),
+            Base::Local(_) | Base::Remote(_) | Base::Input(_) => self.inputs.trees[base].state.clone(),
         })
     }
 
@@ -283,37 +316,6 @@ impl Lowering<'_> {
             Instruction::Add(transfer) => self.transfer("ADD", transfer, located),
             Instruction::Workdir(path) => self.workdir(path, located),
             _ => self.metadata(&located.instruction),
-        }
-    }
-
-    /// `[linux/amd64 stage 2/5] `; counts the step.
-    fn prefix(&mut self) -> String {
-        self.step += 1;
-        self.prefix_of_step()
-    }
-
-    /// The prefix of the step that is counted already.
-    fn prefix_of_step(&self) -> String {
-        let mut words = Vec::new();
-        if self.inputs.show_platform {
-            words.push(self.built.platform.to_string());
-        }
-        if !self.name.is_empty() {
-            words.push(self.name.clone());
-        }
-        let width = self.steps.to_string().len();
-        words.push(format!("{:>width$}/{}", self.step, self.steps));
-        format!("[{}] ", words.join(" "))
-    }
-
-    /// The instruction as written, with the variables that are set.
-    fn display(&self, located: &Located) -> String {
-        let text = Lexer::raw(self.inputs.names.escape)
-            .expand(&located.original, &self.built.env)
-            .map_or_else(|_| located.original.clone(), |expanded| expanded.text);
-        match text.split_once(char::is_whitespace) {
-            Some((keyword, rest)) => format!("{} {rest}", keyword.to_uppercase()),
-            None => text,
         }
     }
 

@@ -40,6 +40,10 @@ pub struct Options {
     pub context: String,
     /// Folder of a remote context that is the context; all of it if empty.
     pub context_subdir: String,
+    /// What is known of definitions that are contexts, by name; JSON.
+    pub input_metadata: BTreeMap<String, String>,
+    /// Name of the client's folder that is the context.
+    pub context_key: String,
     /// Name of the client's folder with the Dockerfile, if it is not `dockerfile`; with a remote context, that it comes from there.
     pub dockerfile_key: String,
     /// `default`, `pull` or `local`.
@@ -89,6 +93,8 @@ impl Options {
             target: text("target"),
             context: text("context"),
             context_subdir: text("contextsubdir"),
+            input_metadata: prefixed(opts, "input-metadata:"),
+            context_key: opts.get("contextkey").cloned().unwrap_or_else(|| "context".to_owned()),
             dockerfile_key: text("dockerfilekey"),
             resolve_mode: text("image-resolve-mode"),
             build_args: prefixed(opts, "build-arg:"),

@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 
 use super::{
     Program, Solved, args,
-    lower::{self, Image, Inputs},
+    lower::{self, Image, Inputs, Tree},
     options::Options,
     source::Sources,
     source_text,
@@ -28,7 +28,7 @@ use crate::{
 struct Found {
     plan: BTreeMap<usize, Planned>,
     images: BTreeMap<ImageName, Image>,
-    trees: BTreeMap<Base, State>,
+    trees: BTreeMap<Base, Tree>,
 }
 
 /// Names that have to be found, with the lines that use them.
@@ -68,8 +68,8 @@ pub(super) async fn solve_platform(
         let images = try_join_all(images).await?;
         found.images.extend(wanted.images.into_keys().zip(images));
         for base in wanted.trees {
-            let state = sources.named_context(&base, options, bridge).await?;
-            found.trees.insert(base, state);
+            let tree = sources.named_context(&base, options, bridge).await?;
+            found.trees.insert(base, tree);
         }
     }
     let order =
@@ -91,7 +91,9 @@ pub(super) async fn solve_platform(
         let labels = built.image.config.labels.get_or_insert_default();
         labels.extend(options.labels.clone());
     }
+    let epoch = args::epoch(options, &globals, built.argument("SOURCE_DATE_EPOCH"));
     Ok(Solved {
+        epoch: epoch.map_err(|fault| sources.error(fault))?,
         definition: built.state.marshal(Some(&source_text(sources))),
         config: built.image.to_bytes(),
         base_config: built.base_config,

@@ -4,17 +4,20 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use buildd_api::{
+    buildkit::pb,
     error_detail::{Source, SourceText},
     llb::{OpOptions, State},
 };
-use buildd_oci::ErrorKind;
+use buildd_oci::{ErrorKind, config::ImageConfig};
 
-use super::{ignore, options::Options, stage::Base};
+use super::{ignore, lower::Tree, options::Options, stage::Base};
 use crate::{
     FrontendRequest,
     bridge::{Bridge, BridgeError},
     error::{Error, Fault},
+    request::IMAGE_CONFIG_KEY,
 };
 
 mod remote;
@@ -24,6 +27,7 @@ const MAX_TEXT: usize = 4 << 20;
 /// Bytes of an ignore file that is told to the daemon once more; in longer ones no line is named.
 const MAX_DESCRIBED: usize = 64 << 10;
 const DEFAULT_FILENAME: &str = "Dockerfile";
+const MAIN_IGNORE: &str = "[internal] load .dockerignore";
 
 /// What a build reads.
 #[derive(Clone, Debug)]
@@ -36,6 +40,8 @@ pub struct Sources {
     pub vertex: String,
     /// Where COPY finds its files.
     pub context: Context,
+    /// Definitions that the client sent.
+    inputs: BTreeMap<String, State>,
     session: String,
 }
 
@@ -44,6 +50,8 @@ pub struct Sources {
 pub enum Context {
     /// With the client.
     Local {
+        /// The client's name for it.
+        name: String,
         /// What stays there.
         ignore: Option<IgnoreFile>,
     },
@@ -83,30 +91,39 @@ impl Sources {
         bridge: &dyn Bridge,
     ) -> Result<Self, Error> {
         let session = request.session_id.clone();
+        let inputs = inputs(request)?;
         if !options.context.is_empty() {
-            return remote::load(options, session, bridge).await;
+            let sources = remote::load(options, session, bridge).await?;
+            return Ok(Self { inputs, ..sources });
         }
         let filename = named_or_default(options);
+        let context_name = &options.context_key;
+        if let Some(context) = inputs.get(context_name.as_str()) {
+            let context = Context::Here(context.clone());
+            let (_, text, vertex) = dockerfile(options, &session, &filename, &inputs, bridge).await?;
+            return Ok(Self { text, filename, vertex, context, inputs, session });
+        }
         let ignore_name = format!("{filename}.dockerignore");
-        let (files, text, vertex) = dockerfile(options, &session, &filename, bridge).await?;
+        let (files, text, vertex) = dockerfile(options, &session, &filename, &inputs, bridge).await?;
         let ignore = match files.read(&ignore_name).await? {
             Some(text) => Some(IgnoreFile::new(ignore_name, &text)),
-            None => ignore_file("context", &session, bridge).await?,
+            None => ignore_file(context_name, MAIN_IGNORE, &session, bridge).await?,
         };
-        Ok(Self { text, filename, vertex, context: Context::Local { ignore }, session })
+        let context = Context::Local { name: context_name.clone(), ignore };
+        Ok(Self { text, filename, vertex, context, inputs, session })
     }
 
     /// The main context, with only `paths` of it; all of it if they name the root.
     pub fn context(&self, paths: &std::collections::BTreeSet<String>) -> State {
         match &self.context {
             Context::Here(state) => state.clone(),
-            Context::Local { ignore } => {
+            Context::Local { name, ignore } => {
                 let mut follow: Vec<String> =
                     paths.iter().map(|p| p.trim_start_matches('/').to_owned()).collect();
                 if follow.iter().any(String::is_empty) {
                     follow.clear();
                 }
-                local("context", &self.session, "[internal] load build context", ignore.as_ref(), &follow)
+                local(name, &self.session, "[internal] load build context", ignore.as_ref(), &follow)
             }
         }
     }
@@ -114,7 +131,7 @@ impl Sources {
     /// The ignore file of the main context.
     pub fn ignore_text(&self) -> Option<&str> {
         match &self.context {
-            Context::Local { ignore } => ignore.as_ref().map(|ignore| ignore.text.as_str()),
+            Context::Local { ignore, .. } => ignore.as_ref().map(|ignore| ignore.text.as_str()),
             Context::Here(_) => None,
         }
     }
@@ -125,15 +142,30 @@ impl Sources {
         base: &Base,
         options: &Options,
         bridge: &dyn Bridge,
-    ) -> Result<State, Error> {
-        let name = match base {
-            Base::Remote(url) => return remote::tree(url, options, bridge).await,
-            Base::Local(name) => name,
-            Base::Scratch | Base::Stage(_) | Base::Image(_) => return Ok(State::scratch()),
+    ) -> Result<Tree, Error> {
+        let state = match base {
+            Base::Remote(url) => remote::tree(url, options, bridge).await?,
+            Base::Input(name) => return self.input(name, options),
+            Base::Local(name) => {
+                let title = format!("[context {name}] load .dockerignore");
+                let ignore = ignore_file(name, &title, &self.session, bridge).await?;
+                let title = format!("[context {name}] load from client");
+                local(name, &self.session, &title, ignore.as_ref(), &[])
+            }
+            Base::Scratch | Base::Stage(_) | Base::Image(_) => State::scratch(),
         };
-        let ignore = ignore_file(name, &self.session, bridge).await?;
-        let title = format!("[context {name}] load from client");
-        Ok(local(name, &self.session, &title, ignore.as_ref(), &[]))
+        Ok(Tree { state, image: None })
+    }
+
+    /// What a definition of the client makes, with the config that the client knows of it.
+    fn input(&self, name: &str, options: &Options) -> Result<Tree, Error> {
+        let refused = |option: String, reason: String| Error::Option { option, reason };
+        let state = self.inputs.get(name).cloned().ok_or_else(|| {
+            refused(format!("input:{name}"), "no definition of that name came with the request".to_owned())
+        })?;
+        let Some(text) = options.input_metadata.get(name) else { return Ok(Tree { state, image: None }) };
+        let image = config_of(text).map_err(|reason| refused(format!("input-metadata:{name}"), reason))?;
+        Ok(Tree { state, image })
     }
 
     /// A fault of the Dockerfile as an error that clients can show with the text.
@@ -158,18 +190,47 @@ fn named_or_default(options: &Options) -> String {
     name.trim_start_matches("./").to_owned()
 }
 
+/// The definitions of a request as states.
+fn inputs(request: &FrontendRequest) -> Result<BTreeMap<String, State>, Error> {
+    let state = |(name, definition): (&String, &pb::Definition)| match State::of_definition(definition) {
+        Ok(state) => Ok((name.clone(), state)),
+        Err(error) => Err(Error::Option { option: format!("input {name}"), reason: error.to_string() }),
+    };
+    request.inputs.iter().map(state).collect()
+}
+
+/// The config in the metadata of a definition, if there is one: values are base64, as Go writes bytes in JSON.
+fn config_of(metadata: &str) -> Result<Option<(ImageConfig, Vec<u8>)>, String> {
+    let values: BTreeMap<String, String> =
+        serde_json::from_str(metadata).map_err(|error| error.to_string())?;
+    let Some(text) = values.get(IMAGE_CONFIG_KEY) else { return Ok(None) };
+    let raw = STANDARD.decode(text).map_err(|error| format!("{IMAGE_CONFIG_KEY}: {error}"))?;
+    let config = ImageConfig::parse(&raw).map_err(|error| format!("{IMAGE_CONFIG_KEY}: {error}"))?;
+    Ok(Some((config, raw)))
+}
+
+fn dockerfile_name(options: &Options) -> &str {
+    if options.dockerfile_key.is_empty() { "dockerfile" } else { &options.dockerfile_key }
+}
+
 /// The client's Dockerfile, with the files beside it and the vertex that loaded them.
 async fn dockerfile<'a>(
     options: &Options,
     session: &str,
     filename: &str,
+    inputs: &BTreeMap<String, State>,
     bridge: &'a dyn Bridge,
 ) -> Result<(Files<'a>, Vec<u8>, String), Error> {
     let mut paths = vec![filename.to_owned(), format!("{filename}.dockerignore")];
     if options.filename.is_empty() {
         paths.push(filename.to_lowercase());
     }
-    let local = if options.dockerfile_key.is_empty() { "dockerfile" } else { &options.dockerfile_key };
+    let local = dockerfile_name(options);
+    if let Some(state) = inputs.get(local) {
+        let files = Files::build(state, bridge, filename).await?;
+        let text = files.text(options, filename).await?;
+        return Ok((files, text, state.digest().unwrap_or_default().to_owned()));
+    }
     let name = format!("[internal] load build definition from {filename}");
     let mut attrs = local_attrs(session, local, &paths);
     attrs.insert("local.differ".to_owned(), "none".to_owned());
@@ -179,15 +240,16 @@ async fn dockerfile<'a>(
     Ok((files, text, state.digest().unwrap_or_default().to_owned()))
 }
 
-async fn ignore_file(name: &str, session: &str, bridge: &dyn Bridge) -> Result<Option<IgnoreFile>, Error> {
+async fn ignore_file(
+    name: &str,
+    title: &str,
+    session: &str,
+    bridge: &dyn Bridge,
+) -> Result<Option<IgnoreFile>, Error> {
     const IGNORE: &str = ".dockerignore";
     let mut attrs = local_attrs(session, &format!("{name}-{IGNORE}"), &[IGNORE.to_owned()]);
     attrs.insert("local.differ".to_owned(), "none".to_owned());
-    let title = match name {
-        "context" => "[internal] load .dockerignore".to_owned(),
-        _ => format!("[context {name}] load .dockerignore"),
-    };
-    let state = State::source(&format!("local://{name}"), attrs, named(&title, &["source.local"]));
+    let state = State::source(&format!("local://{name}"), attrs, named(title, &["source.local"]));
     let text = Files::build(&state, bridge, IGNORE).await?.read(IGNORE).await?;
     Ok(text.map(|text| IgnoreFile::new(IGNORE.to_owned(), &text)))
 }

@@ -73,6 +73,8 @@ pub enum Base {
     Local(String),
     /// A tree of a repository, or what lies behind a URL.
     Remote(String),
+    /// What another definition makes, by the name that the client gave it.
+    Input(String),
 }
 
 /// An image for a platform.
@@ -238,6 +240,9 @@ impl Names<'_> {
         }
         if let Some(local) = value.strip_prefix("local:") {
             return Ok(Some(Base::Local(local.to_owned())));
+        }
+        if let Some(input) = value.strip_prefix("input:") {
+            return Ok(Some(Base::Input(input.to_owned())));
         }
         match Remote::detect(value)? {
             Some(_) => Ok(Some(Base::Remote(value.clone()))),

@@ -253,6 +253,85 @@ fn missing_dockerfiles_and_uploads() {
 }
 
 #[test]
+fn definitions_of_the_client_are_contexts() {
+    let image = llb::State::source("docker-image://other", BTreeMap::new(), llb::OpOptions::default());
+    let definition = image.marshal(None).expect("a source");
+    let mut bridge = with_dockerfile(b"FROM base\nCOPY --from=files /a /b\n");
+    let config =
+        json_base64(r#"{"os":"linux","architecture":"amd64","config":{"User":"me","OnBuild":["ENV T=1"]}}"#);
+    let opts = [
+        ("context:base", "input:x".to_owned()),
+        ("context:files", "input:y".to_owned()),
+        ("input-metadata:x", format!("{{\"containerimage.config\":\"{config}\"}}")),
+    ];
+    let request = |inputs: &[&str], opts: &[(&str, String)]| FrontendRequest {
+        opts: opts.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+        inputs: inputs.iter().map(|name| ((*name).to_owned(), definition.clone())).collect(),
+        session_id: String::new(),
+    };
+    let run = |bridge: &FakeBridge, request| futures::executor::block_on(solve(&request, bridge));
+    let text = llb_text(run(&bridge, request(&["x", "y"], &opts)));
+    assert_eq!(text.matches("source docker-image://other").count(), 1, "{text}");
+    assert!(text.contains("\"User\": \"me\"") && text.contains("\"T=1\""), "{text}");
+    let error = run(&bridge, request(&["x"], &opts)).expect_err("no y");
+    assert!(error.to_string().contains("input:y"), "{error}");
+    let bad = [("context:base", "input:x".to_owned()), ("input-metadata:x", "{".to_owned())];
+    let error = run(&bridge, request(&["x", "files"], &bad)).expect_err("no JSON");
+    assert!(error.to_string().contains("input-metadata:x"), "{error}");
+    // The main context and the Dockerfile may be definitions as well, under the names that the client chooses.
+    bridge
+        .files
+        .insert(("docker-image://other".into(), "Dockerfile".into()), b"FROM scratch\nCOPY a /\n".into());
+    let text = llb_text(run(&bridge, request(&["dockerfile", "context"], &[])));
+    assert!(text.contains("source docker-image://other") && !text.contains("local://"), "{text}");
+    let keys = [("contextkey", "here".to_owned()), ("dockerfilekey", "there".to_owned())];
+    let text = llb_text(run(&bridge, request(&["there"], &keys)));
+    assert!(text.contains("source local://here"), "{text}");
+}
+
+fn json_base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+#[test]
+fn the_bound_of_all_times() {
+    let given = [("build-arg:SOURCE_DATE_EPOCH".to_owned(), "7".to_owned())];
+    let before = "ARG SOURCE_DATE_EPOCH=5\nFROM scratch\n";
+    let inside = "FROM scratch\nARG SOURCE_DATE_EPOCH=6\n";
+    for (text, opts, told) in [
+        (before, &[][..], Some("5")),
+        (inside, &[], Some("6")),
+        (before, &given, Some("7")),
+        ("FROM scratch\n", &given, Some("7")),
+        ("FROM scratch\n", &[], None),
+    ] {
+        let result = run(&with_dockerfile(text.as_bytes()), opts).expect("built");
+        let epoch = result.metadata.get(EPOCH_KEY).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        assert_eq!(epoch.as_deref(), told, "{text:?}");
+    }
+    let context = [("build-arg:SOURCE_DATE_EPOCH".to_owned(), "context".to_owned())];
+    let error = run(&with_dockerfile(before.as_bytes()), &context).expect_err("not looked up");
+    assert!(error.to_string().contains("\"context\"") && error.hint().is_some(), "{error}");
+}
+
+#[test]
+fn steps_say_which_platform_they_work_for() {
+    let text = b"FROM --platform=$BUILDPLATFORM alpine AS a\nRUN before\nARG TARGETARCH\nRUN after\n\
+                 FROM scratch\nCOPY --from=a /x /\n";
+    let platforms = [("platform".to_owned(), "linux/amd64,linux/arm64".to_owned())];
+    let text = llb_text(run(&with_dockerfile(text), &platforms));
+    for title in [
+        "[linux/amd64 a 2/3] RUN before",
+        "[linux/amd64 a 3/3] RUN after",
+        "[linux/amd64->arm64 a 3/3] RUN after",
+        "[linux/arm64 stage-1 1/1] COPY",
+    ] {
+        assert!(text.contains(title), "no {title:?} in\n{text}");
+    }
+}
+
+#[test]
 fn a_text_of_another_frontend_is_handed_on() {
     let bridge = with_dockerfile(b"# syntax=x.example/y:1 some words\nnot a Dockerfile\n");
     for request in [None, Some("frontend.outline"), Some("frontend.unheard.of")] {

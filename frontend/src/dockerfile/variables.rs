@@ -59,6 +59,8 @@ impl Walker<'_> {
                     ..Scope::default()
                 },
             },
+            // It may come with the config of an image.
+            Base::Input(_) => Scope::default(),
             _ => Scope { known: true, ..Scope::default() },
         };
         scope.env.entry("PATH".to_owned()).or_insert_with(|| image::DEFAULT_PATH.to_owned());

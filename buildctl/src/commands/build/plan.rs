@@ -24,6 +24,8 @@ use crate::{
 
 /// The frontend of docker's way.
 const DOCKERFILE: &str = "dockerfile.v0";
+/// The variable and argument that bounds all times of a result.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Largest definition on standard input: a message of the wire.
 const DEFINITION_BYTES: u64 = 16 << 20;
 
@@ -65,6 +67,10 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         );
     } else {
         definition = Some(read_definition().await?);
+    }
+    // As BuildKit's client does: the variable by which all tools are told.
+    if let (false, Ok(epoch)) = (frontend.is_empty(), std::env::var(EPOCH)) {
+        opts.entry(format!("build-arg:{EPOCH}")).or_insert(epoch);
     }
     opts.append(&mut sources.opts);
     for opt in &args.opt {

@@ -42,6 +42,7 @@ pub(super) async fn load(options: &Options, session: String, bridge: &dyn Bridge
                     filename,
                     vertex,
                     context: Context::Here(State::scratch()),
+                    inputs: BTreeMap::new(),
                     session,
                 });
             }
@@ -94,7 +95,8 @@ impl Tree {
         let (text, vertex) = if options.dockerfile_key.is_empty() {
             (files.text(options, &filename).await?, state.digest().unwrap_or_default().to_owned())
         } else {
-            let (_, text, vertex) = dockerfile(options, &session, &filename, bridge).await?;
+            let (_, text, vertex) =
+                dockerfile(options, &session, &filename, &BTreeMap::new(), bridge).await?;
             (text, vertex)
         };
         let ignore = match self.ignores {
@@ -105,7 +107,7 @@ impl Tree {
             },
         };
         let context = Context::Here(ignore.map_or_else(|| state.clone(), |ignore| without(&state, &ignore)));
-        Ok(Sources { text, filename, vertex, context, session })
+        Ok(Sources { text, filename, vertex, context, inputs: BTreeMap::new(), session })
     }
 }
 
