@@ -1,6 +1,6 @@
 //! Users: names in a root's `/etc/passwd` and `/etc/group`, read as hostile files.
 //!
-//! A number needs no file. A group that is not given is the user's own, or the user's number for `--chown`.
+//! A number needs no file. A group that is not given is the user's own; for `--chown` of a number it is that number.
 
 use std::{fs::File, io::Read, os::fd::AsFd, path::Path};
 
@@ -45,12 +45,15 @@ pub(crate) fn step_user(root: &Path, text: &str) -> Result<StepUser> {
     Ok(StepUser { uid, gid, groups })
 }
 
-/// The number of a user by name.
-pub(crate) fn user_id(root: &Path, name: &str) -> Result<u32> {
+/// The number of a user by name, and that of the user's own group.
+pub(crate) fn user_ids(root: &Path, name: &str) -> Result<(u32, u32)> {
     let passwd = records(root, "etc/passwd")?;
     let entry = passwd.iter().find(|record| record.first().is_some_and(|n| n == name));
     match entry {
-        Some(entry) => number(entry, 2).ok_or_else(|| broken("etc/passwd", name)),
+        Some(entry) => {
+            let uid = number(entry, 2).ok_or_else(|| broken("etc/passwd", name))?;
+            Ok((uid, number(entry, 3).unwrap_or(uid)))
+        }
         None => Err(Error::NotFound { what: "user", name: name.to_owned() }),
     }
 }

@@ -6,6 +6,7 @@ mod checks;
 mod clients;
 mod containerd;
 mod context;
+mod differential;
 mod distribution;
 mod dockerfile;
 mod export;

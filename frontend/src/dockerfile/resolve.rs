@@ -56,22 +56,7 @@ pub(super) async fn solve_platform(
         target: platform,
         escape: program.document.escape,
     };
-    let mut found = Found::default();
-    loop {
-        let wanted =
-            plan(&mut found, names(), options, program.target).map_err(|fault| sources.error(fault))?;
-        if wanted.images.is_empty() && wanted.trees.is_empty() {
-            break;
-        }
-        let images =
-            wanted.images.iter().map(|(name, lines)| resolve(name, *lines, sources, options, bridge));
-        let images = try_join_all(images).await?;
-        found.images.extend(wanted.images.into_keys().zip(images));
-        for base in wanted.trees {
-            let tree = sources.named_context(&base, options, bridge).await?;
-            found.trees.insert(base, tree);
-        }
-    }
+    let found = find(&names(), program.target, sources, bridge).await?;
     let order =
         stage::order(&found.plan, &program.stages, program.target).map_err(|fault| sources.error(fault))?;
     let mut inputs = Inputs {
@@ -102,15 +87,39 @@ pub(super) async fn solve_platform(
     })
 }
 
+/// Plans and finds until nothing new turns up.
+async fn find(
+    names: &Names<'_>,
+    target: usize,
+    sources: &Sources,
+    bridge: &dyn Bridge,
+) -> Result<Found, Error> {
+    let (mut found, options) = (Found::default(), names.options);
+    loop {
+        let wanted = plan(&mut found, names, options, target).map_err(|fault| sources.error(fault))?;
+        if wanted.images.is_empty() && wanted.trees.is_empty() {
+            return Ok(found);
+        }
+        let images =
+            wanted.images.iter().map(|(name, lines)| resolve(name, *lines, sources, options, bridge));
+        let images = try_join_all(images).await?;
+        found.images.extend(wanted.images.into_keys().zip(images));
+        for base in wanted.trees {
+            let tree = sources.named_context(&base, options, bridge).await?;
+            found.trees.insert(base, tree);
+        }
+    }
+}
+
 /// Plans all stages in reach of `target`; returns what is not found yet.
-fn plan(found: &mut Found, names: Names<'_>, options: &Options, target: usize) -> Result<Wanted, Fault> {
+fn plan(found: &mut Found, names: &Names<'_>, options: &Options, target: usize) -> Result<Wanted, Fault> {
     let (mut wanted, mut stack, mut seen) = (Wanted::default(), vec![target], BTreeSet::new());
     while let Some(index) = stack.pop() {
         if !seen.insert(index) {
             continue;
         }
         let mut planned = names.plan(index)?;
-        planned.uses.extend(trigger_uses(found, &names, options, index, &planned)?);
+        planned.uses.extend(trigger_uses(found, names, options, index, &planned)?);
         let lines = names.stages[index].lines;
         for base in planned.uses.iter().chain([&planned.base]) {
             match base {

@@ -84,25 +84,27 @@ pub(super) fn apply(
     }
 }
 
+/// Who a file belongs to; a group that is not given is that of a named user, or the number of the user.
 fn owner(opt: Option<&pb::ChownOpt>, users: &Users<'_>) -> Result<Option<Owner>> {
     let Some(opt) = opt else { return Ok(None) };
-    let number = |user: &Option<pb::UserOpt>, lookup: fn(&Path, &str) -> Result<u32>| match user
-        .as_ref()
-        .and_then(|u| u.user.as_ref())
-    {
-        None => Ok(None),
-        Some(User::ById(id)) => Ok(Some(*id)),
-        Some(User::ByName(named)) => match users(named.input)? {
-            Some(view) => lookup(&view.path(), &named.name).map(Some),
-            None => Err(Error::Invalid {
-                what: "owner",
-                name: named.name.clone(),
-                reason: "names of users need a base image: give a number".to_owned(),
-            }),
-        },
+    let base = |named: &pb::NamedUserOpt| {
+        users(named.input)?.ok_or_else(|| Error::Invalid {
+            what: "owner",
+            name: named.name.clone(),
+            reason: "names of users need a base image: give a number".to_owned(),
+        })
     };
-    let uid = number(&opt.user, passwd::user_id)?.unwrap_or(0);
-    let gid = number(&opt.group, passwd::group_id)?.unwrap_or(uid);
+    let user = |of: &Option<pb::UserOpt>| of.as_ref().and_then(|of| of.user.clone());
+    let (uid, own) = match user(&opt.user) {
+        None => (0, 0),
+        Some(User::ById(id)) => (id, id),
+        Some(User::ByName(named)) => passwd::user_ids(&base(&named)?.path(), &named.name)?,
+    };
+    let gid = match user(&opt.group) {
+        None => own,
+        Some(User::ById(id)) => id,
+        Some(User::ByName(named)) => passwd::group_id(&base(&named)?.path(), &named.name)?,
+    };
     Ok(Some(Owner { uid, gid }))
 }
 
