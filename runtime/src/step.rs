@@ -14,15 +14,18 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use buildd_fs::blocking;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::Command,
+    sync::OnceCell,
 };
 
 use crate::error::{Error, Result};
 
 mod dialogue;
+mod fence;
 mod helper;
 mod terminal;
 
@@ -33,6 +36,8 @@ pub use helper::helper_main;
 
 /// The hidden subcommand that a binary must hand to `helper_main` before it starts threads.
 pub const HELPER: &str = "step-helper";
+/// The compiled filter, beside the folders of steps.
+const FILTER: &str = "seccomp.bpf";
 /// Bytes that are read from a step's output at once.
 const CHUNK: usize = 32 << 10;
 
@@ -144,6 +149,8 @@ pub struct StepSpec {
     pub shm_size: u64,
     /// Limits of all of it.
     pub limits: StepLimits,
+    /// Its compiled seccomp filter; the executor says where it is.
+    pub filter: Option<PathBuf>,
 }
 
 /// How a step ended.
@@ -172,6 +179,8 @@ pub struct Executor {
     state: PathBuf,
     exe: PathBuf,
     next: AtomicU64,
+    /// The compiled filter of sandboxed steps, once one was run.
+    filter: OnceCell<PathBuf>,
 }
 
 impl Executor {
@@ -182,7 +191,26 @@ impl Executor {
             std::fs::remove_dir_all(&steps).map_err(Error::file("remove", &steps))?;
         }
         std::fs::create_dir_all(&steps).map_err(Error::file("create folder", &steps))?;
-        Ok(Self { state: steps, exe: exe.to_owned(), next: AtomicU64::new(1) })
+        Ok(Self { state: steps, exe: exe.to_owned(), next: AtomicU64::new(1), filter: OnceCell::new() })
+    }
+
+    /// Where the filter of such a step is; the first one compiles it.
+    async fn filter(&self, security: Security) -> Result<Option<PathBuf>> {
+        if security == Security::Insecure {
+            return Ok(None);
+        }
+        let path = self.state.join(FILTER);
+        let compile = || {
+            blocking::run(move || match fence::compile(&path) {
+                Ok(()) => Ok(path),
+                Err(error) => Err(Error::File {
+                    operation: "compile the seccomp filter into",
+                    source: std::io::Error::other(chain(error.as_ref())),
+                    path,
+                }),
+            })
+        };
+        Ok(Some(self.filter.get_or_try_init(compile).await?.clone()))
     }
 
     /// Runs a step to its end; dropping the future kills it.
@@ -218,7 +246,8 @@ impl Executor {
             .map_err(Error::file("start", &self.exe))?;
         let mut input = child.stdin.take().expect("piped");
         let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        let mut line = serde_json::to_vec(spec).expect("strings and numbers have a JSON form");
+        let spec = StepSpec { filter: self.filter(spec.security).await?, ..spec.clone() };
+        let mut line = serde_json::to_vec(&spec).expect("strings and numbers have a JSON form");
         line.push(b'\n');
         let fail = Error::file("talk to", &self.exe);
         input.write_all(&line).await.map_err(fail)?;

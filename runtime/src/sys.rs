@@ -40,6 +40,26 @@ pub(crate) fn start_writeback(file: &File) {
     let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// Puts up a seccomp filter, as libseccomp exports it, for this thread and all that it becomes. Bytes that are no filter are refused.
+pub(crate) fn load_filter(program: &[u8]) -> std::io::Result<()> {
+    let (instructions, rest) = program.as_chunks::<8>();
+    let length = u16::try_from(instructions.len()).ok().filter(|length| *length > 0 && rest.is_empty());
+    let length = length.ok_or_else(|| std::io::Error::other("it is no seccomp filter"))?;
+    let instruction = |[c0, c1, jt, jf, k0, k1, k2, k3]: [u8; 8]| libc::sock_filter {
+        code: u16::from_ne_bytes([c0, c1]),
+        jt,
+        jf,
+        k: u32::from_ne_bytes([k0, k1, k2, k3]),
+    };
+    let mut instructions: Vec<_> = instructions.iter().copied().map(instruction).collect();
+    let program = libc::sock_fprog { len: length, filter: instructions.as_mut_ptr() };
+    // SAFETY: `program` and the instructions that it points at, as many as it says, live across the call, which only reads them.
+    match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 /// Forks a process that has one thread; refused if it has more.
 pub(crate) fn fork_single_threaded() -> std::io::Result<ForkResult> {
     let threads = std::fs::read_dir("/proc/self/task")?.count();

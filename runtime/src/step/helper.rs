@@ -25,11 +25,12 @@ use nix::{
 
 use super::{
     INPUT, Order, StepExit, StepSpec,
+    fence::Fenced,
     terminal::{Size, Terminal},
 };
-use crate::{console::Console, program::Program, spec};
+use crate::{console::Console, spec};
 
-type Failure = Box<dyn std::error::Error>;
+pub(super) type Failure = Box<dyn std::error::Error>;
 
 /// Runs the step that standard input describes; `folder` takes what it leaves behind.
 pub fn helper_main(folder: &Path) -> ExitCode {
@@ -69,13 +70,17 @@ fn run(folder: &Path) -> Result<StepExit, Failure> {
         folder.file_name().and_then(|name| name.to_str()).ok_or("the step's folder has no name")?.to_owned();
     let cgroup = format!("/buildd/step-{id}");
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let config = spec::of_step(&step, &cgroup, files)?;
+    let mut config = spec::of_step(&step, &cgroup, files)?;
+    let fenced = match &step.filter {
+        Some(compiled) => Fenced::take(&mut config, compiled)?,
+        None => Fenced::default(),
+    };
     config.save(folder.join("config.json"))?;
     let stdin = step.stdin.then(|| owners(&folder.join(INPUT))).transpose()?;
     let console = step.terminal.then(|| Console::listen(folder)).transpose()?;
     let mut builder = ContainerBuilder::new(id, SyscallType::default())
         .with_root_path(folder.join("state"))?
-        .with_executor(Program);
+        .with_executor(fenced);
     let mut typed = None;
     match &console {
         Some(console) => {
