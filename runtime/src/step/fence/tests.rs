@@ -94,6 +94,8 @@ fn every_call_is_answered_as_the_profile_says() {
             for argument in
                 [0, 1, 2, 3, 8, 10, 16, 17, 0x10_0000, 0x1000_0000, 0x0200_0011, 0xffff_ffff, u64::MAX]
             {
+                // 32-bit Linux has no more of an argument.
+                let argument = if number == X86 { argument & 0xffff_ffff } else { argument };
                 let conditions = |(value, masked): &(u64, Option<u64>)| match masked {
                     Some(masked) => argument & value == *masked,
                     None => argument == *value,
