@@ -103,7 +103,8 @@ async fn main() -> ExitCode {
     if what == "linger" {
         std::future::pending::<()>().await;
     }
-    ExitCode::SUCCESS
+    // Not by returning: that would wait for the thread that reads standard input.
+    std::process::exit(0)
 }
 
 async fn work(bridge: &mut Bridge, what: &str, opts: &Options) -> Result<Solved, Status> {
