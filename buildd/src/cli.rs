@@ -2,7 +2,7 @@
 //!
 //! Flags of buildkitd that scripts pass are accepted. Those that mean nothing here are named once each in the log ([`Serve::ignored`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -34,6 +34,53 @@ pub(crate) enum Command {
     },
     /// Say what this machine offers and lacks
     Doctor,
+    /// Verify everything below a root that no daemon uses
+    Fsck(Check),
+}
+
+/// What to verify, and what to do about it.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The root
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Configuration file, for its root
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Drop what is damaged and what stands on it
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Lines for people
+    Table,
+    /// One JSON document
+    Json,
+}
+
+impl Check {
+    /// The root that the flags or the configuration name.
+    pub(crate) fn root(&self) -> Result<PathBuf, ConfigError> {
+        match &self.root {
+            Some(root) => Ok(root.clone()),
+            None => Ok(load(self.config.as_deref())?.root),
+        }
+    }
+}
+
+/// The configuration of a file: the one that is named, else the default one if it is there.
+fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
+    match path {
+        Some(path) => Config::load(path),
+        None if Path::new(DEFAULT_FILE).exists() => Config::load(DEFAULT_FILE.as_ref()),
+        None => Ok(Config::default()),
+    }
 }
 
 /// Which configuration to print.
@@ -126,11 +173,7 @@ struct Buildkitd {
 impl Serve {
     /// Defaults, file, flags: the later wins.
     pub(crate) fn config(&self) -> Result<Config, ConfigError> {
-        let mut config = match &self.config {
-            Some(path) => Config::load(path)?,
-            None if PathBuf::from(DEFAULT_FILE).exists() => Config::load(DEFAULT_FILE.as_ref())?,
-            None => Config::default(),
-        };
+        let mut config = load(self.config.as_deref())?;
         if !self.addr.is_empty() {
             config.grpc.address.clone_from(&self.addr);
         }

@@ -8,6 +8,7 @@ mod cli;
 mod collect;
 mod config;
 mod containerd;
+mod fsck;
 mod listen;
 mod shutdown;
 mod solve;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         return code;
     }
     match run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let _ = writeln!(io::stderr(), "buildd: {error:#}");
             ExitCode::FAILURE
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         None => {
             let config = cli.serve.config()?;
@@ -57,7 +58,7 @@ fn run(cli: &Cli) -> Result<()> {
                 .context("start the async threads")?;
             let served = runtime.block_on(app::serve(&cli.serve, config));
             runtime.shutdown_timeout(std::time::Duration::from_secs(5));
-            served
+            served?;
         }
         Some(Command::Config { which }) => {
             let config = match which {
@@ -65,8 +66,10 @@ fn run(cli: &Cli) -> Result<()> {
                 ConfigCommand::Dump(flags) => flags.config()?,
             };
             let text = config.to_toml().context("write the configuration")?;
-            io::stdout().write_all(text.as_bytes()).context("print the configuration")
+            io::stdout().write_all(text.as_bytes()).context("print the configuration")?;
         }
-        Some(Command::Doctor) => worker::doctor(),
+        Some(Command::Doctor) => worker::doctor()?,
+        Some(Command::Fsck(flags)) => return Ok(fsck::run(flags)),
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -21,6 +21,7 @@ use rusqlite::params;
 
 use crate::{
     db::{Db, from_nanos, to_nanos},
+    disk,
     error::{Error, Result},
     snapshot::usage,
 };
@@ -85,7 +86,7 @@ impl CacheMounts {
         fs::create_dir_all(&all).map_err(Error::file("create folder", &all))?;
         for entry in fs::read_dir(&all).map_err(Error::file("list", &all))?.flatten() {
             if !known.iter().any(|folder| entry.file_name() == folder.as_str()) {
-                fs::remove_dir_all(entry.path()).map_err(Error::file("remove", entry.path()))?;
+                disk::remove_folder(&entry.path()).map_err(Error::file("remove", entry.path()))?;
             }
         }
         Ok(mounts)
@@ -170,17 +171,17 @@ impl CacheMounts {
             if inside.contains_key(folder) {
                 return Ok(false);
             }
-            self.db.write_durable("forget a cache mount", |tx| {
+            self.db.delete_durable("forget a cache mount", |tx| {
                 tx.execute("DELETE FROM cache_mounts WHERE folder = ?", [folder])
             })?;
             self.sizes().remove(folder);
             let path = self.all().join(folder);
-            match fs::rename(&path, &trash) {
+            match disk::rename(&path, &trash) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
                 moved => moved.map_err(Error::file("discard", &path))?,
             }
         }
-        fs::remove_dir_all(&trash).map_err(Error::file("remove", &trash))?;
+        disk::remove_folder(&trash).map_err(Error::file("remove", &trash))?;
         Ok(true)
     }
 }

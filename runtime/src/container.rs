@@ -91,7 +91,7 @@ impl Containers {
 
     /// Removes a record.
     pub fn delete(&self, ns: &str, id: &str) -> Result<()> {
-        let changed = self.db.write_durable("delete a container", |tx| {
+        let changed = self.db.delete_durable("delete a container", |tx| {
             tx.execute("DELETE FROM containers WHERE ns = ? AND id = ?", [ns, id])
         })?;
         match changed {

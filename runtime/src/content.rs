@@ -22,36 +22,41 @@
 
 mod adopt;
 mod blob;
+mod ingests;
 mod layers;
 mod namespaced;
+mod writer;
 
 use std::{
     collections::{BTreeMap, HashSet},
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
-use buildd_api::containerd::containerd::events::{ContentCreate, ContentDelete};
-use buildd_oci::digest::{Algorithm, Digest, Digester};
+use buildd_api::containerd::containerd::events::ContentDelete;
+use buildd_oci::digest::{Algorithm, Digest};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
     db::{Db, from_nanos, labels_of, labels_text, to_nanos},
+    disk,
     error::{Error, Result},
     write_behind::WriteBehind,
 };
 
 pub use blob::Blob;
 pub use namespaced::Namespaced;
+use writer::Claim;
+pub use writer::Writer;
 
 /// Free notes on a blob, an image or a snapshot.
 pub type Labels = BTreeMap<String, String>;
 
 /// Folder of the ingests that no client names, below the store's.
-const PUTS: &str = "puts";
+pub(crate) const PUTS: &str = "puts";
 
 /// What a namespace knows of a blob.
 #[derive(Clone, Debug)]
@@ -99,11 +104,11 @@ impl Content {
     pub fn open(dir: PathBuf, db: Arc<Db>) -> Result<Self> {
         for folder in ["blobs/sha256", "blobs/sha512", "ingest"] {
             let path = dir.join(folder);
-            fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
+            disk::create_folders(&path).map_err(Error::file("create folder", &path))?;
         }
         // Nobody can resume these.
         let puts = dir.join(PUTS);
-        match fs::remove_dir_all(&puts) {
+        match disk::remove_folder(&puts) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::file("remove", &puts)(error));
             }
@@ -111,6 +116,10 @@ impl Content {
         }
         let content = Self { dir, db, busy: Arc::default(), files: Arc::default() };
         content.remove_orphans()?;
+        content.remove_broken_ingests()?;
+        for folder in ["blobs", "."] {
+            sync_dir(&content.dir.join(folder))?;
+        }
         Ok(content)
     }
 
@@ -171,7 +180,7 @@ impl Content {
     pub fn delete(&self, ns: &str, digest: &Digest) -> Result<()> {
         let text = digest.to_string();
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let (changed, left) = self.db.write_durable("delete a blob's row", |tx| {
+        let (changed, left) = self.db.delete_durable("delete a blob's row", |tx| {
             let changed = tx.execute("DELETE FROM blobs WHERE ns = ? AND digest = ?", params![ns, text])?;
             let leased = "DELETE FROM lease_resources WHERE ns = ? AND kind = 'content' AND id = ?";
             tx.execute(leased, params![ns, text])?;
@@ -216,7 +225,7 @@ impl Content {
             for entry in fs::read_dir(&folder).map_err(Error::file("list", &folder))?.flatten() {
                 let name = format!("{algorithm}:{}", entry.file_name().to_string_lossy());
                 if !known.contains(&name) {
-                    fs::remove_file(entry.path()).map_err(Error::file("remove", entry.path()))?;
+                    disk::remove_file(&entry.path()).map_err(Error::file("remove", entry.path()))?;
                 }
             }
         }
@@ -243,9 +252,14 @@ impl Content {
             return Err(Error::IngestBusy { name: name.to_owned() });
         }
         let claim = Claim { busy: self.busy.clone(), dir: dir.clone() };
-        fs::create_dir_all(&dir).map_err(Error::file("create folder", &dir))?;
-        let written = format!("{total}\n{name}");
-        fs::write(dir.join("ref"), written).map_err(Error::file("write", dir.join("ref")))?;
+        disk::create_folders(&dir).map_err(Error::file("create folder", &dir))?;
+        let (ref_file, written) = (dir.join("ref"), format!("{total}\n{name}"));
+        // One that is resumed keeps its ref, for a crash could leave it empty.
+        if fs::read(&ref_file).map_or(true, |there| there != written.as_bytes()) {
+            disk::writing(&ref_file)
+                .and_then(|()| fs::write(&ref_file, written))
+                .map_err(Error::file("write", ref_file))?;
+        }
         let path = dir.join("data");
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
         let mut file = file.map_err(Error::file("open", &path))?;
@@ -299,7 +313,7 @@ impl Content {
     /// Drops a partial blob.
     pub fn abort(&self, ns: &str, name: &str) -> Result<()> {
         let dir = self.ingest(ns, name);
-        fs::remove_dir_all(&dir).map_err(|error| match error.kind() {
+        disk::remove_folder(&dir).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::NotFound { what: "ingest", name: name.to_owned() },
             _ => Error::File { operation: "remove", path: dir, source: error },
         })
@@ -309,12 +323,18 @@ impl Content {
     pub fn put(&self, ns: &str, data: &mut dyn Read, labels: &Labels) -> Result<(Digest, u64)> {
         let name = format!("put-{:032x}", rand::random::<u128>());
         let dir = self.dir.join(PUTS).join(&name);
-        let mut writer = self.open_ingest(dir.clone(), ns, &name, 0, None)?;
-        if let Err(error) = writer.copy_from(data) {
-            drop(writer);
-            fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))?;
-            return Err(error);
-        }
+        let written = self.open_ingest(dir.clone(), ns, &name, 0, None).and_then(|mut writer| {
+            writer.copy_from(data)?;
+            Ok(writer)
+        });
+        let writer = match written {
+            Ok(writer) => writer,
+            Err(error) => {
+                // If it stays, a start removes it.
+                let _ = disk::remove_folder(&dir);
+                return Err(error);
+            }
+        };
         let size = writer.offset();
         match writer.commit(0, None, labels) {
             Ok(digest) => Ok((digest, size)),
@@ -346,147 +366,17 @@ fn read_info(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Info>> {
 fn status(dir: &Path) -> Option<Status> {
     let text = fs::read_to_string(dir.join("ref")).ok()?;
     let (total, name) = text.split_once('\n')?;
+    // A power cut can leave a part of it.
+    (dir.file_name()? == Digest::of(name.as_bytes()).hex().as_str()).then_some(())?;
     let meta = fs::metadata(dir.join("data")).ok()?;
     let updated = meta.modified().ok()?;
     let started = fs::metadata(dir).and_then(|m| m.created()).unwrap_or(updated);
     Some(Status { name: name.to_owned(), offset: meta.len(), total: total.parse().ok()?, started, updated })
 }
 
-/// Frees the ingest for the next writer.
-#[derive(Debug)]
-struct Claim {
-    busy: Arc<Mutex<HashSet<PathBuf>>>,
-    dir: PathBuf,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.dir);
-    }
-}
-
-/// The one writer of an ingest; dropped without commit, the partial blob stays.
-#[derive(Debug)]
-pub struct Writer {
-    ns: String,
-    name: String,
-    file: WriteBehind,
-    digester: Digester,
-    expected: Option<Digest>,
-    total: u64,
-    blobs: PathBuf,
-    db: Arc<Db>,
-    files: Arc<Mutex<()>>,
-    claim: Claim,
-}
-
-impl Writer {
-    /// The ref that it is written under.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Bytes so far.
-    pub fn offset(&self) -> u64 {
-        self.digester.size()
-    }
-
-    /// What is written by now, to be read from its beginning.
-    pub fn written(&self) -> Result<impl Read + Send + use<>> {
-        let path = self.claim.dir.join("data");
-        let file = File::open(&path).map_err(Error::file("open", path))?;
-        Ok(file.take(self.offset()))
-    }
-
-    /// Digest of the bytes so far.
-    pub fn digest(&self) -> Digest {
-        self.digester.clone().finish()
-    }
-
-    /// Appends.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(Error::file("write", self.claim.dir.join("data")))?;
-        self.digester.update(bytes);
-        Ok(())
-    }
-
-    /// Appends all that `data` gives.
-    pub fn copy_from(&mut self, data: &mut dyn Read) -> Result<()> {
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match data.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(n) => self.write(&buffer[..n])?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::ReadLayer { source }),
-            }
-        }
-    }
-
-    /// Makes `offset` the end: 0 starts over, the present end is a no-op, all else is refused.
-    pub fn seek(&mut self, offset: u64) -> Result<()> {
-        if offset == self.offset() {
-            return Ok(());
-        }
-        if offset != 0 {
-            return Err(Error::IngestOffset { name: self.name.clone(), offset, size: self.offset() });
-        }
-        let path = self.claim.dir.join("data");
-        let file = self.file.file_mut();
-        file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .map_err(Error::file("truncate", path))?;
-        self.digester = self.expected.map_or(Algorithm::Sha256, |digest| digest.algorithm()).digester();
-        Ok(())
-    }
-
-    /// Verifies, syncs and publishes the blob; `size` 0 and `expected` None mean unknown.
-    pub fn commit(self, size: u64, expected: Option<Digest>, labels: &Labels) -> Result<Digest> {
-        let actual = self.digest();
-        let written = self.offset();
-        for announced in [size, self.total].into_iter().filter(|size| *size != 0) {
-            if announced != written {
-                return Err(Error::SizeMismatch {
-                    name: self.name.clone(),
-                    expected: announced,
-                    actual: written,
-                });
-            }
-        }
-        if let Some(expected) = expected.or(self.expected).filter(|expected| *expected != actual) {
-            return Err(Error::DigestMismatch { expected, actual, size: written });
-        }
-        let data = self.claim.dir.join("data");
-        self.file.file().sync_data().map_err(Error::file("sync", &data))?;
-        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = self.blobs.join(actual.algorithm().as_str());
-        let path = folder.join(actual.hex());
-        if !path.exists() {
-            fs::rename(&data, &path).map_err(Error::file("publish", &path))?;
-            sync_dir(&folder)?;
-        }
-        let new = self.db.write_durable("commit a blob's row", |tx| {
-            let now = to_nanos(SystemTime::now());
-            tx.execute(
-                "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?)",
-                params![self.ns, actual.to_string(), written.cast_signed(), labels_text(labels), now, now],
-            )
-        })?;
-        fs::remove_dir_all(&self.claim.dir).map_err(Error::file("remove", &self.claim.dir))?;
-        match new {
-            0 => Err(Error::AlreadyExists { what: "content", name: actual.to_string() }),
-            _ => {
-                let made = ContentCreate { digest: actual.to_string(), size: written.cast_signed() };
-                self.db.events.publish(&self.ns, "/content/create", &made);
-                Ok(actual)
-            }
-        }
-    }
-}
-
 /// Syncs a folder, so that names in it survive a power cut.
 pub fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::file("sync folder", path))
+    disk::sync_folder(path).map_err(Error::file("sync folder", path))
 }
 
 #[cfg(test)]

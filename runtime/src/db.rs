@@ -8,16 +8,18 @@
 //! One connection behind a mutex; a transaction is short and does no I/O but its own.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, OpenFlags, Transaction};
 
 use crate::{
+    disk,
     error::{Error, Result},
     event::Events,
+    reserve::{Reserve, Room},
 };
 
 /// What makes each form of the tables from the one before; a database of a later form is refused.
@@ -72,10 +74,40 @@ CREATE TABLE remote_files (request TEXT PRIMARY KEY, etag TEXT NOT NULL, modifie
     digest TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// All tables; those that others refer to come first.
+pub(crate) const TABLES: [&str; 15] = [
+    "namespaces",
+    "images",
+    "blobs",
+    "leases",
+    "lease_resources",
+    "containers",
+    "layers",
+    "snapshots",
+    "named_snapshots",
+    "results",
+    "contents",
+    "aliases",
+    "records",
+    "cache_mounts",
+    "remote_files",
+];
+
+/// How a database that must be there is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// In the form that it has, which must be the latest.
+    AsItIs,
+    /// Brought to the latest form.
+    Upgraded,
+}
+
 /// The metadata.
 #[derive(Debug)]
 pub struct Db {
     connection: Mutex<Connection>,
+    path: PathBuf,
+    reserve: Reserve,
     /// Tells what was committed.
     pub(crate) events: Events,
 }
@@ -84,6 +116,18 @@ impl Db {
     /// Opens or creates the database; the caller holds the root's lock.
     pub fn open(path: &Path) -> Result<Self> {
         let connection = Connection::open(path).map_err(Error::database("open the file"))?;
+        Self::prepare(connection, path, Existing::Upgraded)
+    }
+
+    /// Opens a database that is there.
+    pub fn open_existing(path: &Path, form: Existing) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(Error::database("open the file"))?;
+        Self::prepare(connection, path, form)
+    }
+
+    fn prepare(connection: Connection, path: &Path, form: Existing) -> Result<Self> {
         let fail = Error::database("prepare the file");
         let prepare = || -> rusqlite::Result<i64> {
             connection.busy_timeout(Duration::from_secs(5))?;
@@ -102,7 +146,19 @@ impl Db {
                 reason: format!("has form {version}, this buildd reads up to {latest}: use a newer buildd"),
             });
         };
-        let db = Self { connection: Mutex::new(connection), events: Events::default() };
+        if form == Existing::AsItIs && !missing.is_empty() {
+            return Err(Error::Precondition {
+                what: "database",
+                name: path.display().to_string(),
+                reason: format!("has form {version}, the latest is {latest}: start buildd on it once"),
+            });
+        }
+        let reserve = Reserve::of(path.parent().unwrap_or(Path::new("/")));
+        if form == Existing::Upgraded {
+            reserve.fill();
+        }
+        let connection = Mutex::new(connection);
+        let db = Self { connection, path: path.to_owned(), reserve, events: Events::default() };
         if !missing.is_empty() {
             db.write_durable("bring the tables to their form", |tx| {
                 missing.iter().try_for_each(|form| tx.execute_batch(form))?;
@@ -128,6 +184,7 @@ impl Db {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let mut connection = self.lock();
+        disk::committing(&self.path, false).map_err(Error::file("write to", &self.path))?;
         transact(&mut connection, work).map_err(Error::database(operation))
     }
 
@@ -138,6 +195,7 @@ impl Db {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let mut connection = self.lock();
+        disk::committing(&self.path, true).map_err(Error::file("write to", &self.path))?;
         let durable = || {
             connection.pragma_update(None, "synchronous", "FULL")?;
             let done = transact(&mut connection, work);
@@ -145,6 +203,26 @@ impl Db {
             done
         };
         durable().map_err(Error::database(operation))
+    }
+
+    /// The same for a deletion: it has the reserve to write to, where the disk is full.
+    pub fn delete_durable<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let _room = self.make_room();
+        self.write_durable(operation, work)
+    }
+
+    /// Room on a full disk for deletions that take several transactions.
+    pub(crate) fn make_room(&self) -> Room<'_> {
+        self.reserve.room()
+    }
+
+    /// Moves all of the log into the file, so that the file is all there is.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        self.read("empty the log", |c| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
     }
 
     /// A panic inside a transaction rolled it back: the connection is sound.

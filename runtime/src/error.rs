@@ -8,10 +8,12 @@ use buildd_oci::{ErrorKind, digest::Digest, reference::Reference};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another daemon owns the root.
-    #[error("another buildd uses the root {}", root.display())]
+    #[error("another buildd{} uses the root {}", holder.map(|id| format!(" (process {id})")).unwrap_or_default(), root.display())]
     RootInUse {
         /// The root.
         root: PathBuf,
+        /// The process that has it, if the kernel tells.
+        holder: Option<u32>,
     },
     /// A file or folder could not be handled.
     #[error("{operation} {}", path.display())]
@@ -266,8 +268,16 @@ impl Error {
             Self::Mount { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("buildd needs root (CAP_SYS_ADMIN) to mount".to_owned())
             }
+            Self::Database { .. } if self.kind() == ErrorKind::DataLoss => Some(
+                "stop the daemon and look at the whole store: `buildd fsck`, then with --repair".to_owned(),
+            ),
             _ if self.kind() == ErrorKind::ResourceExhausted => {
-                Some("free some space: `buildctl prune`, or `buildctl image rm`".to_owned())
+                let free = "free some space: `buildctl prune`, or `buildctl image rm`";
+                let left = match self {
+                    Self::File { path, .. } => crate::reserve::left(path),
+                    _ => None,
+                };
+                Some(left.map_or_else(|| free.to_owned(), |left| format!("{left}; {free}")))
             }
             _ => None,
         }

@@ -57,9 +57,10 @@ pub struct Collected {
 /// One round. Waits until no operation keeps all.
 pub fn collect(store: &Store) -> Result<Collected> {
     let _alone = store.stop_the_world()?;
+    let _room = store.db.make_room();
     let ingests = ingests(store)?;
     let collected = store.snapshots.while_held(|held| {
-        store.db.write_durable("collect garbage", |tx| {
+        store.db.delete_durable("collect garbage", |tx| {
             let mut graph = gather(tx, SystemTime::now())?;
             for (node, _) in &ingests {
                 graph.entry(node.clone()).or_default();

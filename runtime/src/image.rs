@@ -128,7 +128,7 @@ impl Images {
 
     /// Removes a name; its blobs go when nothing else needs them.
     pub fn delete(&self, ns: &str, name: &str) -> Result<()> {
-        let changed = self.db.write_durable("delete an image", |tx| {
+        let changed = self.db.delete_durable("delete an image", |tx| {
             tx.execute("DELETE FROM images WHERE ns = ? AND name = ?", [ns, name])
         })?;
         match changed {

@@ -10,6 +10,7 @@
 mod apply;
 mod erofs;
 mod file;
+mod head;
 mod loose;
 mod parse;
 mod probe;
@@ -20,7 +21,9 @@ mod write;
 use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
 
 pub use apply::{DirectoryWriter, Whiteouts, apply_tar};
-pub use file::{LayerFileWriter, adopt_tar, open_tar};
+pub use file::{LayerFileWriter, adopt_tar};
+pub(crate) use head::check_index;
+pub use head::open_tar;
 pub use loose::{Extent, LooseFileWriter};
 pub use parse::Applied;
 pub(crate) use parse::broken;

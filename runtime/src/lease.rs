@@ -133,7 +133,7 @@ impl Leases {
 
     /// Ends a lease; what it held may go.
     pub fn delete(&self, ns: &str, id: &str) -> Result<()> {
-        let changed = self.db.write_durable("delete a lease", |tx| {
+        let changed = self.db.delete_durable("delete a lease", |tx| {
             tx.execute("DELETE FROM lease_resources WHERE ns = ? AND lease = ?", [ns, id])?;
             tx.execute("DELETE FROM leases WHERE ns = ? AND id = ?", [ns, id])
         })?;
@@ -171,7 +171,7 @@ impl Leases {
 
     /// Lets a lease hold something no longer.
     pub fn remove(&self, ns: &str, id: &str, resource: &Resource) -> Result<()> {
-        let known = self.db.write_durable("take from a lease", |tx| {
+        let known = self.db.delete_durable("take from a lease", |tx| {
             delete(tx, ns, id, resource)?;
             exists(tx, ns, id)
         })?;

@@ -16,12 +16,16 @@
 
 mod adopt;
 mod applied;
+mod recover;
 
 use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -33,6 +37,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::{
     content::Labels,
     db::{Db, from_nanos, labels_of, labels_text, to_nanos},
+    disk,
     error::{Error, Result},
     snapshot::{Snapshots, usage},
     task::RootMount,
@@ -122,6 +127,8 @@ pub struct NamedSnapshots {
     snapshots: Arc<Snapshots>,
     applied: AppliedLayers,
     folder: PathBuf,
+    /// Number of the next upper.
+    next: AtomicI64,
 }
 
 const COLUMNS: &str = "name, kind, parent, labels, created, updated, snapshot, upper";
@@ -130,21 +137,10 @@ impl NamedSnapshots {
     /// The names in this database; folders that no row names are removed.
     pub fn open(root: &Path, db: Arc<Db>, snapshots: Arc<Snapshots>) -> Result<Self> {
         let folder = root.join("named");
-        fs::create_dir_all(&folder).map_err(Error::file("create folder", &folder))?;
-        let named = Self { db, snapshots, applied: AppliedLayers::default(), folder };
-        let known: Vec<i64> = named.db.read("list named snapshots", |c| {
-            let mut rows = c.prepare("SELECT upper FROM named_snapshots WHERE upper IS NOT NULL")?;
-            let uppers = rows.query_map([], |row| row.get(0))?;
-            uppers.collect()
-        })?;
-        let folder = &named.folder;
-        for entry in fs::read_dir(folder).map_err(Error::file("list", folder))?.flatten() {
-            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if !number.is_some_and(|number: i64| known.contains(&number)) {
-                let path = entry.path();
-                fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
-            }
-        }
+        disk::create_folders(&folder).map_err(Error::file("create folder", &folder))?;
+        let named =
+            Self { db, snapshots, applied: AppliedLayers::default(), folder, next: AtomicI64::new(1) };
+        named.recover()?;
         Ok(named)
     }
 
@@ -202,11 +198,10 @@ impl NamedSnapshots {
         check_name(key)?;
         let stack = self.committed(scope, parent)?;
         let now = to_nanos(SystemTime::now());
-        let made = self.db.write("prepare a snapshot", |tx| {
-            let upper: i64 =
-                tx.query_row("SELECT coalesce(max(upper), 0) + 1 FROM named_snapshots", [], |row| {
-                    row.get(0)
-                })?;
+        // The folder first: a row is never there without it, a folder without a row goes at the next start.
+        let upper = self.next.fetch_add(1, Ordering::Relaxed);
+        self.make_upper(upper, stack)?;
+        let new = self.db.write("prepare a snapshot", |tx| {
             let labels = labels_text(labels);
             let row = params![
                 scope.ns,
@@ -220,18 +215,13 @@ impl NamedSnapshots {
                 now,
                 now
             ];
-            let new = tx.execute(
-                "INSERT OR IGNORE INTO named_snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )?;
-            Ok((new == 1).then_some(upper))
-        })?;
-        let Some(upper) = made else {
+            tx.execute("INSERT OR IGNORE INTO named_snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        });
+        if !matches!(new, Ok(1)) {
+            self.remove_uppers(&[upper])?;
+        }
+        if new? == 0 {
             return Err(Error::AlreadyExists { what: "snapshot", name: key.to_owned() });
-        };
-        if let Err(error) = self.make_upper(upper, stack) {
-            self.forget(scope, key)?;
-            return Err(error);
         }
         let made = SnapshotPrepare {
             key: key.to_owned(),
@@ -266,7 +256,7 @@ impl NamedSnapshots {
             fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))?;
         }
         for path in [dir.join("fs"), dir.join("work")] {
-            fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
+            disk::create_folders(&path).map_err(Error::file("create folder", &path))?;
         }
         let fs_dir = dir.join("fs");
         let set = |mode: u32, uid: u32, gid: u32| -> std::io::Result<()> {
@@ -363,7 +353,7 @@ impl NamedSnapshots {
             snapshotter: scope.snapshotter.clone(),
         };
         self.db.events.publish(&scope.ns, "/snapshot/commit", &committed);
-        fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))
+        disk::remove_folder(&dir).map_err(Error::file("remove", &dir))
     }
 
     /// Notes that `folder` was filled with a layer, if it is the upper of an active snapshot of ours.
@@ -403,7 +393,7 @@ impl NamedSnapshots {
         for upper in uppers {
             self.applied.forget(*upper);
             let dir = self.folder.join(upper.to_string());
-            match fs::remove_dir_all(&dir) {
+            match disk::remove_folder(&dir) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::file("remove", dir)(error));
                 }
@@ -414,7 +404,7 @@ impl NamedSnapshots {
     }
 
     fn forget(&self, scope: &Scope, name: &str) -> Result<()> {
-        self.db.write_durable("remove a named snapshot", |tx| {
+        self.db.delete_durable("remove a named snapshot", |tx| {
             tx.execute(
                 "DELETE FROM named_snapshots WHERE ns = ? AND snapshotter = ? AND name = ?",
                 [&scope.ns, &scope.snapshotter, name],

@@ -115,7 +115,7 @@ impl Namespaces {
     /// Deletes an empty one.
     pub fn delete(&self, name: &str) -> Result<()> {
         check(name)?;
-        let (held, known) = self.db.write_durable("delete a namespace", |tx| {
+        let (held, known) = self.db.delete_durable("delete a namespace", |tx| {
             let mut held = Vec::new();
             for (table, word) in HOLDINGS {
                 let sql = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE ns = ?)");

@@ -34,6 +34,7 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::{
     db::{Db, from_nanos, to_nanos},
+    disk,
     error::{Error, Result},
     layer::{LayerForm, Probed, probe},
     mount::{MountGuard, Overlay, sweep},
@@ -122,19 +123,17 @@ impl Snapshots {
     pub fn open(root: &Path, db: Arc<Db>, wish: LayerForm) -> Result<Arc<Self>> {
         for folder in ["layers", "snapshots", "attached", "trash", "tmp"] {
             let path = root.join(folder);
-            fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
+            disk::create_folders(&path).map_err(Error::file("create folder", &path))?;
         }
         sweep(&root.join("snapshots"))?;
         for folder in ["snapshots", "trash", "tmp"] {
             empty(&root.join(folder))?;
         }
-        let boot_file = "/proc/sys/kernel/random/boot_id";
-        let boot = fs::read_to_string(boot_file).map_err(Error::file("read", boot_file))?.trim().to_owned();
         let disk = File::open(root).map_err(Error::file("open", root))?;
         let snapshots = Self {
             root: root.to_owned(),
             db,
-            boot,
+            boot: boot_id()?,
             next: AtomicU64::new(1),
             held: Arc::default(),
             attached: Attached::adopt(&root.join("attached"))?,
@@ -151,7 +150,7 @@ impl Snapshots {
     /// Moves a folder out of sight, then removes it.
     fn discard(&self, path: &Path) -> Result<()> {
         let trash = self.root.join("trash").join(self.number().to_string());
-        fs::rename(path, &trash).map_err(Error::file("discard", path))?;
+        disk::rename(path, &trash).map_err(Error::file("discard", path))?;
         remove(&trash)
     }
 
@@ -166,7 +165,7 @@ impl Snapshots {
     /// A fresh folder that becomes a layer with `commit_folder`, or goes with the value.
     pub fn scratch(&self) -> Result<Scratch> {
         let scratch = self.scratch_file();
-        fs::create_dir(scratch.path()).map_err(Error::file("create folder", scratch.path()))?;
+        disk::create_folders(scratch.path()).map_err(Error::file("create folder", scratch.path()))?;
         Ok(scratch)
     }
 
@@ -202,7 +201,7 @@ impl Snapshots {
             Ok(LayerId(tx.last_insert_rowid()))
         })?;
         let target = self.folder(layer);
-        fs::rename(folder, &target).map_err(Error::file("publish", &target))?;
+        disk::rename(folder, &target).map_err(Error::file("publish", &target))?;
         self.insert(parent, layer, &mut held)
     }
 
@@ -374,6 +373,12 @@ impl Drop for Snapshots {
     }
 }
 
+/// What tells this run of the kernel from all others.
+pub(crate) fn boot_id() -> Result<String> {
+    let file = "/proc/sys/kernel/random/boot_id";
+    Ok(fs::read_to_string(file).map_err(Error::file("read", file))?.trim().to_owned())
+}
+
 fn empty(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::file("list", dir))?.flatten() {
         remove(&entry.path())?;
@@ -406,7 +411,7 @@ impl Drop for Scratch {
 
 /// Removes a layer, whichever form it has.
 fn remove(path: &Path) -> Result<()> {
-    let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let gone = if path.is_dir() { disk::remove_folder(path) } else { disk::remove_file(path) };
     gone.map_err(Error::file("remove", path))
 }
 

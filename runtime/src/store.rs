@@ -11,7 +11,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
     time::{Duration, Instant},
@@ -22,8 +22,9 @@ use rustix::fs::{FlockOperation, flock};
 use crate::{
     cache_mount::CacheMounts,
     container::Containers,
-    content::Content,
+    content::{Content, sync_dir},
     db::Db,
+    disk,
     error::{Error, Result},
     event::Events,
     image::Images,
@@ -66,7 +67,7 @@ pub struct Store {
     gate: RwLock<()>,
     root: PathBuf,
     /// Held as long as the store is open.
-    _lock: File,
+    _lock: RootLock,
 }
 
 impl Store {
@@ -77,26 +78,23 @@ impl Store {
 
     /// The same; new layers take the form `form`.
     pub fn open_with(root: &Path, form: LayerForm) -> Result<Arc<Self>> {
-        fs::create_dir_all(root).map_err(Error::file("create folder", root))?;
+        disk::create_folders(root).map_err(Error::file("create folder", root))?;
         // What images hold (setuid programs among it) must not be reachable for others on this machine.
         fs::set_permissions(root, Permissions::from_mode(0o711))
             .map_err(Error::file("set the mode of", root))?;
-        let path = root.join("lock");
-        let lock =
-            OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("open", &path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::RootInUse { root: root.to_owned() }),
-            Err(error) => return Err(Error::file("lock", path)(error.into())),
-        }
+        let lock = lock_root(root)?;
+        refuse_headless(root)?;
         let db = Arc::new(Db::open(&root.join("buildd.db"))?);
         for private in ["layers", "snapshots", "attached", "named", "cache-mounts", "content"] {
             let path = root.join(private);
-            fs::create_dir_all(&path).map_err(Error::file("create folder", &path))?;
+            disk::create_folders(&path).map_err(Error::file("create folder", &path))?;
             fs::set_permissions(&path, Permissions::from_mode(0o700))
                 .map_err(Error::file("set the mode of", &path))?;
         }
         let snapshots = Snapshots::open(root, db.clone(), form)?;
+        // What is in a folder lasts no longer than the folder's own name.
+        sync_dir(root)?;
+        sync_dir(root.parent().unwrap_or(root))?;
         Ok(Arc::new(Self {
             content: Arc::new(Content::open(root.join("content"), db.clone())?),
             images: Images::new(db.clone()),
@@ -149,6 +147,67 @@ impl Store {
     }
 }
 
+/// Fails if there are blobs or layers and no database: an empty one would have all of them removed as things that nobody names.
+fn refuse_headless(root: &Path) -> Result<()> {
+    let database = root.join("buildd.db");
+    if fs::metadata(&database).is_ok_and(|meta| meta.len() > 0) {
+        return Ok(());
+    }
+    for folder in ["content/blobs/sha256", "content/blobs/sha512", "layers", "named"] {
+        let path = root.join(folder);
+        if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::Precondition {
+                what: "database",
+                name: database.display().to_string(),
+                reason: format!(
+                    "is missing or empty, and {folder} is not: put it back, or remove what the root holds to begin anew"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A root that is ours as long as this lives.
+#[derive(Debug)]
+pub(crate) struct RootLock(File);
+
+impl Drop for RootLock {
+    /// Closing would not do: a child that was forked this moment still has the descriptor.
+    fn drop(&mut self) {
+        if let Err(error) = flock(&self.0, FlockOperation::Unlock) {
+            tracing::warn!(%error, "unlock the root");
+        }
+    }
+}
+
+/// Takes a root for this process; refused if another one has it.
+pub(crate) fn lock_root(root: &Path) -> Result<RootLock> {
+    let path = root.join("lock");
+    let lock =
+        OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("open", &path))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(RootLock(lock)),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Error::RootInUse { root: root.to_owned(), holder: holder(&lock) })
+        }
+        Err(error) => Err(Error::file("lock", path)(error.into())),
+    }
+}
+
+/// Which process has a file locked, as far as the kernel tells.
+fn holder(lock: &File) -> Option<u32> {
+    let inode = lock.metadata().ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE <process> <device>:<inode> 0 EOF`
+    let mut holders = locks.lines().filter(|line| line.contains("FLOCK")).filter_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(4);
+        let (process, place) = (words.next()?, words.next()?);
+        (place.rsplit(':').next()? == inode).then(|| process.parse().ok())?
+    });
+    holders.find(|process| *process != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::Store;
@@ -159,7 +218,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let first = Store::open(dir.path()).expect("a store");
         let second = Store::open(dir.path()).expect_err("a second owner");
-        assert!(matches!(second, Error::RootInUse { .. }));
+        assert!(
+            matches!(second, Error::RootInUse { holder: Some(holder), .. } if holder == std::process::id())
+        );
         assert!(second.hint().is_some_and(|hint| hint.contains("--root")));
         drop(first);
         Store::open(dir.path()).expect("the root is free again");

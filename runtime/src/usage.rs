@@ -15,12 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{
-    db::from_nanos,
-    error::{Error, Result},
-    snapshot::LayerId,
-    store::Store,
-};
+use crate::{db::from_nanos, error::Result, reserve::space, snapshot::LayerId, store::Store};
 
 /// What is remembered of executions for `--explain-cache`; they outlive the results, so that one can say that a result was removed.
 const MAX_RECORDS: i64 = 100_000;
@@ -164,10 +159,10 @@ fn results(store: &Store) -> Result<Vec<Record>> {
 
 /// Forgets records that match until the policy is kept, those first that served longest ago; what was forgotten.
 pub fn prune(store: &Store, policy: &Policy, matches: &dyn Fn(&Record) -> bool) -> Result<Vec<Record>> {
+    // What is looked up on the way (sizes) is noted: that takes room, too.
+    let _room = store.db.make_room();
     let records = list(store)?;
-    let disk = rustix::fs::statvfs(store.root())
-        .map_err(|error| Error::file("ask for the free space of", store.root())(error.into()))?;
-    let free = disk.f_bavail * disk.f_frsize;
+    let (free, _) = space(store.root())?;
     let chosen = choose(records, policy, free, SystemTime::now(), matches);
     let mut forgotten = Vec::new();
     for record in &chosen {
@@ -177,7 +172,7 @@ pub fn prune(store: &Store, policy: &Policy, matches: &dyn Fn(&Record) -> bool) 
             forgotten.push(record.clone());
         }
     }
-    store.db.write_durable("forget results", |tx| {
+    store.db.delete_durable("forget results", |tx| {
         for record in &chosen {
             if let Subject::Result(id) = record.subject {
                 tx.execute("DELETE FROM contents WHERE result = ?", [id])?;

@@ -7,7 +7,7 @@
 //! A blob's own file goes only when a durable layer file has the same bytes; the collector keeps such a layer as long as a row names the blob.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::PoisonError,
@@ -21,6 +21,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{Blob, Content, Labels, sync_dir};
 use crate::{
     db::{labels_text, to_nanos},
+    disk,
     error::{Error, Result},
     layer::open_tar,
     snapshot::LayerId,
@@ -68,7 +69,7 @@ impl Content {
             return Ok(None);
         }
         let Some(tar) = open_tar(&path)? else { return Ok(None) };
-        let synced = File::open(&path).and_then(|file| file.sync_data());
+        let synced = File::open(&path).and_then(|file| disk::sync_file(&file, &path));
         synced.map_err(Error::file("sync", &path))?;
         sync_dir(path.parent().unwrap_or(Path::new(".")))?;
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +109,7 @@ impl Content {
     /// Removes a blob's own file, if it has one. The caller holds `files`.
     pub(super) fn remove_file(&self, digest: &Digest) -> Result<()> {
         let path = self.blob(digest);
-        match fs::remove_file(&path) {
+        match disk::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
             _ => Ok(()),
         }

@@ -205,3 +205,48 @@ fn partial_blobs_go_when_they_are_old_and_nobody_writes_or_holds_them() {
     left.sort();
     assert_eq!(left, ["busy", "held", "young"]);
 }
+
+#[test]
+fn f_21_rounds_beside_many_writers_take_nothing_that_is_leased_or_named() {
+    const WRITERS: usize = 16;
+    const TIMES: usize = 25;
+    let place = place();
+    let store = &place.store;
+    let scope = Scope::new(NS, "overlayfs").expect("a scope");
+    let one = |writer: usize, time: usize| {
+        let text = format!("{writer} {time}");
+        let digest = Digest::of(text.as_bytes());
+        let lease = format!("lease {writer}");
+        store.leases.create(NS, &lease, &Labels::new()).expect("a lease");
+        let held = Resource { kind: "content".to_owned(), id: digest.to_string() };
+        store.leases.add(NS, &lease, &held).expect("held before it comes");
+        place.blob(&text, &[]);
+        assert!(store.content.open_blob(&digest).is_ok(), "{text} is leased");
+        let name = format!("image {writer}");
+        place.image(&name, digest, &Labels::new());
+        store.leases.delete(NS, &lease).expect("the image has it now");
+        assert!(store.content.open_blob(&digest).is_ok(), "{text} is named");
+        let step = store.snapshots.active(None).expect("a mount").commit().expect("a layer");
+        assert!(store.snapshots.layers(step.id()).is_ok_and(|layers| layers.len() == 1), "{text} is held");
+        let root = BTreeMap::from([("containerd.io/gc.root".to_owned(), "1".to_owned())]);
+        store.named_snapshots.prepare(&scope, &name, "", &root).expect("an active one");
+        assert!(store.named_snapshots.stat(&scope, &name).is_ok(), "{name} is a root");
+        store.named_snapshots.remove(&scope, &name).expect("it goes");
+        drop(step);
+        assert!(store.images.get(NS, &name).is_ok_and(|image| image.target.digest == digest));
+    };
+    let mut rounds = 0;
+    std::thread::scope(|scope| {
+        let one = &one;
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| scope.spawn(move || (0..TIMES).for_each(|time| one(writer, time))))
+            .collect();
+        while writers.iter().any(|writer| !writer.is_finished()) {
+            collect(store).expect("a round");
+            rounds += 1;
+        }
+    });
+    assert!(rounds > 2, "{rounds} rounds");
+    collect(store).expect("a round");
+    assert_eq!((place.files(), place.layers()), (WRITERS, 0), "what the last images name is all there is");
+}

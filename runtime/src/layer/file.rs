@@ -1,12 +1,12 @@
 //! Layer file: a committed layer as one file, its tar with an EROFS index around it, mounted as it lies.
 //!
 //! `adopt_tar` takes a stream that came as a layer, byte for byte; `LayerFileWriter` makes the tar from entries. Both end with the index.
-//! `open_tar` opens one to read its tar again: that range is what is exported and what the diff_id is of.
+//! What the head says is in `head`.
 //!
 //! # On disk
 //! ```text
-//! 0                           1024         4096   4096 + n
-//! | "buildd1\n", n as u64 LE  | superblock | tar  | zeros to a block | expanded sparse files | index |
+//! 0       1024         4096   4096 + n
+//! | head  | superblock | tar  | zeros to a block | expanded sparse files | index |
 //! ```
 //!
 //! # Invariants
@@ -15,7 +15,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -23,21 +23,16 @@ use buildd_oci::digest::Digest;
 
 use super::{
     Applied, Entry, EntryKind, ExportOptions, LayerWriter, TarWriter,
-    erofs::{BLOCK, Layout, SUPERBLOCK_AT, round_up, write_index},
+    erofs::{BLOCK, Layout, round_up, write_index},
+    head::{HEAD, Summing, write_head},
     parse::{broken, each_change},
     tree::{Place, Tree},
 };
 use crate::{
-    content::Blob,
     error::{Error, Result},
     write_behind::WriteBehind,
 };
 
-/// Bytes before the tar.
-pub(super) const HEAD: u64 = 4096;
-const MAGIC: [u8; 8] = *b"buildd1\n";
-/// The head of one that has no tar.
-pub(super) const NO_TAR: [u8; 8] = *b"buildd0\n";
 /// Bytes that the sparse files of one layer may have once expanded: a header can claim an exabyte.
 const MAX_EXPANDED: u64 = 64 << 30;
 /// Bytes that are written at once.
@@ -122,12 +117,11 @@ impl Parts {
             let index = expanded + self.end;
             out.seek(SeekFrom::Start(index))?;
             let layout = Layout { tar: HEAD, expanded, index };
-            let superblock = write_index(&self.tree, layout, &mut out)?;
+            let mut summing = Summing::new(out);
+            let superblock = write_index(&self.tree, layout, &mut summing)?;
+            let (mut out, sum) = summing.end();
             out.flush()?;
-            let file = out.get_ref().file();
-            file.write_all_at(&superblock, SUPERBLOCK_AT)?;
-            file.write_all_at(&tar_size.to_le_bytes(), MAGIC.len() as u64)?;
-            file.write_all_at(&MAGIC, 0)?;
+            write_head(out.get_ref().file(), Some(tar_size), index, sum, &superblock)?;
             out.get_mut().start();
             Ok(())
         };
@@ -228,23 +222,4 @@ impl LayerWriter for LayerFileWriter {
             _ => Ok(()),
         }
     }
-}
-
-/// Opens the tar of a layer file; None if it has none.
-pub fn open_tar(path: &Path) -> Result<Option<Blob>> {
-    let open = || {
-        let file = File::open(path)?;
-        let mut head = [0; 16];
-        file.read_exact_at(&mut head, 0)?;
-        if head[..8] == NO_TAR {
-            return Ok(None);
-        }
-        let size = u64::from_le_bytes(head[8..].try_into().expect("eight bytes"));
-        let whole = file.metadata()?.len();
-        if head[..8] != MAGIC || HEAD.checked_add(size).is_none_or(|end| end > whole) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a whole layer file"));
-        }
-        Ok(Some(Blob::part(file, HEAD, size)))
-    };
-    open().map_err(Error::file("open layer file", path))
 }

@@ -5,8 +5,8 @@
 //!
 //! # On disk
 //! ```text
-//! 0             1024         4096
-//! | "buildd0\n" | superblock | files, each from a block on | index |
+//! 0      1024         4096
+//! | head | superblock | files, each from a block on | index |
 //! ```
 
 use std::{
@@ -18,8 +18,8 @@ use std::{
 
 use super::{
     Entry,
-    erofs::{BLOCK, Layout, SUPERBLOCK_AT, round_up, write_index},
-    file::{HEAD, NO_TAR},
+    erofs::{BLOCK, Layout, round_up, write_index},
+    head::{HEAD, Summing, write_head},
     tree::{Place, Tree},
 };
 use crate::error::{Error, Result};
@@ -129,11 +129,11 @@ impl LooseFileWriter {
             let mut out = BufWriter::with_capacity(1 << 20, &self.file);
             out.seek(SeekFrom::Start(index))?;
             let layout = Layout { tar: HEAD, expanded: HEAD, index };
-            let superblock = write_index(&self.tree, layout, &mut out)?;
+            let mut summing = Summing::new(out);
+            let superblock = write_index(&self.tree, layout, &mut summing)?;
+            let (mut out, sum) = summing.end();
             io::Write::flush(&mut out)?;
-            drop(out);
-            self.file.write_all_at(&superblock, SUPERBLOCK_AT)?;
-            self.file.write_all_at(&NO_TAR, 0)
+            write_head(&self.file, None, index, sum, &superblock)
         };
         work().map_err(Error::file("write layer file", &self.path))
     }

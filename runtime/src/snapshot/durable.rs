@@ -7,9 +7,12 @@
 
 use std::fs::File;
 
-use super::{LayerId, SnapshotId, Snapshots};
+use rusqlite::params;
+
+use super::{LayerId, SnapshotId, Snapshots, recover::drop_snapshots};
 use crate::{
     content::sync_dir,
+    disk,
     error::{Error, Result},
 };
 
@@ -31,21 +34,40 @@ impl Snapshots {
             return Ok(());
         }
         // A sync of single files says nothing of those that came later.
-        let upto = match self.sync_files(&pending)? {
-            true => id.0,
-            false => {
-                rustix::fs::syncfs(&self.disk)
-                    .map_err(|error| Error::file("sync", &self.root)(error.into()))?;
-                seen
+        let upto = match self.sync(&pending, id, seen) {
+            Ok(upto) => upto,
+            Err(error) => {
+                self.forget_unsynced(seen)?;
+                return Err(error);
             }
         };
-        sync_dir(&self.root.join("layers"))?;
         self.db.write_durable("acknowledge snapshots", |tx| {
             tx.execute(
                 "UPDATE layers SET durable = 1 WHERE id IN (SELECT layer FROM snapshots WHERE id <= ?)",
                 [upto],
             )?;
             tx.execute("UPDATE snapshots SET durable = 1 WHERE id <= ?", [upto])
+        })?;
+        Ok(())
+    }
+
+    /// Syncs layers; up to which snapshot that counts.
+    fn sync(&self, layers: &[LayerId], id: SnapshotId, seen: i64) -> Result<i64> {
+        let upto = match self.sync_files(layers)? {
+            true => id.0,
+            false => {
+                disk::sync_all(&self.disk, &self.root).map_err(Error::file("sync", &self.root))?;
+                seen
+            }
+        };
+        sync_dir(&self.root.join("layers"))?;
+        Ok(upto)
+    }
+
+    /// After a sync that failed: what it was to keep may be lost, and a second sync would not tell. Builds that stand on it fail.
+    fn forget_unsynced(&self, seen: i64) -> Result<()> {
+        self.db.delete_durable("drop snapshots that cannot be synced", |tx| {
+            drop_snapshots(tx, "durable = 0 AND id <= ?", params![seen])
         })?;
         Ok(())
     }
@@ -60,7 +82,7 @@ impl Snapshots {
             if !path.is_file() {
                 return Ok(false);
             }
-            let synced = File::open(&path).and_then(|file| file.sync_data());
+            let synced = File::open(&path).and_then(|file| disk::sync_file(&file, &path));
             synced.map_err(Error::file("sync", &path))?;
         }
         Ok(true)

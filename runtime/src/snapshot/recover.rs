@@ -2,34 +2,16 @@
 
 use std::fs;
 
+use rusqlite::{Params, Transaction, params};
+
 use super::{Snapshots, UNUSED_LAYER};
 use crate::error::{Error, Result};
 
 impl Snapshots {
     /// Drops what another boot left without a sync, and files that no row names.
     pub(super) fn drop_hollow(&self) -> Result<()> {
-        self.db.write_durable("drop snapshots of another boot", |tx| {
-            tx.execute_batch(
-                "CREATE TEMP TABLE IF NOT EXISTS hollow (id INTEGER PRIMARY KEY); DELETE FROM hollow;",
-            )?;
-            tx.execute(
-                "WITH RECURSIVE down(id) AS (
-                    SELECT id FROM snapshots WHERE durable = 0 AND boot <> ?1
-                    UNION SELECT s.id FROM snapshots s JOIN down ON s.parent = down.id)
-                 INSERT INTO hollow SELECT id FROM down",
-                [&self.boot],
-            )?;
-            tx.execute(
-                "DELETE FROM contents WHERE result IN (SELECT id FROM results WHERE snapshot IN hollow)",
-                [],
-            )?;
-            tx.execute("DELETE FROM results WHERE snapshot IN hollow", [])?;
-            tx.execute("DELETE FROM named_snapshots WHERE snapshot IN hollow", [])?;
-            tx.execute("PRAGMA defer_foreign_keys = ON", []).or_else(|error| match error {
-                rusqlite::Error::ExecuteReturnedResults => Ok(0),
-                error => Err(error),
-            })?;
-            tx.execute("DELETE FROM snapshots WHERE id IN hollow", [])?;
+        self.db.delete_durable("drop snapshots of another boot", |tx| {
+            drop_snapshots(tx, "durable = 0 AND boot <> ?", params![self.boot])?;
             tx.execute(&format!("DELETE FROM layers WHERE {UNUSED_LAYER}"), [])
         })?;
         let known: Vec<i64> = self.db.read("list layers", |c| {
@@ -46,4 +28,26 @@ impl Snapshots {
         }
         Ok(())
     }
+}
+
+/// Deletes the snapshots that `which` picks, all that stand on them, and what names them.
+pub(super) fn drop_snapshots(tx: &Transaction<'_>, which: &str, values: impl Params) -> rusqlite::Result<()> {
+    tx.execute_batch("CREATE TEMP TABLE IF NOT EXISTS hollow (id INTEGER PRIMARY KEY); DELETE FROM hollow;")?;
+    tx.execute(
+        &format!(
+            "WITH RECURSIVE down(id) AS (
+                SELECT id FROM snapshots WHERE {which}
+                UNION SELECT s.id FROM snapshots s JOIN down ON s.parent = down.id)
+             INSERT INTO hollow SELECT id FROM down"
+        ),
+        values,
+    )?;
+    // References are checked at the end, when all of them are gone.
+    tx.pragma_update(None, "defer_foreign_keys", "ON")?;
+    tx.execute_batch(
+        "DELETE FROM contents WHERE result IN (SELECT id FROM results WHERE snapshot IN hollow);
+         DELETE FROM results WHERE snapshot IN hollow;
+         DELETE FROM named_snapshots WHERE snapshot IN hollow;
+         DELETE FROM snapshots WHERE id IN hollow;",
+    )
 }
