@@ -2,11 +2,11 @@
 //!
 //! # Invariants
 //! A reader sees every message from the first on, in order, and the end after the last. What is kept is bounded: beyond
-//! [`MAX_KEPT`] bytes of logs a build's further output is shown to nobody.
+//! [`MAX_KEPT`] bytes of logs a build's further output is shown to nobody, and a line where it stops says so.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use buildd_api::buildkit::moby::buildkit::v1::StatusResponse;
+use buildd_api::buildkit::moby::buildkit::v1::{StatusResponse, VertexLog};
 use futures::{Stream, stream};
 use tokio::sync::watch;
 
@@ -24,7 +24,16 @@ pub(crate) struct Progress {
 struct Told {
     messages: Vec<Arc<StatusResponse>>,
     log_bytes: usize,
+    /// Output is left out from here on.
+    clipped: bool,
     ended: bool,
+}
+
+/// Puts the word that there is more in the place of output.
+fn clip(log: &mut VertexLog) {
+    let mebibytes = MAX_KEPT >> 20;
+    log.msg = format!("\n[the output of this build is longer than {mebibytes} MiB: the rest is not shown]\n")
+        .into();
 }
 
 impl Default for Progress {
@@ -39,8 +48,12 @@ impl Progress {
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             let bytes: usize = message.logs.iter().map(|log| log.msg.len()).sum();
-            if told.log_bytes + bytes > MAX_KEPT {
+            if told.clipped {
                 message.logs.clear();
+            } else if told.log_bytes + bytes > MAX_KEPT {
+                told.clipped = true;
+                message.logs.truncate(1);
+                message.logs.iter_mut().for_each(clip);
             } else {
                 told.log_bytes += bytes;
             }
@@ -75,3 +88,6 @@ impl Progress {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
