@@ -213,6 +213,18 @@ impl Buildah {
     }
 }
 
+impl Drop for Buildah {
+    /// What it mounted would stay mounted, and its folder with it.
+    fn drop(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        let own: Vec<&str> = places.filter(|place| Path::new(place).starts_with(&self.0)).collect();
+        for place in own.into_iter().rev() {
+            run(Command::new("umount").arg("--lazy").arg(place));
+        }
+    }
+}
+
 fn ours(daemon: &Daemon, dockerfile: &Path, dir: &Path) -> Made {
     let archive = daemon.path("made.tar");
     let output = format!("type=tar,dest={}", text(&archive));
