@@ -1,3 +1,5 @@
+//! Tests of archives: what goes out comes back, and what comes from elsewhere is read by the rules or refused.
+
 use std::{
     collections::HashMap,
     io::{Cursor, Read},

@@ -1,3 +1,5 @@
+//! Tests of names, digests and platforms: one written form each, and what is none.
+
 use super::Reference;
 
 #[test]
