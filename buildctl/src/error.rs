@@ -32,7 +32,10 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe);
-    if broken_pipe && error.chain().all(|cause| cause.downcast_ref::<tonic::Status>().is_none()) {
+    // A connection can break in the same way, and what was asked for has not been done then.
+    let remote =
+        error.chain().any(|cause| cause.is::<tonic::Status>() || cause.is::<tonic::transport::Error>());
+    if broken_pipe && !remote {
         // Whoever read our output had enough of it.
         return ExitCode::SUCCESS;
     }
