@@ -125,7 +125,6 @@ async fn step(exe: &Path) -> Result<StepExit> {
         security: Security::Sandbox,
         ulimits: Vec::new(),
         shm_size: 1 << 20,
-        filter: None,
         limits: StepLimits { pids: 16, memory: 64 << 20 },
     };
     let ran = Executor::new(dir.path(), exe)?.run(&spec, &Nowhere).await;

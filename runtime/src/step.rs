@@ -149,8 +149,6 @@ pub struct StepSpec {
     pub shm_size: u64,
     /// Limits of all of it.
     pub limits: StepLimits,
-    /// Its compiled seccomp filter; the executor says where it is.
-    pub filter: Option<PathBuf>,
 }
 
 /// How a step ended.
@@ -179,8 +177,8 @@ pub struct Executor {
     state: PathBuf,
     exe: PathBuf,
     next: AtomicU64,
-    /// The compiled filter of sandboxed steps, once one was run.
-    filter: OnceCell<PathBuf>,
+    /// Whether the filter of sandboxed steps is compiled: the first one does it.
+    filter: OnceCell<()>,
 }
 
 impl Executor {
@@ -194,23 +192,16 @@ impl Executor {
         Ok(Self { state: steps, exe: exe.to_owned(), next: AtomicU64::new(1), filter: OnceCell::new() })
     }
 
-    /// Where the filter of such a step is; the first one compiles it.
-    async fn filter(&self, security: Security) -> Result<Option<PathBuf>> {
-        if security == Security::Insecure {
-            return Ok(None);
-        }
+    async fn compile_filter(&self) -> Result<()> {
         let path = self.state.join(FILTER);
-        let compile = || {
-            blocking::run(move || match fence::compile(&path) {
-                Ok(()) => Ok(path),
-                Err(error) => Err(Error::File {
-                    operation: "compile the seccomp filter into",
-                    source: std::io::Error::other(chain(error.as_ref())),
-                    path,
-                }),
+        blocking::run(move || {
+            fence::compile(&path).map_err(|error| Error::File {
+                operation: "compile the seccomp filter into",
+                source: std::io::Error::other(chain(error.as_ref())),
+                path,
             })
-        };
-        Ok(Some(self.filter.get_or_try_init(compile).await?.clone()))
+        })
+        .await
     }
 
     /// Runs a step to its end; dropping the future kills it.
@@ -225,6 +216,9 @@ impl Executor {
         output: &dyn Output,
         dialogue: Dialogue,
     ) -> Result<StepExit> {
+        if spec.security == Security::Sandbox {
+            self.filter.get_or_try_init(|| self.compile_filter()).await?;
+        }
         let id = format!("{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
         let folder = Folder { path: self.state.join(&id) };
         std::fs::create_dir(&folder.path).map_err(Error::file("create folder", &folder.path))?;
@@ -246,8 +240,7 @@ impl Executor {
             .map_err(Error::file("start", &self.exe))?;
         let mut input = child.stdin.take().expect("piped");
         let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        let spec = StepSpec { filter: self.filter(spec.security).await?, ..spec.clone() };
-        let mut line = serde_json::to_vec(&spec).expect("strings and numbers have a JSON form");
+        let mut line = serde_json::to_vec(spec).expect("strings and numbers have a JSON form");
         line.push(b'\n');
         let fail = Error::file("talk to", &self.exe);
         input.write_all(&line).await.map_err(fail)?;

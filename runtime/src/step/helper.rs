@@ -24,7 +24,7 @@ use nix::{
 };
 
 use super::{
-    INPUT, Order, StepExit, StepSpec,
+    FILTER, INPUT, Order, Security, StepExit, StepSpec,
     fence::Fenced,
     terminal::{Size, Terminal},
 };
@@ -71,9 +71,9 @@ fn run(folder: &Path) -> Result<StepExit, Failure> {
     let cgroup = format!("/buildd/step-{id}");
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let mut config = spec::of_step(&step, &cgroup, files)?;
-    let fenced = match &step.filter {
-        Some(compiled) => Fenced::take(&mut config, compiled)?,
-        None => Fenced::default(),
+    let fenced = match step.security {
+        Security::Sandbox => Fenced::take(&mut config, &folder.with_file_name(FILTER))?,
+        Security::Insecure => Fenced::default(),
     };
     config.save(folder.join("config.json"))?;
     let stdin = step.stdin.then(|| owners(&folder.join(INPUT))).transpose()?;

@@ -101,7 +101,6 @@ pub(super) fn spec(
         },
         ulimits: meta.ulimit.iter().map(ulimit).collect(),
         shm_size: gathered.shm_size.unwrap_or(SHM),
-        filter: None,
         limits: worker.limits,
     };
     Ok((spec, stubs))
