@@ -110,8 +110,9 @@ pub struct Fsck {
 /// What a check gathers.
 struct Check<'a> {
     root: &'a Path,
-    boot: &'a str,
     rows: Rows,
+    /// Snapshots that the next start drops.
+    unsynced: BTreeSet<i64>,
     findings: Vec<Finding>,
     gone: Gone,
 }
@@ -156,8 +157,9 @@ impl Fsck {
             return Ok(vec![finding]);
         }
         let rows = Rows::load(&db)?;
+        let unsynced = rows.unsynced(&self.boot);
         let mut check =
-            Check { root: &self.root, boot: &self.boot, rows, findings: Vec::new(), gone: Gone::default() };
+            Check { root: &self.root, rows, unsynced, findings: Vec::new(), gone: Gone::default() };
         check.layers()?;
         check.blobs()?;
         check.snapshots();

@@ -60,7 +60,7 @@ pub fn collect(store: &Store) -> Result<Collected> {
     let _room = store.db.make_room();
     let ingests = ingests(store)?;
     let collected = store.snapshots.while_held(|held| {
-        store.db.delete_durable("collect garbage", |tx| {
+        store.db.write_durable("collect garbage", |tx| {
             let mut graph = gather(tx, SystemTime::now())?;
             for (node, _) in &ingests {
                 graph.entry(node.clone()).or_default();

@@ -172,7 +172,7 @@ pub fn prune(store: &Store, policy: &Policy, matches: &dyn Fn(&Record) -> bool) 
             forgotten.push(record.clone());
         }
     }
-    store.db.delete_durable("forget results", |tx| {
+    store.db.write_durable("forget results", |tx| {
         for record in &chosen {
             if let Subject::Result(id) = record.subject {
                 tx.execute("DELETE FROM contents WHERE result = ?", [id])?;

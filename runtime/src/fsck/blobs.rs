@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -26,16 +26,7 @@ const DELETE: &str = "DELETE FROM blobs WHERE ns = ? AND digest = ?";
 /// The digest and size of what is read, by the algorithm of `like`.
 pub(super) fn hash(data: &mut dyn Read, like: &Digest) -> io::Result<(Digest, u64)> {
     let mut digester = like.algorithm().digester();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match data.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => digester.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let size = digester.size();
+    let size = io::copy(&mut BufReader::with_capacity(BUFFER, data), &mut digester)?;
     Ok((digester.finish(), size))
 }
 

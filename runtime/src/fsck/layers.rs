@@ -3,7 +3,7 @@
 //! A layer file proves itself: its tar hashes to the diff_id, its index to the checksum in the head. A folder proves only that it is there,
 //! and not hollow: empty where bytes were counted.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use buildd_oci::digest::Digest;
 use rusqlite::types::Value;
@@ -20,13 +20,9 @@ const EMPTY_FOLDER: i64 = 4096;
 impl Check<'_> {
     /// Every layer; those that are damaged are gone for all that comes after.
     pub(super) fn layers(&mut self) -> Result<()> {
-        let unsynced = self.rows.unsynced(self.boot);
-        let kept: Vec<i64> = {
-            let synced = self.rows.snapshots.iter().filter(|(id, _)| !unsynced.contains(id));
-            synced.filter_map(|(_, row)| row.layer).collect()
-        };
-        let blobs: std::collections::BTreeSet<String> =
-            self.rows.blobs.iter().map(|row| row.digest.clone()).collect();
+        let synced = self.rows.snapshots.iter().filter(|(id, _)| !self.unsynced.contains(id));
+        let kept: BTreeSet<i64> = synced.filter_map(|(_, row)| row.layer).collect();
+        let blobs: BTreeSet<String> = self.rows.blobs.iter().map(|row| row.digest.clone()).collect();
         for (id, row) in self.rows.layers.clone() {
             let only_copy =
                 row.blob == Some(1) && row.diff_id.as_ref().is_some_and(|diff_id| blobs.contains(diff_id));

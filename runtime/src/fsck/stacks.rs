@@ -21,12 +21,11 @@ type Known = Option<Vec<Digest>>;
 impl Check<'_> {
     /// Every snapshot: its layer, its parent, its chain id.
     pub(super) fn snapshots(&mut self) {
-        let unsynced = self.rows.unsynced(self.boot);
         let mut stacks: BTreeMap<i64, Known> = BTreeMap::new();
         for (id, row) in self.rows.snapshots.clone() {
             let fixes = vec![Fix::Row("DELETE FROM snapshots WHERE id = ?", vec![Value::Integer(id)])];
             let stack = self.stack(&row, &stacks);
-            let found = if unsynced.contains(&id) {
+            let found = if self.unsynced.contains(&id) {
                 Some((Class::Leftover, "another boot left it unsynced".to_owned()))
             } else if let Some(cause) = self.stands_on(&row) {
                 Some(cause)

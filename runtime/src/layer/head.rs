@@ -13,7 +13,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
     path::Path,
 };
@@ -117,15 +117,10 @@ pub(crate) fn check_index(path: &Path) -> Result<()> {
             return Err(not_whole());
         }
         file.seek(SeekFrom::Start(index))?;
-        let mut sum = 0;
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                n => sum = crc32c::crc32c_append(sum, &buffer[..n]),
-            }
-        }
-        sum = crc32c::crc32c_append(sum, &head[SUPERBLOCK_AT as usize..]);
+        let mut summing = Summing::new(io::sink());
+        io::copy(&mut BufReader::with_capacity(BUFFER, file), &mut summing)?;
+        summing.write_all(&head[SUPERBLOCK_AT as usize..])?;
+        let (_, sum) = summing.end();
         match head[24..28] == sum.to_le_bytes() {
             true => Ok(()),
             false => {
