@@ -160,7 +160,7 @@ fn files_are_short_documented_and_well_named() {
         if lines > FILE_LINES && !source.is_test() {
             found.push(format!("{}: {lines} lines, {FILE_LINES} allowed: split it", source.name));
         }
-        if !source.text.starts_with("//!") && !source.name.ends_with("/tests.rs") {
+        if !source.text.starts_with("//!") {
             found.push(format!("{}: no module doc on the first line", source.name));
         }
         let stem = source.path.file_stem().and_then(|s| s.to_str()).expect("a name");

@@ -1,3 +1,5 @@
+//! Names of registries, as logins know them.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Paths inside a root: nothing in them leads out of it.
+
 use std::{
     fs,
     os::unix::fs::symlink,

@@ -1,3 +1,5 @@
+//! Ignore patterns: what they match, in which order they count, and that hostile ones are refused or quick.
+
 use super::Patterns;
 
 #[test]

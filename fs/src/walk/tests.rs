@@ -1,3 +1,5 @@
+//! Walks: their order, their filters, and what followed links bring.
+
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use super::{WalkOptions, walk};

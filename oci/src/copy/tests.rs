@@ -1,3 +1,5 @@
+//! Copies of images between stores: children first, each once, and no deeper than is allowed.
+
 use std::{
     collections::HashMap,
     io::{Cursor, Read},

@@ -1,3 +1,5 @@
+//! Digests of files: what they depend on, and nothing else.
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, chown, symlink},

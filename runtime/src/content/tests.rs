@@ -1,3 +1,5 @@
+//! The content store: ingests that commit, resume, and fail without a trace.
+
 use std::sync::Arc;
 
 use buildd_oci::digest::Digest;

@@ -1,3 +1,5 @@
+//! Foreign platforms: what is said when no handler runs them.
+
 use super::*;
 
 /// What the kernel shows of a handler for a 64-bit ELF machine.

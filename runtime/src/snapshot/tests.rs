@@ -1,3 +1,5 @@
+//! Stacks of layers: written, mounted, taken apart again, and what is left of them after a crash.
+
 use std::{fs, path::Path, sync::Arc};
 
 use super::Snapshots;

@@ -1,3 +1,5 @@
+//! Definitions as graphs: their outputs, and broken ones by name.
+
 use buildd_api::buildkit::pb;
 use buildd_oci::digest::Digest;
 use prost::Message;

@@ -1,3 +1,5 @@
+//! Logins and tokens that a session hands out: each to its host, and signed by the client's own key.
+
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,

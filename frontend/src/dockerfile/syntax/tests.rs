@@ -1,3 +1,5 @@
+//! The syntax directive: where it may stand, and which names are the built-in language.
+
 use std::collections::BTreeMap;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Credentials and tokens: rules 39 and 68 to 76 of the specification, and the attacks on them.
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,

@@ -1,3 +1,5 @@
+//! docker's config.json and its helpers: rules 75, 81 and 83, NET-18 and NET-19.
+
 use std::{fs, os::unix::fs::PermissionsExt as _, sync::LazyLock};
 
 use super::*;

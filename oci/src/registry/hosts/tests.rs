@@ -1,3 +1,5 @@
+//! hosts.toml and certificate files: rules 1 to 48 of the specification, on folders written here.
+
 mod localhost;
 mod translated;
 

@@ -1,3 +1,5 @@
+//! Which repository a blob is mounted from.
+
 use super::*;
 
 #[test]

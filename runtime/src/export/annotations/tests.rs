@@ -1,3 +1,5 @@
+//! Annotations: their levels, platforms and keys, from the attributes of an exporter.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! The index of a layer file: places and sizes at the edges of their fields.
+
 use std::path::PathBuf;
 
 use super::{Layout, write_index};

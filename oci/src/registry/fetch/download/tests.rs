@@ -1,3 +1,5 @@
+//! Content-Range: what is read of it, and what it may say of a blob.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Foreign layers: which have other places, and which places those may be.
+
 use super::*;
 use crate::digest::Digest;
 

@@ -1,3 +1,5 @@
+//! Documents: one kind each, the bytes of their digest, and of bounded size.
+
 use super::*;
 
 #[test]

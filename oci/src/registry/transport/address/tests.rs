@@ -1,3 +1,5 @@
+//! Addresses that nobody but the user may send us to.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! What is repeated of a server that refuses.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Places that a server's answers name: which are followed, and as whom.
+
 use super::*;
 
 fn url(text: &str) -> Url {

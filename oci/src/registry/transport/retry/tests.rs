@@ -1,3 +1,5 @@
+//! Waits between tries: Retry-After in every form, jitter, and the end of patience.
+
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
