@@ -127,6 +127,6 @@ pub fn keeps_xattr(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod testsuite;

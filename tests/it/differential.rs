@@ -7,14 +7,14 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Cursor, Read},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
 use buildd_tests::{
     daemon::{Daemon, run},
     fixture::{context, import_base, repository, text},
-    peers::peer,
+    peers::Buildah,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -167,62 +167,18 @@ struct Made {
     config: Value,
 }
 
-/// buildah, with a store of its own.
-struct Buildah(PathBuf);
-
-impl Buildah {
-    fn new(place: PathBuf, base: &Path) -> Self {
-        fs::create_dir_all(&place).expect("a folder");
-        let policy = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
-        fs::write(place.join("policy.json"), policy).expect("a policy");
-        let buildah = Self(place);
-        let archive = format!("docker-archive:{}", text(base));
-        run(buildah.trusting("pull").arg(archive)).ok();
-        buildah
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = peer("buildah");
-        let (root, runroot) = (self.0.join("root"), self.0.join("run"));
-        command.arg("--root").arg(root).arg("--runroot").arg(runroot).args([
-            "--storage-driver",
-            "overlay",
-            verb,
-        ]);
-        command
-    }
-
-    fn trusting(&self, verb: &str) -> Command {
-        let mut command = self.command(verb);
-        command.arg("--signature-policy").arg(self.0.join("policy.json"));
-        command
-    }
-
-    fn build(&self, dockerfile: &Path, dir: &Path) -> Made {
-        let mut build = self.trusting("bud");
-        build.args(["--isolation", "chroot", "--pull-never", "--format", "docker", "-q", "-t", "made", "-f"]);
-        run(build.arg(dockerfile).arg(dir)).ok();
-        let container = run(self.command("from").args(["--pull-never", "made"])).ok().stdout;
-        let container = container.trim();
-        let root = run(self.command("mount").arg(container)).ok().stdout;
-        let tar = Command::new("tar").args(["-C", root.trim(), "-cf", "-", "."]).output().expect("tar");
-        let inspected = run(self.command("inspect").args(["--type", "image", "made"])).ok().stdout;
-        run(self.command("rm").arg(container)).ok();
-        let inspected: Value = serde_json::from_str(&inspected).expect("JSON");
-        Made { files: files(&tar.stdout), config: inspected["Docker"]["config"].clone() }
-    }
-}
-
-impl Drop for Buildah {
-    /// What it mounted would stay mounted, and its folder with it.
-    fn drop(&mut self) {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        let own: Vec<&str> = places.filter(|place| Path::new(place).starts_with(&self.0)).collect();
-        for place in own.into_iter().rev() {
-            run(Command::new("umount").arg("--lazy").arg(place));
-        }
-    }
+fn theirs(buildah: &Buildah, dockerfile: &Path, dir: &Path) -> Made {
+    let mut build = buildah.trusting("bud");
+    build.args(["--isolation", "chroot", "--pull-never", "--format", "docker", "-q", "-t", "made", "-f"]);
+    run(build.arg(dockerfile).arg(dir)).ok();
+    let container = run(buildah.command("from").args(["--pull-never", "made"])).ok().stdout;
+    let container = container.trim();
+    let root = run(buildah.command("mount").arg(container)).ok().stdout;
+    let tar = Command::new("tar").args(["-C", root.trim(), "-cf", "-", "."]).output().expect("tar");
+    let inspected = run(buildah.command("inspect").args(["--type", "image", "made"])).ok().stdout;
+    run(buildah.command("rm").arg(container)).ok();
+    let inspected: Value = serde_json::from_str(&inspected).expect("JSON");
+    Made { files: files(&tar.stdout), config: inspected["Docker"]["config"].clone() }
 }
 
 fn ours(daemon: &Daemon, dockerfile: &Path, dir: &Path) -> Made {
@@ -324,12 +280,12 @@ fn buildah_makes_the_same_of_the_corpus() {
     let dir = context(&[("Dockerfile", BASE)]);
     daemon.buildctl(&["build", "-q", "-o", &output, text(dir.path())]).ok();
     daemon.buildctl(&["image", "import", text(&base)]).ok();
-    let buildah = Buildah::new(daemon.path("buildah"), &base);
+    let buildah = Buildah::new(&daemon.path("buildah"), &base);
     let dir = project();
     let mut found = Vec::new();
     for case in CASES {
         let dockerfile = repository().join("frontend/testdata").join(case).join("Dockerfile");
-        let theirs = buildah.build(&dockerfile, dir.path());
+        let theirs = theirs(&buildah, &dockerfile, dir.path());
         found.extend(differences(case, &ours(&daemon, &dockerfile, dir.path()), &theirs));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));

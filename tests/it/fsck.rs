@@ -3,15 +3,10 @@
 use std::{fs, os::unix::fs::FileExt, process::Command};
 
 use buildd_tests::{
-    daemon::{Daemon, Ran, run},
+    daemon::{Daemon, run},
     fixture::{context, import_base, text},
 };
 use rustix::process::Signal;
-
-fn fsck(daemon: &Daemon, flags: &[&str]) -> Ran {
-    let mut command = Command::new(buildd_tests::daemon::binaries().join("buildd"));
-    run(command.arg("fsck").arg("--root").arg(daemon.path("root")).args(flags))
-}
 
 #[test]
 fn damage_is_found_dropped_and_gone() {
@@ -21,15 +16,15 @@ fn damage_is_found_dropped_and_gone() {
         context(&[("Dockerfile", "FROM alpine\nCOPY file /\nRUN cat /file > /other\n"), ("file", "text")]);
     daemon.buildctl(&["build", "-t", "built", text(dir.path())]).ok();
     let process = format!("process {}", daemon.pid());
-    fsck(&daemon, &[]).fails(2, &[&process, "hint:"]);
+    daemon.fsck(&[]).fails(2, &[&process, "hint:"]);
     assert_eq!(daemon.stop(Signal::TERM), Some(0));
-    let clean = fsck(&daemon, &[]).ok().stdout;
+    let clean = daemon.fsck(&[]).ok().stdout;
     assert!(clean.ends_with(": clean\n"), "{clean}");
     // Killed, with an upload left behind: nothing is damaged.
     daemon.spawn(&[]);
     daemon.stop(Signal::KILL);
     fs::write(daemon.path("root/layers/999"), "x").expect("a leftover");
-    let left = fsck(&daemon, &[]).ok().stdout;
+    let left = daemon.fsck(&[]).ok().stdout;
     assert!(left.contains("leftover  file layers/999") && left.contains("nothing is damaged"), "{left}");
     // One bit of the layer file that COPY made.
     let mut files: Vec<_> = fs::read_dir(daemon.path("root/layers"))
@@ -43,7 +38,7 @@ fn damage_is_found_dropped_and_gone() {
     let file =
         fs::File::options().write(true).open(daemon.path("root/layers").join(&layer)).expect("a layer");
     file.write_all_at(&[0xff], 4096 + 520).expect("a damaged byte");
-    let found = fsck(&daemon, &["--format", "json"]);
+    let found = daemon.fsck(&["--format", "json"]);
     assert_eq!(found.code, Some(1), "{found:?}");
     let found: serde_json::Value = serde_json::from_str(&found.stdout).expect("JSON");
     assert_eq!(found["repaired"], false);
@@ -55,10 +50,10 @@ fn damage_is_found_dropped_and_gone() {
         "{findings:#?}"
     );
     assert!(findings.iter().any(|one| one["class"] == "follows" && one["what"] == "result"), "{findings:#?}");
-    let dropped = fsck(&daemon, &["--repair"]);
+    let dropped = daemon.fsck(&["--repair"]);
     assert_eq!(dropped.code, Some(1), "{dropped:?}");
     assert!(dropped.stdout.contains("dropped: 1 damaged"), "{dropped:?}");
-    let again = fsck(&daemon, &[]).ok().stdout;
+    let again = daemon.fsck(&[]).ok().stdout;
     assert!(again.ends_with(": clean\n"), "{again}");
     // What is left serves; what was dropped is made again.
     daemon.spawn(&[]);

@@ -25,7 +25,7 @@ use buildd_oci::{
         push::BlobSource,
     },
 };
-use buildd_tests::registry::Registry;
+use buildd_tests::{fixture::Noise, registry::Registry};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use serde_json::json;
@@ -91,15 +91,8 @@ async fn read(stream: BlobStream) -> Result<Bytes, Error> {
 
 /// Bytes that do not repeat, from a seed.
 fn noise(seed: u64, size: usize) -> Bytes {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
+    let mut bytes = vec![0; size];
+    Noise::new(seed).fill(&mut bytes);
     bytes.into()
 }
 

@@ -167,6 +167,12 @@ impl Daemon {
         run(&mut command)
     }
 
+    /// Runs `buildd fsck` on its root to its end; but to be refused, the daemon must have ended.
+    pub fn fsck(&self, flags: &[&str]) -> Ran {
+        let mut command = Command::new(binaries().join("buildd"));
+        run(command.arg("fsck").arg("--root").arg(self.path("root")).args(flags).stdin(Stdio::null()))
+    }
+
     /// Sends a signal and waits for the end; the exit code, None if a signal ended it.
     pub fn stop(&mut self, signal: Signal) -> Option<i32> {
         let mut child = self.child.take()?;

@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    process::{Command, Stdio},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +18,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    daemon::{Daemon, Ran, run},
+    daemon::{Daemon, Ran},
     fixture::{context, import_base, text},
 };
 
@@ -179,9 +178,7 @@ impl Killing {
 
     /// Nothing may be damaged, whether the daemon has looked after it yet or not.
     fn fsck(&self, context: &str) {
-        let mut fsck = Command::new(crate::daemon::binaries().join("buildd"));
-        fsck.arg("fsck").arg("--root").arg(self.daemon.path("root")).stdin(Stdio::null());
-        let found = run(&mut fsck);
+        let found = self.daemon.fsck(&[]);
         assert_eq!(found.code, Some(0), "{context}: {found:#?}\n{}", self.daemon.log());
     }
 

@@ -24,7 +24,7 @@ use crate::{
     content::Labels,
     fsck::Fsck,
     gc::collect,
-    layer::{Entry, EntryKind, ExportOptions, LayerForm, TarWriter},
+    layer::{LayerForm, tests::one_file},
     lease::Resource,
     named_snapshot::Scope,
     snapshot::LayerId,
@@ -43,16 +43,6 @@ fn place(form: LayerForm) -> tempfile::TempDir {
 
 fn open(root: &Path) -> Arc<Store> {
     Store::open(root).expect("a store")
-}
-
-fn tar(name: &str) -> Vec<u8> {
-    let mut tar = Vec::new();
-    let mut writer = TarWriter::new(&mut tar, ExportOptions::default());
-    let mut entry = Entry::directory(name.into());
-    entry.kind = EntryKind::File { size: name.len() as u64 };
-    writer.entry(&entry, &mut name.as_bytes()).expect("an entry");
-    writer.finish().expect("an end");
-    tar
 }
 
 fn descriptor(digest: Digest) -> Descriptor {
@@ -182,7 +172,7 @@ fn f_04_between_data_rename_and_row_there_is_a_blob_or_none() {
 #[test]
 fn f_03_a_committed_snapshot_is_never_hollow() {
     cut_through(LayerForm::File, |store, work| {
-        let (low_tar, snapshots) = (tar("low"), &store.snapshots);
+        let (low_tar, snapshots) = (one_file("low"), &store.snapshots);
         let low = store.content.put(NS, &mut low_tar.as_slice(), &rooted()).expect("a blob").0;
         let (first, _) = snapshots.apply(None, &mut low_tar.as_slice(), Some(low)).expect("a layer");
         let chain = low;
@@ -240,7 +230,7 @@ fn f_04_a_collection_that_is_cut_off_takes_only_what_nothing_needs() {
         store.leases.create(NS, "lease", &Labels::new()).expect("a lease");
         let held = Resource { kind: "content".to_owned(), id: leased.to_string() };
         store.leases.add(NS, "lease", &held).expect("held");
-        drop(store.snapshots.apply(None, &mut tar("nobody's").as_slice(), None).expect("a layer"));
+        drop(store.snapshots.apply(None, &mut one_file("nobody's").as_slice(), None).expect("a layer"));
         work.acknowledged("a blob of an image", has_blob(kept));
         collect(store).expect("a round");
         work.acknowledged("a leased blob", has_blob(leased));
@@ -292,7 +282,7 @@ fn mixed_work(store: &Store) -> Vec<(&'static str, Holds)> {
     if store.leases.create(NS, "lease", &Labels::new()).is_ok() {
         promises.push(("a lease", Box::new(|store| store.leases.list(NS).is_ok_and(|all| all.len() == 1))));
     }
-    let (chain, bytes) = (Digest::of(&tar("layer")), tar("layer"));
+    let (chain, bytes) = (Digest::of(&one_file("layer")), one_file("layer"));
     let layer = store.snapshots.apply(None, &mut bytes.as_slice(), None).and_then(|(held, _)| {
         store.snapshots.set_chain_id(held.id(), &chain)?;
         store.snapshots.make_durable(held.id())

@@ -21,7 +21,7 @@ use rusqlite::Connection;
 use super::{Class, Finding, Fsck};
 use crate::{
     content::Labels,
-    layer::{Entry, EntryKind, ExportOptions, LayerForm, TarWriter},
+    layer::{LayerForm, tests::one_file},
     lease::Resource,
     named_snapshot::Scope,
     snapshot::LayerId,
@@ -29,16 +29,6 @@ use crate::{
 };
 
 const NS: &str = "default";
-
-fn tar(name: &str) -> Vec<u8> {
-    let mut tar = Vec::new();
-    let mut writer = TarWriter::new(&mut tar, ExportOptions::default());
-    let mut entry = Entry::directory(name.into());
-    entry.kind = EntryKind::File { size: name.len() as u64 };
-    writer.entry(&entry, &mut name.as_bytes()).expect("an entry");
-    writer.finish().expect("an end");
-    tar
-}
 
 /// What the store has in it, by the names that the table uses.
 struct Known {
@@ -57,7 +47,7 @@ fn known() -> Known {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open_with(dir.path(), LayerForm::File).expect("a store");
     let put = |bytes: &[u8]| store.content.put(NS, &mut &*bytes, &Labels::new()).expect("a blob").0;
-    let (low_tar, high_tar) = (tar("low"), tar("high"));
+    let (low_tar, high_tar) = (one_file("low"), one_file("high"));
     let (low, high) = (put(&low_tar), put(b"the second layer, compressed"));
     let diff_ids = [low, Digest::of(&high_tar)];
     let chain = chain_ids(&diff_ids);

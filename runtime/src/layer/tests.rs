@@ -1,3 +1,5 @@
+//! Layers as folders: what a tar has is what the tree has and back, whiteouts, and hostile entries.
+
 use std::{
     fs,
     io::Write,
@@ -5,8 +7,21 @@ use std::{
     path::Path,
 };
 
-use super::{DirectoryWriter, ExportOptions, apply::Whiteouts, apply_tar, write_tar};
+use super::{
+    DirectoryWriter, Entry, EntryKind, ExportOptions, TarWriter, apply::Whiteouts, apply_tar, write_tar,
+};
 use crate::error::Result;
+
+/// A layer of one file, whose name is also its content.
+pub(crate) fn one_file(name: &str) -> Vec<u8> {
+    let mut tar = Vec::new();
+    let mut writer = TarWriter::new(&mut tar, ExportOptions::default());
+    let mut entry = Entry::directory(name.into());
+    entry.kind = EntryKind::File { size: name.len() as u64 };
+    writer.entry(&entry, &mut name.as_bytes()).expect("an entry");
+    writer.finish().expect("an end");
+    tar
+}
 
 fn tar_of(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());

@@ -23,7 +23,7 @@ mod transfers;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
@@ -31,12 +31,13 @@ use std::{
 use buildd_tests::{
     daemon::{Daemon, run},
     fixture::{import_base, repository, text},
+    peers::Buildah,
 };
 use serde_json::json;
 
 use self::{
     cost::{Cost, Meter},
-    peers::{Buildah, Containerd},
+    peers::Containerd,
 };
 
 /// Turns of each job.
@@ -80,6 +81,21 @@ impl Bench {
         let containerd = Containerd::start(&dir.join("containerd"));
         containerd.ctr(&["images", "import", text(&base)]).ok();
         Self { dir, daemon, buildah, containerd, divisor }
+    }
+
+    /// Packs what a folder has as the one layer of the archive of an image.
+    fn pack(&self, tree: &Path, archive: &Path, name: &str) {
+        let layer = self.dir.join("layer.tar");
+        run(Command::new("tar").arg("-C").arg(tree).arg("-cf").arg(&layer).arg(".")).ok();
+        run(Command::new(repository().join("examples/pack")).args([&layer, archive]).arg(name)).ok();
+        fs::remove_file(layer).expect("what is not needed any more");
+    }
+
+    /// Takes an image away from both daemons.
+    fn forget(&self, name: &str) {
+        self.daemon.buildctl(&["image", "rm", "-f", name]).ok();
+        self.daemon.buildctl(&["prune"]).ok();
+        self.containerd.ctr(&["images", "rm", "--sync", name]).ok();
     }
 }
 

@@ -7,20 +7,10 @@ use buildd_oci::digest::Digest;
 use crate::{
     content::Labels,
     gc::collect,
-    layer::{Entry, EntryKind, ExportOptions, LayerForm, TarWriter},
+    layer::{LayerForm, tests::one_file},
     snapshot::{Hold, LayerId},
     store::Store,
 };
-
-fn layer() -> Vec<u8> {
-    let mut tar = Vec::new();
-    let mut writer = TarWriter::new(&mut tar, ExportOptions::default());
-    let mut entry = Entry::directory("file".into());
-    entry.kind = EntryKind::File { size: 5 };
-    writer.entry(&entry, &mut b"bytes".as_slice()).expect("an entry");
-    writer.finish().expect("an end");
-    tar
-}
 
 fn store(root: &Path, form: LayerForm) -> Arc<Store> {
     Store::open_with(root, form).expect("a store")
@@ -46,7 +36,7 @@ fn top(store: &Store, held: &Hold) -> LayerId {
 #[test]
 fn a_blob_that_is_a_layer_has_no_second_copy_and_keeps_the_layer() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (root, tar) = (dir.path(), layer());
+    let (root, tar) = (dir.path(), one_file("bytes"));
     let digest = Digest::of(&tar);
     let opened = store(root, LayerForm::File);
     let expiring = Labels::from([("containerd.io/gc.expire".to_owned(), "2100-01-01T00:00:00Z".to_owned())]);
@@ -77,7 +67,7 @@ fn a_blob_that_is_a_layer_has_no_second_copy_and_keeps_the_layer() {
 #[test]
 fn an_export_adopts_the_layer_instead_of_a_copy() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (root, tar) = (dir.path(), layer());
+    let (root, tar) = (dir.path(), one_file("bytes"));
     let digest = Digest::of(&tar);
     let opened = store(root, LayerForm::File);
     let (held, _) = opened.snapshots.apply(None, &mut tar.as_slice(), None).expect("a layer");
@@ -100,7 +90,7 @@ fn an_export_adopts_the_layer_instead_of_a_copy() {
 #[test]
 fn a_folder_is_never_the_copy_of_a_blob() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (root, tar) = (dir.path(), layer());
+    let (root, tar) = (dir.path(), one_file("bytes"));
     let digest = Digest::of(&tar);
     let opened = store(root, LayerForm::Directory);
     opened.content.put("ns", &mut tar.as_slice(), &Labels::new()).expect("a blob");

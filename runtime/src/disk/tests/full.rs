@@ -9,7 +9,7 @@ use std::{
 use buildd_oci::{ErrorKind, descriptor::Descriptor};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::{NS, has_blob, open, tar};
+use super::{NS, has_blob, one_file, open};
 use crate::{
     Error,
     content::Labels,
@@ -65,7 +65,7 @@ impl Drop for Disk {
 /// Everything that writes; each fails for want of space, with a kind and a way out, and leaves nothing.
 fn writes_fail(store: &Store, root: &Path, hint: &str) {
     let large = vec![7; 1 << 20];
-    let bytes = tar("layer");
+    let bytes = one_file("layer");
     let failures: [(&str, Result<(), Error>); 4] = [
         ("put", store.content.put(NS, &mut large.as_slice(), &Labels::new()).map(drop)),
         ("ingest", store.content.writer(NS, "upload", 0, None).and_then(|mut writer| writer.write(&large))),

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, path::Path, rc::Rc};
 
-use buildd_tests::fixture::{context, text};
+use buildd_tests::{
+    daemon::run,
+    fixture::{context, text},
+};
 use tempfile::TempDir;
 
 use super::{Bench, Job};
@@ -54,7 +57,7 @@ fn whole<'a>(bench: &'a Bench, name: &'static str, dockerfile: &str, new: bool) 
         ours: Box::new(move |n| ours(bench, context.path(), &["--build-arg", &turn(n)])),
         theirs: vec![(
             "buildah",
-            Box::new(move |n| bench.buildah.build(theirs.path(), &["--build-arg", &turn(n)])),
+            Box::new(move |n| self::theirs(bench, theirs.path(), &["--build-arg", &turn(n)])),
         )],
         reset: Box::new(|_| {}),
     }
@@ -64,6 +67,13 @@ fn whole<'a>(bench: &'a Bench, name: &'static str, dockerfile: &str, new: bool) 
 pub(super) fn ours(bench: &Bench, dir: &Path, args: &[&str]) {
     let args = [&["build", "-q", "-t", "bench"], args, &[text(dir)]].concat();
     bench.daemon.buildctl(&args).ok();
+}
+
+/// Builds a context with buildah.
+pub(super) fn theirs(bench: &Bench, dir: &Path, args: &[&str]) {
+    let mut command = bench.buildah.trusting("bud");
+    command.args(["--isolation", "chroot", "--pull-never", "--layers", "-q", "-t", "bench"]);
+    run(command.args(args).arg(dir)).ok();
 }
 
 fn container(bench: &Bench) -> Job<'_> {

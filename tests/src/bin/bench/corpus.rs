@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use buildd_tests::daemon::run;
+use buildd_tests::{daemon::run, fixture::Noise};
 
 /// Bytes of one piece: text, text, text, noise, and so on.
 const PIECE: usize = 1 << 20;
@@ -43,22 +43,4 @@ fn program() -> PathBuf {
         Some((fs::metadata(&path).ok()?.len(), path))
     });
     sized.max().expect("at least one library").1
-}
-
-/// Bytes that do not compress: xorshift64.
-struct Noise(u64);
-
-impl Noise {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for word in bytes.chunks_mut(8) {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            word.copy_from_slice(&self.0.to_le_bytes()[..word.len()]);
-        }
-    }
 }

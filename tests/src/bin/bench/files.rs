@@ -68,7 +68,7 @@ fn cold<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str) -> Job<'a> {
         name,
         ours: Box::new(move |_| builds::ours(bench, &ours.context, &[])),
         theirs: vec![
-            ("buildah", Box::new(move |_| bench.buildah.build(&buildah.context, &["--no-cache"]))),
+            ("buildah", Box::new(move |_| builds::theirs(bench, &buildah.context, &["--no-cache"]))),
             (
                 "cp -r",
                 Box::new(move |_| {
@@ -97,7 +97,7 @@ fn rebuilt<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str, change: fn
             "buildah",
             Box::new(move |turn| {
                 change(&theirs.context.join("src"), turn + 1000);
-                bench.buildah.build(&theirs.context, &[]);
+                builds::theirs(bench, &theirs.context, &[]);
             }),
         )],
         reset: Box::new(|_| {}),
@@ -106,11 +106,8 @@ fn rebuilt<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str, change: fn
 
 /// The same files as an image's layer.
 fn import<'a>(bench: &'a Bench, tree: &Tree) -> Job<'a> {
-    let (layer, archive) = (bench.dir.join("many-layer.tar"), bench.dir.join("many.tar"));
-    run(Command::new("tar").arg("-C").arg(tree.context.join("src")).arg("-cf").arg(&layer).arg(".")).ok();
-    let pack = buildd_tests::fixture::repository().join("examples/pack");
-    run(Command::new(pack).args([&layer, &archive]).arg("docker.io/library/large:latest")).ok();
-    fs::remove_file(layer).expect("what is not needed any more");
+    let (name, archive) = ("docker.io/library/large:latest", bench.dir.join("many.tar"));
+    bench.pack(&tree.context.join("src"), &archive, name);
     let theirs = archive.clone();
     Job {
         name: "import and unpack, 20,000 files",
@@ -119,11 +116,7 @@ fn import<'a>(bench: &'a Bench, tree: &Tree) -> Job<'a> {
             "containerd 2",
             Box::new(move |_| drop(bench.containerd.ctr(&["images", "import", text(&theirs)]).ok())),
         )],
-        reset: Box::new(move |_| {
-            bench.daemon.buildctl(&["image", "rm", "-f", "large"]).ok();
-            bench.daemon.buildctl(&["prune"]).ok();
-            bench.containerd.ctr(&["images", "rm", "--sync", "docker.io/library/large:latest"]).ok();
-        }),
+        reset: Box::new(move |_| bench.forget(name)),
     }
 }
 
@@ -149,10 +142,10 @@ fn export<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str, compression
 
 fn buildah<'a>(bench: &'a Bench, tree: Rc<Tree>, out: PathBuf, compression: &'static str) -> Turn<'a> {
     Box::new(move |n| {
-        bench.buildah.build(&tree.context, &["--build-arg", &format!("TURN={compression}{n}")]);
+        builds::theirs(bench, &tree.context, &["--build-arg", &format!("TURN={compression}{n}")]);
         let compress =
             if compression == "gzip" { "--disable-compression=false" } else { "--disable-compression=true" };
-        let mut push = bench.buildah.command("push");
+        let mut push = bench.buildah.trusting("push");
         run(push.args([compress, "-q", "bench"]).arg(format!("oci-archive:{}", text(&out)))).ok();
     })
 }

@@ -1,4 +1,4 @@
-//! Peers: the tools that ours is measured against, each with folders of its own.
+//! Peers: containerd 2, which ours is measured against, with folders of its own.
 
 use std::{
     fs,
@@ -9,48 +9,8 @@ use std::{
 
 use buildd_tests::{
     daemon::{Ran, run},
-    fixture::text,
     peers::peer,
 };
-
-/// buildah, with a store of its own.
-#[derive(Debug)]
-pub(super) struct Buildah {
-    dir: PathBuf,
-}
-
-impl Buildah {
-    /// Makes its store, with the archive `base` in it.
-    pub(super) fn new(dir: &Path, base: &Path) -> Self {
-        fs::create_dir_all(dir).expect("a folder");
-        fs::write(dir.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#)
-            .expect("a policy");
-        let buildah = Self { dir: dir.to_owned() };
-        run(buildah.command("pull").arg(format!("docker-archive:{}", text(base)))).ok();
-        buildah
-    }
-
-    /// A command of it, aimed at its own folders.
-    pub(super) fn command(&self, verb: &str) -> Command {
-        let mut command = peer("buildah");
-        let at = |name: &str| self.dir.join(name);
-        command
-            .arg("--root")
-            .arg(at("root"))
-            .arg("--runroot")
-            .arg(at("run"))
-            .args(["--storage-driver", "overlay"]);
-        command.arg(verb).arg("--signature-policy").arg(at("policy.json"));
-        command
-    }
-
-    /// Builds the context `dir` as the image `bench`.
-    pub(super) fn build(&self, dir: &Path, args: &[&str]) {
-        let mut command = self.command("bud");
-        command.args(["--isolation", "chroot", "--pull-never", "--layers", "-q", "-t", "bench"]);
-        run(command.args(args).arg(dir)).ok();
-    }
-}
 
 /// containerd 2, with folders of its own.
 #[derive(Debug)]

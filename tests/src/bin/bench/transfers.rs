@@ -5,14 +5,14 @@
 use std::{
     cell::RefCell,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     rc::Rc,
 };
 
 use buildd_tests::{
     daemon::{Daemon, run},
-    fixture::{repository, text},
+    fixture::text,
     registry::DockerRegistry,
 };
 
@@ -44,9 +44,10 @@ impl Stock {
         let daemon = Daemon::start();
         let (layers, archive) = (bench.dir.join("transfers"), bench.dir.join("transfer.tar"));
         fs::create_dir_all(&layers).expect("a folder");
-        let large = layer(&layers, LARGE / bench.divisor);
-        let pack = repository().join("examples/pack");
-        run(Command::new(pack).args([&large, &archive]).arg("docker.io/library/one:latest")).ok();
+        let tree = layers.join("tree");
+        fs::create_dir_all(&tree).expect("a folder");
+        corpus::write(&tree.join("file"), 0, LARGE / bench.divisor);
+        bench.pack(&tree, &archive, "docker.io/library/one:latest");
         daemon.buildctl(&["image", "import", text(&archive)]).ok();
         let script: String = (1..=SMALL_LAYERS).map(|n| format!("COPY {n} /{n}\n")).collect();
         let context = layers.join("context");
@@ -115,7 +116,7 @@ fn pull<'a>(bench: &'a Bench, stock: &Rc<Stock>, job: &'static str, image: &str,
         )],
         reset: Box::new(move |_| {
             let _alive = &stock;
-            forget(bench, &gone);
+            bench.forget(&gone);
         }),
     }
 }
@@ -130,15 +131,12 @@ fn import<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
             "containerd 2",
             Box::new(move |_| drop(bench.containerd.ctr(&["images", "import", text(&theirs)]).ok())),
         )],
-        reset: Box::new(move |_| forget(bench, &name)),
+        reset: Box::new(move |_| bench.forget(&name)),
     }
 }
 
 fn export<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
-    let turn = |run: fn(&Bench, &Stock)| -> Turn<'a> {
-        let stock = stock.clone();
-        Box::new(move |_| run(bench, &stock))
-    };
+    let turn = |run| with(bench, stock, run);
     Job {
         name: "export, 512 MB",
         ours: turn(|bench, stock| {
@@ -160,10 +158,7 @@ fn export<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
 }
 
 fn push<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
-    let turn = |run: fn(&Bench, &Stock)| -> Turn<'a> {
-        let stock = stock.clone();
-        Box::new(move |_| run(bench, &stock))
-    };
+    let turn = |run| with(bench, stock, run);
     Job {
         name: "push, 512 MB",
         ours: turn(|bench, stock| {
@@ -185,19 +180,18 @@ fn push<'a>(bench: &'a Bench, stock: &Rc<Stock>) -> Job<'a> {
     }
 }
 
+/// A turn that needs the stock.
+fn with<'a>(bench: &'a Bench, stock: &Rc<Stock>, run: fn(&Bench, &Stock)) -> Turn<'a> {
+    let stock = stock.clone();
+    Box::new(move |_| run(bench, &stock))
+}
+
 /// Both daemons have the large image.
 fn have(bench: &Bench, stock: &Stock) {
     if run(bench.daemon.command("buildctl").args(["image", "inspect", &stock.name("one")])).code != Some(0) {
         bench.daemon.buildctl(&["image", "import", text(&stock.archive)]).ok();
     }
     bench.containerd.ctr(&["images", "import", text(&stock.archive)]).ok();
-}
-
-/// Neither daemon has the image any more.
-fn forget(bench: &Bench, name: &str) {
-    bench.daemon.buildctl(&["image", "rm", "-f", name]).ok();
-    bench.daemon.buildctl(&["prune"]).ok();
-    bench.containerd.ctr(&["images", "rm", "--sync", name]).ok();
 }
 
 /// Runs so many commands at once to their ends.
@@ -207,13 +201,4 @@ fn all(count: usize, command: impl Fn() -> Command) {
     for child in children {
         assert!(child.expect("a client").wait().expect("its end").success(), "a pull failed");
     }
-}
-
-/// A layer of one file.
-fn layer(dir: &Path, size: usize) -> PathBuf {
-    let (tree, layer) = (dir.join("tree"), dir.join("layer.tar"));
-    fs::create_dir_all(&tree).expect("a folder");
-    corpus::write(&tree.join("file"), 0, size);
-    run(Command::new("tar").arg("-C").arg(&tree).arg("-cf").arg(&layer).arg(".")).ok();
-    layer
 }
