@@ -33,8 +33,8 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     std::fs::create_dir_all(&config.state)
         .with_context(|| format!("create the state folder {}", config.state.display()))?;
     let root = config.root.clone();
-    let form = worker::layer_form(&config);
-    let store = buildd_fs::blocking::run(move || Store::open_with(&root, form)).await?;
+    let rules = worker::layer_rules(&config);
+    let store = buildd_fs::blocking::run(move || Store::open_with(&root, rules)).await?;
     let sessions: Arc<Sessions> = Arc::default();
     let registries = Arc::new(Registries::new(config.hosts()?)?);
     let parts =

@@ -18,7 +18,7 @@ mod amount;
 mod policy;
 
 pub(crate) use amount::Amount;
-pub(crate) use policy::{GcPolicy, Rule};
+pub(crate) use policy::{GcPolicy, Rule, disk_size};
 
 /// Entitlements that a daemon can be told to grant.
 pub(crate) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
@@ -108,6 +108,9 @@ pub(crate) struct Worker {
     pub(crate) step_processes: u32,
     /// What new layers are stored as: `file`, `directory`, or `auto`: files where the kernel mounts them.
     pub(crate) layer_form: String,
+    /// Bytes that a compressed layer or archive may unpack to, however small it is: a bomb ends here. What is more than this may be 200
+    /// times as large as it came.
+    pub(crate) layer_growth: Amount,
     /// BuildKit's table.
     pub(crate) oci: OciWorker,
 }
@@ -172,6 +175,7 @@ impl Default for Worker {
             step_memory: Amount::Text("75%".to_owned()),
             step_processes: 4096,
             layer_form: "auto".into(),
+            layer_growth: Amount::Text("8GB".to_owned()),
             oci: OciWorker::default(),
         }
     }
@@ -192,6 +196,7 @@ impl Config {
         one_of("worker.default-network", &self.worker.default_network, &["host", "none"])?;
         one_of("worker.layer-form", &self.worker.layer_form, &["auto", "file", "directory"])?;
         amount("worker.step-memory", Some(&self.worker.step_memory))?;
+        amount("worker.layer-growth", Some(&self.worker.layer_growth))?;
         self.worker.oci.check()?;
         for entitlement in &self.insecure_entitlements {
             one_of("insecure-entitlements", entitlement, &ENTITLEMENTS)?;

@@ -35,6 +35,7 @@ use crate::worker::Worker;
 use buildd_api::buildkit::{moby::buildkit::v1::SolveRequest, pb};
 use buildd_frontend::{FrontendResult, REQUEST_OPTION};
 use buildd_solver::{result::OpResult, scheduler::Solver};
+use prost::Message as _;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, timeout_at},
@@ -140,7 +141,8 @@ impl Builds {
             if request.frontend_attrs.contains_key(REQUEST_OPTION) {
                 return Ok(answer_of(&result));
             }
-            let built = realise(build, &result).await?;
+            let lazy = !request.frontend.is_empty() && export::wanted(&request).is_empty();
+            let built = realise(build, &result, lazy).await?;
             export::export(build, &request, &result, built).await
         };
         tokio::select! {
@@ -283,16 +285,28 @@ fn answer_of(result: &FrontendResult) -> HashMap<String, String> {
 /// A built platform: its id, and its tree unless it is empty.
 pub(crate) type Built = (String, Option<OpResult>);
 
-/// Builds all platforms, at once.
-async fn realise(build: &Arc<Build>, result: &FrontendResult) -> Result<Vec<Built>, Status> {
+/// Builds all platforms, at once; a lazy one leaves the layers of a base where they are if that is all it is.
+async fn realise(build: &Arc<Build>, result: &FrontendResult, lazy: bool) -> Result<Vec<Built>, Status> {
     let platforms = result.refs.iter().map(|(platform, definition)| async move {
         let tree = match definition {
+            // The frontend has looked the image up, and nobody asks for a file of it.
+            Some(definition) if lazy && is_bare_image(definition) => None,
             Some(definition) => realise_one(build, definition).await?,
             None => None,
         };
         Ok::<_, Status>((platform.clone(), tree))
     });
     futures::future::try_join_all(platforms).await
+}
+
+/// Whether a definition is an image as it is.
+fn is_bare_image(definition: &pb::Definition) -> bool {
+    // The op, and the mark of the end.
+    let [source, _] = definition.def.as_slice() else { return false };
+    match pb::Op::decode(source.as_slice()).map(|op| op.op) {
+        Ok(Some(pb::op::Op::Source(source))) => source.identifier.starts_with("docker-image://"),
+        _ => false,
+    }
 }
 
 async fn realise_one(build: &Build, definition: &pb::Definition) -> Result<Option<OpResult>, Status> {

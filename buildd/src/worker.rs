@@ -9,10 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use buildd_oci::compress::Growth;
 use buildd_runtime::{
     cache_store::SqliteCacheStore,
     doctor,
-    layer::LayerForm,
+    layer::{LayerForm, LayerRules},
     registries::Registries,
     step::{self, Executor, Network, StepLimits},
     store::Store,
@@ -25,7 +26,7 @@ use buildd_solver::{
 
 use crate::{
     buildkit::session::Sessions,
-    config::{Amount, Config},
+    config::{Amount, Config, disk_size},
 };
 
 pub(crate) use buildd_runtime::worker::Worker;
@@ -42,13 +43,16 @@ pub(crate) struct Parts {
     pub(crate) uuid: String,
 }
 
-/// The form of layers that the configuration asks for.
-pub(crate) fn layer_form(config: &Config) -> LayerForm {
-    match config.worker.layer_form.as_str() {
+/// How the configuration wants layers made.
+pub(crate) fn layer_rules(config: &Config) -> LayerRules {
+    let form = match config.worker.layer_form.as_str() {
         "file" => LayerForm::File,
         "directory" => LayerForm::Directory,
         _ => LayerForm::Auto,
-    }
+    };
+    let usual = Growth::default();
+    let free = config.worker.layer_growth.bytes(disk_size(&config.root)).unwrap_or(usual.free);
+    LayerRules { form, growth: Growth { free, ..usual } }
 }
 
 /// Puts the parts together.

@@ -2,11 +2,16 @@
 //!
 //! gzip streams carry no name and no time, so equal input and level give equal bytes.
 
+mod growth;
+
 use std::{
     io,
     io::{BufRead, BufReader, Read, Write},
     str::FromStr,
 };
+
+use self::growth::{Bounded, Counted};
+pub use self::growth::{Growth, Outgrown};
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,10 +76,13 @@ impl FromStr for Compression {
 const XZ_MEMORY: u64 = 256 << 20;
 
 /// The uncompressed bytes of a stream, whatever it is compressed with; archives of ADD and of contexts may be bzip2 and xz too.
-pub fn reader<'a>(inner: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let mut buffered = BufReader::with_capacity(256 << 10, inner);
+///
+/// A stream that outgrows what it may become ends in an error that `Outgrown::is` knows.
+pub fn reader<'a>(inner: impl Read + Send + 'a, growth: Growth) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let (counted, packed) = Counted::new(inner);
+    let mut buffered = BufReader::with_capacity(256 << 10, counted);
     let head = fill(&mut buffered)?;
-    Ok(match Compression::detect(&head) {
+    let inner: Box<dyn Read + Send + 'a> = match Compression::detect(&head) {
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
         Compression::Uncompressed if head.starts_with(b"BZh") => {
@@ -85,8 +93,9 @@ pub fn reader<'a>(inner: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Sen
                 .map_err(io::Error::other)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(buffered, decoder))
         }
-        Compression::Uncompressed => Box::new(buffered),
-    })
+        Compression::Uncompressed => return Ok(Box::new(buffered)),
+    };
+    Ok(Box::new(Bounded { inner, packed, growth, unpacked: 0 }))
 }
 
 /// The first bytes, without taking them; a pipe may give them one by one, so an empty buffer is the only end.

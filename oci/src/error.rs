@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use crate::digest::Digest;
+use crate::{compress::Outgrown, digest::Digest};
 
 /// The class of an error: what a caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -209,6 +209,7 @@ impl Error {
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::ReadArchive { source, .. } if Outgrown::is(source) => ErrorKind::ResourceExhausted,
             Self::ParseDigest { .. }
             | Self::ParsePlatform { .. }
             | Self::ParseReference { .. }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use buildd_oci::{ErrorKind, digest::Digest, reference::Reference};
+use buildd_oci::{ErrorKind, compress::Outgrown, digest::Digest, reference::Reference};
 
 /// A failed operation of the worker.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +221,7 @@ impl Error {
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::ReadLayer { source } if Outgrown::is(source) => ErrorKind::ResourceExhausted,
             Self::RootInUse { .. } | Self::Precondition { .. } => ErrorKind::FailedPrecondition,
             Self::NotFound { .. } | Self::MissingSource { .. } | Self::Incomplete { .. } => {
                 ErrorKind::NotFound
@@ -271,6 +272,14 @@ impl Error {
             Self::Database { .. } if self.kind() == ErrorKind::DataLoss => Some(
                 "stop the daemon and look at the whole store: `buildd fsck`, then with --repair".to_owned(),
             ),
+            Self::ReadLayer { source } | Self::Apply { source, .. } | Self::WriteLayer { source, .. }
+                if Outgrown::is(source) =>
+            {
+                Some(
+                    "if you trust it, let layers unpack to more: `[worker] layer-growth` in buildd.toml"
+                        .to_owned(),
+                )
+            }
             _ if self.kind() == ErrorKind::ResourceExhausted => {
                 let free = "free some space: `buildctl prune`, or `buildctl image rm`";
                 let left = match self {

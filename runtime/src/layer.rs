@@ -28,7 +28,7 @@ pub use loose::{Extent, LooseFileWriter};
 pub use parse::Applied;
 pub(crate) use parse::broken;
 pub(crate) use probe::through;
-pub use probe::{LayerForm, Probed, probe};
+pub use probe::{LayerForm, LayerRules, Probed, probe};
 pub use read::{describe, read_directory};
 pub use write::{ExportOptions, TarWriter, write_tar};
 

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use buildd_oci::compress;
+use buildd_oci::compress::{self, Growth};
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
@@ -55,9 +55,10 @@ impl Read for Pieces {
 /// Lets `work` read what `blob` is when it is not compressed, while a thread decompresses ahead of it.
 pub(crate) fn decompressed<T>(
     blob: impl Read + Send,
+    growth: Growth,
     work: impl FnOnce(&mut dyn Read) -> Result<T>,
 ) -> Result<T> {
-    let mut data = compress::reader(blob).map_err(|source| Error::ReadLayer { source })?;
+    let mut data = compress::reader(blob, growth).map_err(|source| Error::ReadLayer { source })?;
     let (ahead, mut pieces) = queue();
     thread::scope(|scope| {
         scope.spawn(move || run_ahead(&mut data, &ahead));

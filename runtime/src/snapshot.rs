@@ -29,14 +29,14 @@ use std::{
     time::SystemTime,
 };
 
-use buildd_oci::digest::Digest;
+use buildd_oci::{compress::Growth, digest::Digest};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
     db::{Db, from_nanos, to_nanos},
     disk,
     error::{Error, Result},
-    layer::{LayerForm, Probed, probe},
+    layer::{LayerRules, Probed, probe},
     mount::{MountGuard, Overlay, sweep},
 };
 
@@ -114,13 +114,16 @@ pub struct Snapshots {
     mounted: Mounted,
     /// The form of new layers.
     form: Probed,
+    /// What a compressed layer may unpack to.
+    growth: Growth,
     /// Opened at start, so that the kernel reports later write errors through it.
     disk: File,
 }
 
 impl Snapshots {
-    /// Opens the snapshots below `root`; the caller holds the root's lock. New layers take the form `wish`.
-    pub fn open(root: &Path, db: Arc<Db>, wish: LayerForm) -> Result<Arc<Self>> {
+    /// Opens the snapshots below `root`; the caller holds the root's lock. New layers follow the `rules`.
+    pub fn open(root: &Path, db: Arc<Db>, rules: impl Into<LayerRules>) -> Result<Arc<Self>> {
+        let LayerRules { form, growth } = rules.into();
         for folder in ["layers", "snapshots", "attached", "trash", "tmp"] {
             let path = root.join(folder);
             disk::create_folders(&path).map_err(Error::file("create folder", &path))?;
@@ -138,7 +141,8 @@ impl Snapshots {
             held: Arc::default(),
             attached: Attached::adopt(&root.join("attached"))?,
             mounted: Mounted::default(),
-            form: probe(wish, &root.join("tmp"))?,
+            form: probe(form, &root.join("tmp"))?,
+            growth,
             disk,
         };
         snapshots.detach_unneeded()?;
@@ -172,6 +176,11 @@ impl Snapshots {
     /// Whether new layers are files.
     pub fn makes_files(&self) -> bool {
         self.form.files
+    }
+
+    /// What a compressed layer may unpack to.
+    pub fn growth(&self) -> Growth {
+        self.growth
     }
 
     /// Where a layer is stored, in its form.

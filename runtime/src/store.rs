@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Result},
     event::Events,
     image::Images,
-    layer::LayerForm,
+    layer::LayerRules,
     lease::Leases,
     named_snapshot::NamedSnapshots,
     namespace::Namespaces,
@@ -73,11 +73,11 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store; a root that another daemon has is refused.
     pub fn open(root: &Path) -> Result<Arc<Self>> {
-        Self::open_with(root, LayerForm::default())
+        Self::open_with(root, LayerRules::default())
     }
 
-    /// The same; new layers take the form `form`.
-    pub fn open_with(root: &Path, form: LayerForm) -> Result<Arc<Self>> {
+    /// The same; new layers follow the `rules`.
+    pub fn open_with(root: &Path, rules: impl Into<LayerRules>) -> Result<Arc<Self>> {
         disk::create_folders(root).map_err(Error::file("create folder", root))?;
         // What images hold (setuid programs among it) must not be reachable for others on this machine.
         fs::set_permissions(root, Permissions::from_mode(0o711))
@@ -91,7 +91,7 @@ impl Store {
             fs::set_permissions(&path, Permissions::from_mode(0o700))
                 .map_err(Error::file("set the mode of", &path))?;
         }
-        let snapshots = Snapshots::open(root, db.clone(), form)?;
+        let snapshots = Snapshots::open(root, db.clone(), rules)?;
         // What is in a folder lasts no longer than the folder's own name.
         sync_dir(root)?;
         sync_dir(root.parent().unwrap_or(root))?;

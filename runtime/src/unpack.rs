@@ -163,7 +163,7 @@ pub(crate) fn apply(
     parent: Option<SnapshotId>,
     expected: Option<Digest>,
 ) -> Result<(Hold, Applied)> {
-    pieces::decompressed(blob, |tar| store.snapshots.apply(parent, tar, expected))
+    pieces::decompressed(blob, store.snapshots.growth(), |tar| store.snapshots.apply(parent, tar, expected))
 }
 
 /// Gives the layers of an unpacked image their names in a scope, and lets its config keep them.
@@ -216,3 +216,6 @@ pub fn label(store: &Store, ns: &str, target: &Descriptor) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,6 +131,15 @@ fn bases_come_from_registries_when_something_needs_them() {
     other.buildctl(&["build", "-t", "made:v4", text(dir.path())]).ok();
     assert!(blobs() - before <= 1, "the config alone: {:?}", registry.log("/base/"));
 
+    // Nor is a layer needed of a base that stays as it is, and that nobody takes anywhere.
+    let bare = context(&[("Dockerfile", &format!("FROM {base}\n"))]);
+    let lazy = Daemon::start();
+    let before = blobs();
+    lazy.buildctl(&["build", text(bare.path())]).ok();
+    assert_eq!(blobs() - before, 1, "the config alone: {:?}", registry.log("/base/"));
+    lazy.buildctl(&["build", "-t", "bare:v1", text(bare.path())]).ok();
+    assert_eq!(blobs() - before, 4, "the layers too: {:?}", registry.log("/base/"));
+
     // COPY --from too.
     let steps = format!("FROM scratch\nCOPY --from={}/base:v1 /words /\n", registry.authority());
     let third = Daemon::start();

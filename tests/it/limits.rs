@@ -91,6 +91,33 @@ fn a_step_that_takes_too_much_memory_is_killed_and_says_so() {
     build("echo fine").ok();
 }
 
+#[test]
+fn blob_01_a_bomb_ends_where_it_outgrows_what_is_allowed_and_leaves_nothing() {
+    let config = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(config.path(), "[worker]\nlayer-growth = \"10MB\"\n").expect("write");
+    let daemon = Daemon::start_with(&["--config", text(config.path())]);
+    import_base(&daemon);
+    let dir = context(&[("Dockerfile", "FROM alpine\nADD bomb.tar.gz /\n"), ("zeros", "")]);
+    fs::File::options()
+        .write(true)
+        .open(dir.path().join("zeros"))
+        .and_then(|file| file.set_len(200_000_000))
+        .expect("a large file");
+    let mut pack = Command::new("tar");
+    run(pack.current_dir(dir.path()).args(["-czf", "bomb.tar.gz", "--remove-files", "zeros"])).ok();
+    let kilobytes = || {
+        let all = run(Command::new("du").arg("-sk").arg(daemon.path("root"))).ok().stdout;
+        all.split_whitespace().next().and_then(|size| size.parse::<u64>().ok()).expect("a size")
+    };
+    let before = kilobytes();
+    daemon
+        .buildctl(&["build", "-t", "never", text(dir.path())])
+        .fails(1, &["bomb.tar.gz", "a bomb?", "layer-growth"]);
+    let more = kilobytes().saturating_sub(before);
+    assert!(more < 5000, "{more} KB are left of it");
+    daemon.buildctl(&["image", "inspect", "never"]).fails(1, &["never"]);
+}
+
 /// A small disk of its own, taken away with the value.
 struct Disk(std::path::PathBuf);
 

@@ -84,6 +84,11 @@ impl Age {
     }
 }
 
+/// The size of the disk that the root lies on. One that cannot be asked is taken for the largest: nothing is forgotten for its sake.
+pub(crate) fn disk_size(root: &Path) -> u64 {
+    rustix::fs::statvfs(root).map_or(u64::MAX, |disk| disk.f_blocks * disk.f_frsize)
+}
+
 /// A rule with all its sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rule {
@@ -96,8 +101,7 @@ pub(crate) struct Rule {
 impl OciWorker {
     /// The rules for the disk that the root lies on; none if the cache is never cut back.
     pub(crate) fn rules(&self, root: &Path) -> Vec<Rule> {
-        // A disk that cannot be asked is taken for the largest: nothing is forgotten for its sake.
-        let disk = rustix::fs::statvfs(root).map_or(u64::MAX, |disk| disk.f_blocks * disk.f_frsize);
+        let disk = disk_size(root);
         match (self.gc, self.gcpolicy.is_empty()) {
             (Some(false), _) => Vec::new(),
             (_, true) => self.defaults(disk),

@@ -18,6 +18,17 @@ use super::{Build, Built, failure};
 /// Build argument that bounds all times.
 const EPOCH: &str = "build-arg:SOURCE_DATE_EPOCH";
 
+/// The exporters that the client asks for, in order.
+pub(super) fn wanted(request: &SolveRequest) -> Vec<Exporter> {
+    if request.exporters.is_empty() && !request.exporter_deprecated.is_empty() {
+        return vec![Exporter {
+            r#type: request.exporter_deprecated.clone(),
+            attrs: request.exporter_attrs_deprecated.clone(),
+        }];
+    }
+    request.exporters.clone()
+}
+
 /// Runs every exporter that the client asked for, in order; the answers together.
 pub(super) async fn export(
     build: &Build,
@@ -25,13 +36,6 @@ pub(super) async fn export(
     result: &FrontendResult,
     built: Vec<Built>,
 ) -> Result<HashMap<String, String>, Status> {
-    let mut exporters = request.exporters.clone();
-    if exporters.is_empty() && !request.exporter_deprecated.is_empty() {
-        exporters.push(Exporter {
-            r#type: request.exporter_deprecated.clone(),
-            attrs: request.exporter_attrs_deprecated.clone(),
-        });
-    }
     // The frontend knows the argument and what the text says of it; a build without one has only the argument.
     let told = result.metadata.get(EPOCH_KEY).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let epoch = match told.as_ref().or_else(|| request.frontend_attrs.get(EPOCH)).filter(|t| !t.is_empty()) {
@@ -41,7 +45,7 @@ pub(super) async fn export(
         })?),
     };
     let mut answer = HashMap::new();
-    for (number, exporter) in exporters.into_iter().enumerate() {
+    for (number, exporter) in wanted(request).into_iter().enumerate() {
         let wanted = ExportRequest {
             kind: exporter.r#type.clone(),
             attributes: exporter.attrs.into_iter().collect::<BTreeMap<_, _>>(),

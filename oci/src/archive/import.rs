@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{IMAGE_NAME, LAYOUT_FILE, REF_NAME, SUBJECT};
 use crate::{
     blob::MAX_DOCUMENT,
-    compress::{self, Compression},
+    compress::{self, Compression, Growth},
     config::ImageConfig,
     descriptor::Descriptor,
     digest::Digest,
@@ -94,7 +94,7 @@ struct Files {
 
 /// Reads an archive, compressed or not, to its end.
 pub fn import(reader: impl Read + Send, sink: &mut dyn ImportSink) -> Result<Vec<Imported>, Error> {
-    let reader = compress::reader(reader)
+    let reader = compress::reader(reader, Growth::default())
         .map_err(|source| Error::ReadArchive { operation: "its first bytes".to_owned(), source })?;
     let files = read_files(reader, sink)?;
     if let Some(layout) = files.documents.get(LAYOUT_FILE) {

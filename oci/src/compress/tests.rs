@@ -10,7 +10,7 @@ fn packed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
 
 fn unpacked(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
-    reader(bytes)?.read_to_end(&mut all)?;
+    reader(bytes, Growth::default())?.read_to_end(&mut all)?;
     Ok(all)
 }
 
@@ -24,6 +24,36 @@ fn what_was_packed_is_unpacked_and_packed_the_same_again() {
             assert_eq!(unpacked(&made).expect("ours"), bytes, "{compression:?} of {size} bytes");
         }
     }
+}
+
+#[test]
+fn blob_01_a_stream_may_become_so_many_bytes_or_so_many_times_its_own() {
+    let zeros = vec![0; 1 << 20];
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    xz.write_all(&zeros).expect("memory");
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&zeros).expect("memory");
+    for bomb in [
+        packed(Compression::Gzip, &zeros),
+        packed(Compression::Zstd, &zeros),
+        xz.finish().expect("memory"),
+        bzip2.finish().expect("memory"),
+    ] {
+        let read = |free, ratio| {
+            let mut stream = reader(&bomb[..], Growth { free, ratio })?;
+            io::copy(&mut stream, &mut io::sink())
+        };
+        let needed = (zeros.len() - 1000).div_ceil(bomb.len()) as u64;
+        assert_eq!(read(1 << 20, 0).expect("just so many bytes"), 1 << 20);
+        assert_eq!(read(1000, needed).expect("just so many times"), 1 << 20);
+        for (free, ratio) in [((1 << 20) - 1, 0), (1000, needed - 1), (0, 1)] {
+            let error = read(free, ratio).expect_err("a bomb");
+            assert!(Outgrown::is(&error), "{error}");
+        }
+    }
+    let plain = vec![1; 1 << 20];
+    let mut stream = reader(&plain[..], Growth { free: 0, ratio: 0 }).expect("a stream");
+    assert_eq!(io::copy(&mut stream, &mut io::sink()).expect("no growth at all"), 1 << 20);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use buildd_oci::{ErrorKind, digest::Digest};
+use buildd_oci::{ErrorKind, compress::Growth, digest::Digest};
 
 use super::*;
 use crate::named_snapshot::{Kind, Scope};
@@ -65,7 +65,8 @@ impl Place {
     /// Names in a layer's blob.
     fn names(&self, layer: &Descriptor) -> Vec<String> {
         let blob = self.store.content.open_blob(&layer.digest).expect("the blob");
-        let mut archive = tar::Archive::new(buildd_oci::compress::reader(blob).expect("a stream"));
+        let mut archive =
+            tar::Archive::new(buildd_oci::compress::reader(blob, Growth::default()).expect("a stream"));
         let entries = archive.entries().expect("entries");
         entries.map(|entry| entry.expect("whole").path().expect("a name").display().to_string()).collect()
     }

@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use buildd_oci::compress::Growth;
+
 use super::{Entry, LayerFileWriter, LayerWriter};
 use crate::{
     error::{Error, Result},
@@ -25,6 +27,21 @@ pub enum LayerForm {
     File,
     /// Folders.
     Directory,
+}
+
+/// How new layers are made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LayerRules {
+    /// Their form.
+    pub form: LayerForm,
+    /// What a compressed one may unpack to.
+    pub growth: Growth,
+}
+
+impl From<LayerForm> for LayerRules {
+    fn from(form: LayerForm) -> Self {
+        Self { form, ..Self::default() }
+    }
 }
 
 /// What was found.

@@ -16,6 +16,7 @@ use std::{
 };
 
 use buildd_fs::path::{Follow, resolve};
+use buildd_oci::compress::Growth;
 
 use super::{Active, Hold, Scratch, SnapshotId, Snapshots};
 use crate::{
@@ -74,6 +75,11 @@ impl Snapshots {
 }
 
 impl Draft {
+    /// What a compressed archive that is unpacked into it may become.
+    pub fn growth(&self) -> Growth {
+        self.active.snapshots.growth
+    }
+
     /// The tree in which paths are looked up; files of the draft itself may be missing from it.
     pub fn path(&self) -> PathBuf {
         self.active.path()

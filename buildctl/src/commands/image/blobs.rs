@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, BufReader, BufWriter, Read, Seek as _, Write},
+    io::{self, BufWriter, Read, Seek as _, Write},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,7 +16,7 @@ use buildd_api::containerd::containerd::{
     types,
 };
 use buildd_oci::{
-    compress::{self, Compression},
+    compress::{self, Compression, Growth},
     descriptor::Descriptor,
     digest::{Algorithm, Digest, Digester},
     manifest::Manifest,
@@ -100,7 +100,7 @@ pub(super) async fn fetch(client: &Client, blob: &Descriptor) -> Result<File> {
 
 /// The same layer in another form.
 pub(super) fn recode(from: File, becomes: Compression) -> Result<Recoded> {
-    let tar = compress::reader(BufReader::new(from)).context("decompress")?;
+    let tar = compress::reader(from, Growth::default()).context("decompress")?;
     let mut tar = Hashed { inner: tar, digester: Algorithm::Sha256.digester() };
     let file = tempfile::tempfile().context("make a temporary file")?;
     let out = Hashed { inner: BufWriter::new(file), digester: Algorithm::Sha256.digester() };

@@ -200,7 +200,8 @@ impl Job {
 
     /// Unpacks a tar archive into a folder, whatever it is compressed with; false if the file is none.
     fn unpack(&self, full: &Path, draft: &mut Draft, target: &Path) -> Result<bool> {
-        let open = || -> io::Result<Box<dyn Read + Send>> { compress::reader(File::open(full)?) };
+        let growth = draft.growth();
+        let open = || -> io::Result<Box<dyn Read + Send>> { compress::reader(File::open(full)?, growth) };
         let mut head = [0; 512];
         let read = open().and_then(|mut stream| stream.read_exact(&mut head));
         if read.is_err() || &head[257..262] != b"ustar" {
