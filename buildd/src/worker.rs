@@ -120,7 +120,7 @@ fn identity(root: &Path) -> Result<String> {
 pub(crate) fn helper() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let main = match args.next()?.to_str()? {
-        step::HELPER => step::helper_main,
+        step::SPAWNER => step::spawner_main,
         task::SHIM => task::shim_main,
         task::EXEC => task::exec_main,
         _ => return None,

@@ -1,7 +1,7 @@
 //! Step: one RUN in a container that ends with it.
 //!
-//! The daemon starts a helper (itself, re-executed, single-threaded) for each step. The helper makes the container, is
-//! its parent, and writes down how it ended. It lives as long as its standard input is open: when the daemon cancels or
+//! The daemon has a helper started (by the spawner: itself, re-executed, single-threaded, forked) for each step. The helper makes the
+//! container, is its parent, and writes down how it ended. It lives as long as its standard input is open: when the daemon cancels or
 //! dies, the input closes and the helper kills the container's first process, which takes all others along.
 //!
 //! # Wire
@@ -10,15 +10,17 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use buildd_fs::blocking;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    process::Command,
+    net::unix::pipe::{Receiver, Sender},
     sync::OnceCell,
 };
 
@@ -27,15 +29,15 @@ use crate::error::{Error, Result};
 mod dialogue;
 mod fence;
 mod helper;
+mod spawner;
 mod terminal;
 
 use dialogue::INPUT;
 pub use dialogue::{Dialogue, Order};
 pub(crate) use helper::chain;
-pub use helper::helper_main;
+use spawner::Spawner;
+pub use spawner::{SPAWNER, spawner_main};
 
-/// The hidden subcommand that a binary must hand to `helper_main` before it starts threads.
-pub const HELPER: &str = "step-helper";
 /// The compiled filter, beside the folders of steps.
 const FILTER: &str = "seccomp.bpf";
 /// Bytes that are read from a step's output at once.
@@ -175,21 +177,22 @@ pub trait Output: Send + Sync {
 #[derive(Debug)]
 pub struct Executor {
     state: PathBuf,
-    exe: PathBuf,
+    spawner: Arc<Spawner>,
     next: AtomicU64,
     /// Whether the filter of sandboxed steps is compiled: the first one does it.
     filter: OnceCell<()>,
 }
 
 impl Executor {
-    /// An executor with its folder `state` and the binary `exe` that knows `HELPER`.
+    /// An executor with its folder `state` and the binary `exe` that knows `SPAWNER`.
     pub fn new(state: &Path, exe: &Path) -> Result<Self> {
         let steps = state.join("steps");
         if steps.exists() {
             std::fs::remove_dir_all(&steps).map_err(Error::file("remove", &steps))?;
         }
         std::fs::create_dir_all(&steps).map_err(Error::file("create folder", &steps))?;
-        Ok(Self { state: steps, exe: exe.to_owned(), next: AtomicU64::new(1), filter: OnceCell::new() })
+        let spawner = Arc::new(Spawner::new(exe, &steps));
+        Ok(Self { state: steps, spawner, next: AtomicU64::new(1), filter: OnceCell::new() })
     }
 
     async fn compile_filter(&self) -> Result<()> {
@@ -229,32 +232,24 @@ impl Executor {
             }
             false => (None, None),
         };
-        let mut child = Command::new(&self.exe)
-            .arg(HELPER)
-            .arg(&folder.path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .env_clear()
-            .spawn()
-            .map_err(Error::file("start", &self.exe))?;
-        let mut input = child.stdin.take().expect("piped");
-        let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let spawner = Arc::clone(&self.spawner);
+        let streams = blocking::run(move || spawner.start(&id)).await?;
+        let talk = || Error::file("talk to the helper of", &folder.path);
+        let mut input = Sender::from_owned_fd(streams.input).map_err(talk())?;
+        let out = Receiver::from_owned_fd(streams.out).map_err(talk())?;
+        let err = Receiver::from_owned_fd(streams.err).map_err(talk())?;
         let mut line = serde_json::to_vec(spec).expect("strings and numbers have a JSON form");
         line.push(b'\n');
-        let fail = Error::file("talk to", &self.exe);
-        input.write_all(&line).await.map_err(fail)?;
+        input.write_all(&line).await.map_err(talk())?;
         // Its input is dropped with this future: then it closes, and the helper kills the container.
-        let pump = async { tokio::join!(pump(1, out, output), pump(2, err, output)) };
-        let ended = async { tokio::join!(child.wait(), pump) };
-        let (status, _) = tokio::select! {
-            ended = ended => ended,
+        let ended = async { tokio::join!(pump(1, out, output), pump(2, err, output)) };
+        tokio::select! {
+            _ = ended => {}
             never = dialogue.hold(stdin, &mut input) => match never {},
-        };
-        let status = status.map_err(Error::file("wait for", &self.exe))?;
+        }
         let path = folder.path.join("exit.json");
         let text = std::fs::read(&path).map_err(|source| {
-            tracing::warn!(%status, "the step's helper left no word");
+            tracing::warn!("the step's helper left no word");
             Error::File { operation: "read", path: path.clone(), source }
         })?;
         serde_json::from_slice(&text).map_err(|e| Error::File { operation: "read", path, source: e.into() })

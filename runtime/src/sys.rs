@@ -21,6 +21,13 @@ pub(crate) fn default_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 
+/// Whether the ends of this process's children are of no interest: they leave nothing to be waited for then.
+pub(crate) fn forget_children(forget: bool) {
+    let handler = if forget { SigHandler::SigIgn } else { SigHandler::SigDfl };
+    // SAFETY: neither disposition runs code of ours.
+    let _ = unsafe { signal(Signal::SIGCHLD, handler) };
+}
+
 /// Takes over a descriptor that was inherited under this number.
 pub(crate) fn take_descriptor(number: i32) -> std::io::Result<OwnedFd> {
     let inherited = number > 2 && std::path::Path::new(&format!("/proc/self/fd/{number}")).exists();

@@ -51,6 +51,30 @@ fn a_killed_daemon_loses_nothing_acknowledged() {
 }
 
 #[test]
+fn a_spawner_that_was_killed_is_replaced() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let spawner = || {
+        let mut pgrep = std::process::Command::new("pgrep");
+        let found = run(pgrep.args(["-P", &daemon.pid().to_string(), "-f", "step-spawner"])).stdout;
+        found.trim().to_owned()
+    };
+    let build = |word: &str| {
+        let dir = context(&[("Dockerfile", &format!("FROM alpine\nRUN echo {word}\n"))]);
+        daemon.buildctl(&["build", "--progress", "plain", text(dir.path())]).ok().stderr
+    };
+    assert_eq!(spawner(), "", "none before it is needed");
+    assert!(build("one").contains("one"));
+    let first = spawner();
+    assert!(build("two").contains("two"));
+    assert_eq!(spawner(), first, "one for all steps");
+    run(std::process::Command::new("kill").args(["-KILL", &first])).ok();
+    assert!(build("three").contains("three"));
+    let second = spawner();
+    assert!(!second.is_empty() && second != first, "{first:?}, then {second:?}");
+}
+
+#[test]
 fn a_client_that_leaves_ends_its_step() {
     let daemon = Daemon::start();
     import_base(&daemon);

@@ -1,4 +1,4 @@
-//! Helper: the process between daemon and container, re-executed from the daemon's binary.
+//! Helper: the process between daemon and container, forked from the spawner.
 //!
 //! It is small and has one thread until the container runs, because the container is made by forking it. It never
 //! returns to its caller.
@@ -33,7 +33,7 @@ use crate::{console::Console, spec};
 pub(super) type Failure = Box<dyn std::error::Error>;
 
 /// Runs the step that standard input describes; `folder` takes what it leaves behind.
-pub fn helper_main(folder: &Path) -> ExitCode {
+pub(super) fn helper_main(folder: &Path) -> ExitCode {
     let exit = run(folder).unwrap_or_else(|error| StepExit {
         code: 125,
         failure: Some(chain(error.as_ref())),
