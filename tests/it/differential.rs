@@ -20,7 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Commands of the corpus: each adds its name and arguments to a file of the image.
-const BASE: &str = r#"FROM alpine
+pub(crate) const BASE: &str = r#"FROM alpine
 RUN printf '#!/bin/sh\necho "$0 $*" >>/tmp/ran 2>/dev/null\nexit 0\n' >/bin/any && chmod 755 /bin/any \
     && : >/tmp/ran && chmod 666 /tmp/ran \
     && for n in a b c d e x y z make apk go 0 1 2 3 4 5 6 7 8 9 10 11; do [ -e /bin/$n ] || ln -s any /bin/$n; done \
@@ -266,7 +266,7 @@ fn differences(case: &str, ours: &Made, theirs: &Made) -> Vec<String> {
     found
 }
 
-fn project() -> TempDir {
+pub(crate) fn project() -> TempDir {
     let files: Vec<(&str, &str)> = FILES.iter().map(|name| (*name, *name)).collect();
     context(&files)
 }

@@ -6,6 +6,7 @@ mod checks;
 mod clients;
 mod containerd;
 mod context;
+mod corpus;
 mod crash;
 mod differential;
 mod distribution;
