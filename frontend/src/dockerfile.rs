@@ -45,7 +45,10 @@ use self::{
 };
 use crate::{
     Bridge, Error, FrontendRequest, FrontendResult,
-    request::{BASE_CONFIG_KEY, EPOCH_KEY, IMAGE_CONFIG_KEY, PLATFORMS_KEY, REQUEST_OPTION},
+    request::{
+        BASE_CONFIG_KEY, CMDLINE_OPTION, EPOCH_KEY, IMAGE_CONFIG_KEY, PLATFORMS_KEY, REQUEST_OPTION,
+        SOURCE_OPTION,
+    },
 };
 
 /// A text taken apart.
@@ -79,7 +82,8 @@ pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<Fro
     let sources = Sources::load(request, &options, bridge).await?;
     if let Some(Foreign { image, cmdline, .. }) = syntax::foreign(&sources.text, &options) {
         let mut request = request.clone();
-        request.opts.extend([("source".to_owned(), image.clone()), ("cmdline".to_owned(), cmdline)]);
+        request.opts.insert(SOURCE_OPTION.to_owned(), image.clone());
+        request.opts.insert(CMDLINE_OPTION.to_owned(), cmdline);
         let result = bridge.frontend_image(request).await;
         return result.map_err(|source| Error::Frontend { image, source });
     }

@@ -16,7 +16,11 @@ use buildd_api::{
     },
     error_detail::{Detail, FailedStep},
 };
-use buildd_frontend::{FrontendRequest, FrontendResult, dockerfile::syntax::is_ours};
+use buildd_frontend::{
+    FrontendRequest, FrontendResult,
+    dockerfile::syntax::is_ours,
+    request::{DOCKERFILE_FRONTEND, GATEWAY_FRONTEND, SOURCE_OPTION},
+};
 use buildd_oci::digest::Digest;
 use buildd_solver::{
     op::OpContext,
@@ -38,13 +42,6 @@ use super::{
 
 /// Results that one gateway build may hold: stops a client from filling memory.
 const MAX_REFS: usize = 10_000;
-
-/// The frontend that is built in.
-const DOCKERFILE: &str = "dockerfile.v0";
-/// The frontend that runs an image.
-const GATEWAY: &str = "gateway.v0";
-/// The option that names the image.
-pub(super) const SOURCE: &str = "source";
 
 /// What a gateway client knows by a name.
 #[derive(Debug, Clone)]
@@ -109,11 +106,11 @@ impl Build {
         depth: usize,
     ) -> Result<FrontendResult, Status> {
         let ours = match name {
-            DOCKERFILE => true,
-            GATEWAY => opts.get(SOURCE).is_some_and(|source| is_ours(source)),
+            DOCKERFILE_FRONTEND => true,
+            GATEWAY_FRONTEND => opts.get(SOURCE_OPTION).is_some_and(|source| is_ours(source)),
             _ => {
                 return Err(Status::unimplemented(format!(
-                    "frontend {name:?} is none of {DOCKERFILE}, {GATEWAY}"
+                    "frontend {name:?} is none of {DOCKERFILE_FRONTEND}, {GATEWAY_FRONTEND}"
                 )));
             }
         };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use buildd_api::buildkit::moby::buildkit::v1::{Exporter, SolveRequest};
 use buildd_frontend::{
     FrontendResult,
-    request::{EPOCH_KEY, IMAGE_CONFIG_KEY},
+    request::{BUILD_ARGUMENT, EPOCH_ARGUMENT, EPOCH_KEY, IMAGE_CONFIG_KEY},
 };
 use buildd_runtime::{
     export::{self, ExportRequest, ExportTree},
@@ -14,9 +14,6 @@ use buildd_runtime::{
 use tonic::Status;
 
 use super::{Build, Built, failure};
-
-/// Build argument that bounds all times.
-const EPOCH: &str = "build-arg:SOURCE_DATE_EPOCH";
 
 /// The exporters that the client asks for, in order.
 pub(super) fn wanted(request: &SolveRequest) -> Vec<Exporter> {
@@ -38,10 +35,11 @@ pub(super) async fn export(
 ) -> Result<HashMap<String, String>, Status> {
     // The frontend knows the argument and what the text says of it; a build without one has only the argument.
     let told = result.metadata.get(EPOCH_KEY).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    let epoch = match told.as_ref().or_else(|| request.frontend_attrs.get(EPOCH)).filter(|t| !t.is_empty()) {
+    let argument = request.frontend_attrs.get(&format!("{BUILD_ARGUMENT}{EPOCH_ARGUMENT}"));
+    let epoch = match told.as_ref().or(argument).filter(|text| !text.is_empty()) {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| {
-            Status::invalid_argument(format!("SOURCE_DATE_EPOCH {text:?} is not a number of seconds"))
+            Status::invalid_argument(format!("{EPOCH_ARGUMENT} {text:?} is not a number of seconds"))
         })?),
     };
     let mut answer = HashMap::new();

@@ -23,7 +23,10 @@ use buildd_api::{
     buildkit::pb,
     llb::{OpOptions, State},
 };
-use buildd_frontend::FrontendResult;
+use buildd_frontend::{
+    FrontendResult,
+    request::{SOURCE_OPTION, wanted_capabilities},
+};
 use buildd_oci::{config::ImageConfig, platform::Platform, reference::Reference};
 use buildd_runtime::{
     sandbox::{ProcessRequest, Sandbox, SandboxRequest},
@@ -37,7 +40,7 @@ use tokio::{
 };
 use tonic::Status;
 
-use super::{Build, Returned, build::SOURCE, failure, image, seat::Seat, stage::Stage};
+use super::{Build, Returned, failure, image, seat::Seat, stage::Stage};
 use crate::{
     buildkit::{self, worker_record},
     status,
@@ -73,7 +76,7 @@ pub(super) async fn run(
     depth: usize,
 ) -> Result<FrontendResult, Status> {
     let missing = || Status::invalid_argument("gateway.v0 needs the option source: the image to run");
-    let source = opts.get(SOURCE).filter(|source| !source.is_empty()).ok_or_else(missing)?.clone();
+    let source = opts.get(SOURCE_OPTION).filter(|source| !source.is_empty()).ok_or_else(missing)?.clone();
     if depth >= MAX_DEPTH {
         return Err(Status::resource_exhausted(format!(
             "frontend {source}: frontends ask for frontends more than {MAX_DEPTH} deep"
@@ -139,9 +142,7 @@ impl Guest {
     /// Refuses an image that cannot do what the client needs.
     fn check(&self, opts: &BTreeMap<String, String>, has_inputs: bool) -> Result<(), Status> {
         let can: Vec<&str> = self.label("moby.buildkit.frontend.caps").split(',').map(str::trim).collect();
-        let asked = opts.get("frontend.caps").map_or("", String::as_str).split(',');
-        let asked = asked.filter_map(|name| name.trim().split('+').next()).filter(|name| !name.is_empty());
-        match asked.chain(has_inputs.then_some(INPUTS)).find(|name| !can.contains(name)) {
+        match wanted_capabilities(opts).chain(has_inputs.then_some(INPUTS)).find(|name| !can.contains(name)) {
             None => Ok(()),
             Some(name) => Err(Status::unimplemented(format!(
                 "frontend {}: unsupported frontend capability {name}",

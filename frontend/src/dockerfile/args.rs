@@ -12,13 +12,11 @@ use crate::{
         options::Options,
     },
     error::Fault,
+    request::EPOCH_ARGUMENT,
 };
 
 /// Arguments every step sees without asking, and that are no part of what it is.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
-
-/// The argument that bounds all times.
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// The global arguments of a build for `target`.
 pub fn globals(
@@ -71,10 +69,11 @@ pub fn epoch(
     globals: &Named<String>,
     in_stage: Option<&str>,
 ) -> Result<Option<i64>, Fault> {
-    let given = options.build_args.get(EPOCH).or_else(|| globals.get(EPOCH)).map(String::as_str);
+    let given =
+        options.build_args.get(EPOCH_ARGUMENT).or_else(|| globals.get(EPOCH_ARGUMENT)).map(String::as_str);
     let Some(text) = given.or(in_stage).filter(|text| !text.is_empty()) else { return Ok(None) };
     let fault = || {
-        Fault::new(format!("{EPOCH} {text:?} is not a number of seconds"))
+        Fault::new(format!("{EPOCH_ARGUMENT} {text:?} is not a number of seconds"))
             .hint("times of contexts and stages are not looked up: write the seconds since 1970")
     };
     text.parse().map(Some).map_err(|_| fault())

@@ -57,6 +57,17 @@ pub struct Inputs<'a> {
     pub show_platform: bool,
 }
 
+impl Inputs<'_> {
+    /// The config of a base that is no stage, and its bytes; none if nobody knows of one.
+    fn config_of(&self, base: &Base) -> Option<(&ImageConfig, &[u8])> {
+        if let Base::Image(name) = base {
+            return self.images.get(name).map(|image| (&image.config, image.raw.as_slice()));
+        }
+        let (config, raw) = self.trees.get(base)?.image.as_ref()?;
+        Some((config, raw))
+    }
+}
+
 /// An image that was found.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -191,21 +202,11 @@ fn lower_stage(inputs: &Inputs<'_>, done: &mut Done, index: usize) -> Result<Bui
 pub fn triggers(inputs: &Inputs<'_>, index: usize, planned: &Planned) -> Result<Vec<Located>, Fault> {
     let from = inputs.names.stages[index].lines;
     let mut texts: Vec<(&String, Lines)> = Vec::new();
-    match &planned.base {
-        Base::Image(name) => {
-            let list = inputs.images.get(name).and_then(|image| image.config.config.on_build.as_ref());
-            texts.extend(list.into_iter().flatten().map(|text| (text, from)));
-        }
-        Base::Stage(base) => {
-            texts.extend(inputs.names.stages[*base].triggers.iter().map(|(text, lines)| (text, *lines)));
-        }
-        Base::Input(_) => {
-            let image = inputs.trees.get(&planned.base).and_then(|tree| tree.image.as_ref());
-            let list = image.and_then(|(config, _)| config.config.on_build.as_ref());
-            texts.extend(list.into_iter().flatten().map(|text| (text, from)));
-        }
-        Base::Scratch | Base::Local(_) | Base::Remote(_) => {}
+    if let Base::Stage(base) = planned.base {
+        texts.extend(inputs.names.stages[base].triggers.iter().map(|(text, lines)| (text, *lines)));
     }
+    let list = inputs.config_of(&planned.base).and_then(|(config, _)| config.config.on_build.as_ref());
+    texts.extend(list.into_iter().flatten().map(|text| (text, from)));
     let parse = |(text, lines): (&String, Lines)| {
         let located = instruction::parse_trigger(text, inputs.names.escape).map_err(|fault| Fault {
             message: format!("ONBUILD trigger {text:?}: {}", fault.message),
@@ -236,15 +237,11 @@ impl Lowering<'_> {
                 if !image.config.rootfs.diff_ids.is_empty() {
                     self.built.state = self.image_state(name, title, &[stage.lines]);
                 }
-                self.take_config(&image.config, &image.raw);
             }
-            other => {
-                self.built.state = self.files_of(other, &[stage.lines])?;
-                if let Some((config, raw)) = self.inputs.trees.get(other).and_then(|tree| tree.image.as_ref())
-                {
-                    self.take_config(config, raw);
-                }
-            }
+            other => self.built.state = self.files_of(other, &[stage.lines])?,
+        }
+        if let Some((config, raw)) = self.inputs.config_of(&planned.base) {
+            self.take_config(config, raw);
         }
         if !matches!(planned.base, Base::Stage(_)) {
             self.built.places = Places::of(&self.built.image);

@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 use buildd_api::buildkit::pb;
 use buildd_oci::platform::Platform;
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    request::{BUILD_ARGUMENT, CMDLINE_OPTION, wanted_capabilities},
+};
 
-/// What clients may ask for with `frontend.caps`.
+/// What clients may ask of us.
 const CAPABILITIES: [&str; 4] = [
     "moby.buildkit.frontend.inputs",
     "moby.buildkit.frontend.subrequests",
@@ -87,7 +90,7 @@ impl Options {
     /// Reads a client's options.
     pub fn parse(opts: &BTreeMap<String, String>) -> Result<Self, Error> {
         let text = |key: &str| opts.get(key).cloned().unwrap_or_default();
-        capabilities(&text("frontend.caps"))?;
+        capabilities(opts)?;
         let mut options = Self {
             filename: text("filename"),
             target: text("target"),
@@ -97,10 +100,10 @@ impl Options {
             context_key: opts.get("contextkey").cloned().unwrap_or_else(|| "context".to_owned()),
             dockerfile_key: text("dockerfilekey"),
             resolve_mode: text("image-resolve-mode"),
-            build_args: prefixed(opts, "build-arg:"),
+            build_args: prefixed(opts, BUILD_ARGUMENT),
             labels: prefixed(opts, "label:"),
             contexts: prefixed(opts, "context:"),
-            forwarded: opts.contains_key("cmdline"),
+            forwarded: opts.contains_key(CMDLINE_OPTION),
             ..Self::default()
         };
         for word in list(&text("platform")) {
@@ -173,15 +176,12 @@ impl StepOptions {
     }
 }
 
-/// Refuses what a client needs of us and we do not have; `+forward` asks to hand the text on then, to a newer frontend.
-fn capabilities(wanted: &str) -> Result<(), Error> {
-    for name in list(wanted) {
-        let name = name.split('+').next().unwrap_or_default();
-        if !CAPABILITIES.contains(&name) {
-            return Err(Error::Capability { name: name.to_owned() });
-        }
+/// Refuses what a client needs of us and we do not have.
+fn capabilities(opts: &BTreeMap<String, String>) -> Result<(), Error> {
+    match wanted_capabilities(opts).find(|name| !CAPABILITIES.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::Capability { name: name.to_owned() }),
     }
-    Ok(())
 }
 
 fn invalid(option: &str, reason: impl ToString) -> Error {

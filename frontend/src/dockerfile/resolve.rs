@@ -21,6 +21,7 @@ use crate::{
     Error,
     bridge::{Bridge, ImageRequest},
     error::{Fault, Lines},
+    request::EPOCH_ARGUMENT,
 };
 
 /// What was found so far.
@@ -76,7 +77,7 @@ pub(super) async fn solve_platform(
         let labels = built.image.config.labels.get_or_insert_default();
         labels.extend(options.labels.clone());
     }
-    let epoch = args::epoch(options, &globals, built.argument("SOURCE_DATE_EPOCH"));
+    let epoch = args::epoch(options, &globals, built.argument(EPOCH_ARGUMENT));
     Ok(Solved {
         epoch: epoch.map_err(|fault| sources.error(fault))?,
         definition: built.state.marshal(Some(&source_text(sources))),

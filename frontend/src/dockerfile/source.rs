@@ -98,18 +98,18 @@ impl Sources {
         }
         let filename = named_or_default(options);
         let context_name = &options.context_key;
-        if let Some(context) = inputs.get(context_name.as_str()) {
-            let context = Context::Here(context.clone());
-            let (_, text, vertex) = dockerfile(options, &session, &filename, &inputs, bridge).await?;
-            return Ok(Self { text, filename, vertex, context, inputs, session });
-        }
-        let ignore_name = format!("{filename}.dockerignore");
         let (files, text, vertex) = dockerfile(options, &session, &filename, &inputs, bridge).await?;
-        let ignore = match files.read(&ignore_name).await? {
-            Some(text) => Some(IgnoreFile::new(ignore_name, &text)),
-            None => ignore_file(context_name, MAIN_IGNORE, &session, bridge).await?,
+        let context = match inputs.get(context_name.as_str()) {
+            Some(context) => Context::Here(context.clone()),
+            None => {
+                let ignore_name = format!("{filename}.dockerignore");
+                let ignore = match files.read(&ignore_name).await? {
+                    Some(text) => Some(IgnoreFile::new(ignore_name, &text)),
+                    None => ignore_file(context_name, MAIN_IGNORE, &session, bridge).await?,
+                };
+                Context::Local { name: context_name.clone(), ignore }
+            }
         };
-        let context = Context::Local { name: context_name.clone(), ignore };
         Ok(Self { text, filename, vertex, context, inputs, session })
     }
 

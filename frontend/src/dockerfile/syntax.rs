@@ -11,12 +11,13 @@ use buildd_oci::reference::Reference;
 use serde_json::Value;
 
 use super::{lines, options::Options};
-use crate::error::{Fault, Lines};
+use crate::{
+    error::{Fault, Lines},
+    request::DOCKERFILE_FRONTEND,
+};
 
 /// The build argument that stands in for the directive.
 const ARGUMENT: &str = "BUILDKIT_SYNTAX";
-/// Our own name.
-const OWN: &str = "dockerfile.v0";
 /// Repositories whose language is ours.
 const OURS: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 
@@ -41,7 +42,8 @@ pub(super) fn foreign(text: &[u8], options: &Options) -> Option<Foreign> {
     };
     let (cmdline, lines) = asked?;
     let image = cmdline.split_whitespace().next().unwrap_or_default().to_owned();
-    let built_in = is_ours(&image) || (image == OWN && !options.contexts.contains_key(OWN));
+    let built_in =
+        is_ours(&image) || (image == DOCKERFILE_FRONTEND && !options.contexts.contains_key(&image));
     (!built_in).then_some(Foreign { image, cmdline, lines })
 }
 

@@ -6,7 +6,7 @@ use std::{collections::HashMap, process::ExitCode};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use buildd_api::error_detail::{Range, Source, SourceText};
-use buildd_frontend::excerpt;
+use buildd_frontend::{REQUEST_OPTION, excerpt};
 use serde_json::Value;
 
 use crate::output as out;
@@ -63,7 +63,7 @@ impl Call {
 
     /// The option that asks.
     pub(super) fn option(&self) -> (String, String) {
-        ("requestid".to_owned(), self.method.to_owned())
+        (REQUEST_OPTION.to_owned(), self.method.to_owned())
     }
 
     /// Shows the answer; the exit code to end with.

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, io::IsTerminal as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use buildd_api::buildkit::{moby::buildkit::v1::SolveRequest, pb::Definition};
+use buildd_frontend::request::{BUILD_ARGUMENT, DOCKERFILE_FRONTEND, EPOCH_ARGUMENT};
 use buildd_oci::reference::Reference;
 use prost::Message as _;
 use tempfile::TempDir;
@@ -22,10 +23,6 @@ use crate::{
     session::{Agent, Secret, SessionOptions},
 };
 
-/// The frontend of docker's way.
-const DOCKERFILE: &str = "dockerfile.v0";
-/// The variable and argument that bounds all times of a result.
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Largest definition on standard input: a message of the wire.
 const DEFINITION_BYTES: u64 = 16 << 20;
 
@@ -57,7 +54,7 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         }
         dockers_flags(args, &mut opts)?;
     } else if args.path.is_some() || docker_flag(args) {
-        DOCKERFILE.clone_into(&mut frontend);
+        DOCKERFILE_FRONTEND.clone_into(&mut frontend);
         let Some(path) = &args.path else { bail!("PATH is missing: `buildctl build .` builds this folder") };
         sources = context::find(path, args.file.as_deref())?;
         dockers_flags(args, &mut opts)?;
@@ -69,8 +66,8 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         definition = Some(read_definition().await?);
     }
     // As BuildKit's client does: the variable by which all tools are told.
-    if let (false, Ok(epoch)) = (frontend.is_empty(), std::env::var(EPOCH)) {
-        opts.entry(format!("build-arg:{EPOCH}")).or_insert(epoch);
+    if let (false, Ok(epoch)) = (frontend.is_empty(), std::env::var(EPOCH_ARGUMENT)) {
+        opts.entry(format!("{BUILD_ARGUMENT}{EPOCH_ARGUMENT}")).or_insert(epoch);
     }
     opts.append(&mut sources.opts);
     for opt in &args.opt {
@@ -150,11 +147,11 @@ fn dockers_flags(args: &BuildArgs, opts: &mut BTreeMap<String, String>) -> Resul
     }
     for text in &args.build_arg {
         match text.split_once('=') {
-            Some((key, value)) => drop(set(&format!("build-arg:{key}"), value.to_owned())),
+            Some((key, value)) => drop(set(&format!("{BUILD_ARGUMENT}{key}"), value.to_owned())),
             // Without a value the environment's counts; not there either, the argument stays unset.
             None => {
                 if let Ok(value) = std::env::var(text) {
-                    set(&format!("build-arg:{text}"), value);
+                    set(&format!("{BUILD_ARGUMENT}{text}"), value);
                 }
             }
         }

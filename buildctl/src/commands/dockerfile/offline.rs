@@ -7,6 +7,7 @@ use buildd_api::buildkit::pb;
 use buildd_frontend::{
     Bridge, FrontendRequest, FrontendResult,
     bridge::{BridgeError, BridgeRef, ImageRequest, ResolvedImage, Warning},
+    request::SOURCE_OPTION,
 };
 use buildd_oci::{ErrorKind, config::ImageConfig, digest::Digest, platform::Platform};
 
@@ -62,7 +63,7 @@ impl Bridge for Offline {
     }
 
     async fn frontend_image(&self, request: FrontendRequest) -> Result<FrontendResult, BridgeError> {
-        let image = request.opts.get("source").map_or("", String::as_str);
+        let image = request.opts.get(SOURCE_OPTION).map_or("", String::as_str);
         let cause = std::io::Error::other(format!("only a build can run the image {image}"));
         Err(BridgeError { kind: ErrorKind::FailedPrecondition, cause: Arc::new(cause) })
     }

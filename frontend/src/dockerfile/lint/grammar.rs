@@ -154,14 +154,14 @@ pub(super) fn from_arguments(pairs: &[Pair<'_>], subject: &Subject<'_>, findings
             declared.extend(args.iter().map(|(name, _)| name.as_str()));
         }
     }
+    let comparable: Vec<&str> = declared.iter().copied().take(MAX_COMPARED).collect();
     let lexer = Lexer::new(subject.document.escape);
     for pair @ (statement, located) in pairs {
         let Instruction::From(from) = &located.instruction else { continue };
         for word in from.platform.iter().chain([&from.base]) {
             let Ok(expanded) = lexer.expand(word, subject.globals) else { continue };
             for name in expanded.unset.iter().filter(|name| !declared.contains(name.as_str())) {
-                let some: Vec<&str> = declared.iter().copied().take(MAX_COMPARED).collect();
-                let near = nearest(name, &some).map(|near| format!(" (did you mean {near}?)"));
+                let near = nearest(name, &comparable).map(|near| format!(" (did you mean {near}?)"));
                 let near = near.unwrap_or_default();
                 let message = format!("FROM argument '{name}' is not declared{near}");
                 findings.add(statement, Rule::UndefinedArgInFrom, message);
