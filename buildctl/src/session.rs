@@ -9,6 +9,7 @@ mod directory;
 mod filesend;
 mod filesync;
 mod health;
+mod layout;
 mod secrets;
 mod ssh;
 mod upload;
@@ -22,17 +23,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use buildd_api::buildkit::{
-    health::health_server::HealthServer,
-    moby::{
-        buildkit::{
-            secrets::v1::secrets_server::SecretsServer,
-            v1::{BytesMessage, control_client::ControlClient},
+use buildd_api::{
+    buildkit::{
+        health::health_server::HealthServer,
+        moby::{
+            buildkit::{
+                secrets::v1::secrets_server::SecretsServer,
+                v1::{BytesMessage, control_client::ControlClient},
+            },
+            filesync::v1::{auth_server::AuthServer, file_sync_server::FileSyncServer},
+            sshforward::v1::ssh_server::SshServer,
+            upload::v1::upload_server::UploadServer,
         },
-        filesync::v1::{auth_server::AuthServer, file_sync_server::FileSyncServer},
-        sshforward::v1::ssh_server::SshServer,
-        upload::v1::upload_server::UploadServer,
     },
+    containerd::containerd::services::content::v1::content_server::ContentServer,
 };
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
@@ -54,6 +58,7 @@ use tonic::{
 };
 
 pub(crate) use filesend::Target;
+pub(crate) use layout::{blob_path, open as open_layout_file};
 pub(crate) use secrets::Secret;
 pub(crate) use ssh::Agent;
 pub(crate) use upload::Upload;
@@ -76,6 +81,8 @@ const METHODS: &[&str] = &[
     "/moby.sshforward.v1.SSH/CheckAgent",
     "/moby.sshforward.v1.SSH/ForwardAgent",
     "/moby.upload.v1.Upload/Pull",
+    "/containerd.services.content.v1.Content/Info",
+    "/containerd.services.content.v1.Content/Read",
 ];
 
 /// What a session serves.
@@ -83,6 +90,8 @@ const METHODS: &[&str] = &[
 pub(crate) struct SessionOptions {
     /// Folders by name: `context`, `dockerfile`.
     pub(crate) locals: BTreeMap<String, PathBuf>,
+    /// OCI layouts by name.
+    pub(crate) layouts: BTreeMap<String, PathBuf>,
     /// Secrets by id.
     pub(crate) secrets: BTreeMap<String, Secret>,
     /// ssh agents by id.
@@ -152,6 +161,7 @@ async fn serve(pipe: Pipe, options: SessionOptions) {
         .add_service(AuthServer::new(auth::AuthService::of_this_user()))
         .add_service(SecretsServer::new(secrets::SecretsService::new(options.secrets)))
         .add_service(SshServer::new(ssh::SshService::new(options.agents)))
+        .add_service(ContentServer::new(layout::LayoutService::new(options.layouts)))
         .add_service(UploadServer::new(upload::UploadService::new(options.upload)))
         .serve_with_incoming(
             futures::stream::once(async { Ok::<_, io::Error>(pipe) }).chain(futures::stream::pending()),

@@ -21,7 +21,7 @@ pub(crate) use amount::Amount;
 pub(crate) use policy::{GcPolicy, Rule, disk_size};
 
 /// Entitlements that a daemon can be told to grant.
-pub(crate) const ENTITLEMENTS: [&str; 2] = ["network.host", "security.insecure"];
+pub(crate) const ENTITLEMENTS: [&str; 3] = ["network.host", "security.insecure", "device"];
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) grpc: Grpc,
     /// How to work.
     pub(crate) worker: Worker,
+    /// Devices for steps.
+    pub(crate) cdi: Cdi,
     /// Registries.
     #[serde(skip_serializing_if = "Registries::is_empty")]
     pub(crate) registry: Registries,
@@ -113,6 +115,30 @@ pub(crate) struct Worker {
     pub(crate) layer_growth: Amount,
     /// BuildKit's table.
     pub(crate) oci: OciWorker,
+}
+
+/// BuildKit's table of devices.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Cdi {
+    /// Whether steps get none.
+    pub(crate) disabled: bool,
+    /// Folders of CDI specs; the later ones count more.
+    #[serde(rename = "specDirs")]
+    pub(crate) spec_dirs: Vec<PathBuf>,
+}
+
+impl Cdi {
+    /// The folders that are read.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        if self.disabled { Vec::new() } else { self.spec_dirs.clone() }
+    }
+}
+
+impl Default for Cdi {
+    fn default() -> Self {
+        Self { disabled: false, spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()] }
+    }
 }
 
 /// The keys of BuildKit's `[worker.oci]` that mean something here.
@@ -159,6 +185,7 @@ impl Default for Config {
             insecure_entitlements: Vec::new(),
             grpc: Grpc::default(),
             worker: Worker::default(),
+            cdi: Cdi::default(),
             registry: Registries::default(),
             plugins: None,
             hosts_dirs: Vec::new(),

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use buildd_oci::compress::Growth;
 use buildd_runtime::{
     cache_store::SqliteCacheStore,
+    device::Devices,
     doctor,
     layer::{LayerForm, LayerRules},
     registries::Registries,
@@ -74,6 +75,7 @@ pub(crate) fn assemble(
             memory: step_memory(&config.worker.step_memory),
         },
         proxies: proxies(),
+        devices: Devices::new(config.cdi.folders()),
         default_network: match config.worker.default_network.as_str() {
             "none" => Network::None,
             _ => Network::Host,

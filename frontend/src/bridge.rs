@@ -25,6 +25,9 @@ pub trait Bridge: Send + Sync {
     /// Reads a file of a built definition, `path` relative to its root; a file larger than `limit` bytes is `ResourceExhausted`.
     async fn read_file(&self, built: &BridgeRef, path: &str, limit: usize) -> Result<Vec<u8>, BridgeError>;
 
+    /// The time of the newest file or link of a built definition, in seconds since 1970; none if there is none.
+    async fn newest(&self, built: &BridgeRef) -> Result<Option<i64>, BridgeError>;
+
     /// Runs an image as a frontend; the option `source` names it.
     async fn frontend_image(&self, request: FrontendRequest) -> Result<FrontendResult, BridgeError>;
 
@@ -46,6 +49,8 @@ pub struct ImageRequest {
     pub resolve_mode: String,
     /// `[internal] load metadata for …`.
     pub log_name: String,
+    /// The client's name for the OCI layout that has it; none for one of a registry or of the daemon.
+    pub layout: Option<String>,
 }
 
 /// An image that was found.

@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod ast;
+mod epoch;
 pub mod expand;
 pub mod fmt;
 mod heirs;
@@ -94,7 +95,8 @@ pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<Fro
     let platforms = subrequest::platforms(&options, bridge);
     let mut result = FrontendResult::default();
     for (number, platform) in platforms.iter().enumerate() {
-        let solved = resolve::solve_platform(&program, &sources, &options, platform, bridge).await?;
+        let settled = epoch::settle(&program, &sources, &options, platform, bridge).await?;
+        let solved = resolve::solve_platform(&program, &sources, &settled, platform, bridge).await?;
         if number == 0 {
             warn(&program, &solved, &sources, &options, bridge).await?;
         }

@@ -112,6 +112,7 @@ async fn step(exe: &Path) -> Result<StepExit> {
         Error::Mount { what: "this machine's root", target: root.clone(), source }
     })?;
     let spec = StepSpec {
+        devices: Vec::new(),
         rootfs: root.clone(),
         args: vec!["/bin/true".to_owned()],
         env: vec!["PATH=/usr/bin:/bin".to_owned()],

@@ -43,6 +43,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A device that a step asks for is not there.
+    #[error("device {name:?}: {reason}")]
+    NoDevice {
+        /// As it was asked for.
+        name: String,
+        /// What is known of it.
+        reason: String,
+    },
     /// The named thing exists already.
     #[error("{what} {name:?} already exists")]
     AlreadyExists {
@@ -223,9 +231,10 @@ impl Error {
         match self {
             Self::ReadLayer { source } if Outgrown::is(source) => ErrorKind::ResourceExhausted,
             Self::RootInUse { .. } | Self::Precondition { .. } => ErrorKind::FailedPrecondition,
-            Self::NotFound { .. } | Self::MissingSource { .. } | Self::Incomplete { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NotFound { .. }
+            | Self::NoDevice { .. }
+            | Self::MissingSource { .. }
+            | Self::Incomplete { .. } => ErrorKind::NotFound,
             Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             Self::Invalid { .. } | Self::LayerEntry { .. } | Self::ReadLayer { .. } => {
                 ErrorKind::InvalidArgument
@@ -257,6 +266,11 @@ impl Error {
                 let short = Reference::parse(name).map_or_else(|_| name.clone(), |name| name.familiar());
                 Some(format!("import it with `buildctl image import`, or build it with `-t {short}`"))
             }),
+            Self::NoDevice { .. } => Some(
+                "CDI specs lie in /etc/cdi and /var/run/cdi where buildd runs, or where [cdi] specDirs says; \
+                 without `required` a step runs without the device"
+                    .to_owned(),
+            ),
             Self::Image(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Incomplete { platform, .. } => Some(format!(

@@ -12,6 +12,7 @@ mod console;
 pub mod container;
 pub mod content;
 pub mod db;
+pub mod device;
 pub mod diff;
 mod disk;
 pub mod doctor;
@@ -57,3 +58,4 @@ pub mod worker;
 mod write_behind;
 
 pub use error::Error;
+pub use source::LayoutImage;

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use buildd_oci::{ErrorKind, registry::auth::Authorizer};
+use buildd_oci::{ErrorKind, blob::Provider, registry::auth::Authorizer};
 
 mod agent;
 mod tree;
@@ -59,6 +59,8 @@ pub trait Session: Send + Sync {
     async fn list_files(&self, request: SyncRequest) -> Result<Vec<String>, SessionError>;
     /// Streams what the client offers once under `path` into a file.
     async fn pull(&self, path: &str, into: File) -> Result<(), SessionError>;
+    /// The blobs of an OCI layout that the client has under this name; reading them blocks, and verifies nothing.
+    fn layout(&self, name: &str) -> Result<Box<dyn Provider>, SessionError>;
     /// A secret; None if the client has none of that id.
     async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, SessionError>;
     /// Whether the client offers its ssh agent under this id.

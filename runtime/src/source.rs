@@ -16,9 +16,11 @@ use crate::{
 mod git;
 mod http;
 mod image;
+mod layout;
 mod local;
 mod upload;
 
+pub use layout::LayoutImage;
 pub(crate) use local::Contexts;
 
 /// Longest value of a header that a secret may be.
@@ -33,9 +35,12 @@ pub(crate) fn resolve(
     let attrs: HashMap<String, String> = op.attrs.clone().into_iter().collect();
     if let Some(name) = op.identifier.strip_prefix("docker-image://") {
         let reference = Reference::parse(name).map_err(|error| op_error(error.into()))?.with_default_tag();
-        let platform =
-            platform.map_or_else(Platform::host, |p| Platform::new(&p.os, &p.architecture, &p.variant));
+        let platform = platform_of(platform);
         return Ok(Arc::new(image::ImageSource::new(worker, reference, platform, &attrs)?));
+    }
+    if let Some(name) = op.identifier.strip_prefix("oci-layout://") {
+        let source = layout::LayoutSource::new(worker, name, platform_of(platform), &attrs);
+        return Ok(Arc::new(source.map_err(op_error)?));
     }
     if let Some(name) = op.identifier.strip_prefix("local://") {
         return Ok(Arc::new(local::LocalSource::new(worker, name, &attrs)?));
@@ -50,6 +55,10 @@ pub(crate) fn resolve(
         return Ok(Arc::new(http::HttpSource::new(worker, &op.identifier, &attrs).map_err(op_error)?));
     }
     Err(OpError::new(ErrorKind::Unimplemented, Unsupported { what: format!("source {:?}", op.identifier) }))
+}
+
+fn platform_of(wire: Option<&pb::Platform>) -> Platform {
+    wire.map_or_else(Platform::host, |wire| Platform::new(&wire.os, &wire.architecture, &wire.variant))
 }
 
 /// A secret of the client as one line of text, for a header; None if the client has none of that id.

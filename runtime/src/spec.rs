@@ -6,13 +6,16 @@ use std::path::PathBuf;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxMemoryBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder, Mount, MountBuilder,
-    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType,
+    LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder,
+    LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
-use crate::step::{Network, Security, StepMountKind, StepSpec};
+use crate::{
+    device::DeviceNode,
+    step::{Network, Security, StepMountKind, StepSpec, StepUser},
+};
 
 pub(crate) mod seccomp;
 
@@ -90,6 +93,7 @@ pub(crate) fn of_step(step: &StepSpec, cgroup: &str, files: u64) -> Result<Spec,
                 .memory(LinuxMemoryBuilder::default().limit(step.limits.memory).build()?)
                 .build()?,
         )
+        .devices(step.devices.iter().map(|node| device(node, &step.user)).collect::<Result<Vec<_>, _>>()?)
         .masked_paths(Vec::new())
         .readonly_paths(Vec::new());
     if !insecure {
@@ -105,6 +109,23 @@ pub(crate) fn of_step(step: &StepSpec, cgroup: &str, files: u64) -> Result<Spec,
         .hostname(step.hostname.clone())
         .mounts(mounts(step)?)
         .linux(linux.build()?)
+        .build()
+}
+
+fn device(node: &DeviceNode, user: &StepUser) -> Result<LinuxDevice, OciSpecError> {
+    let kind = match node.kind {
+        'b' => LinuxDeviceType::B,
+        'p' => LinuxDeviceType::P,
+        _ => LinuxDeviceType::C,
+    };
+    LinuxDeviceBuilder::default()
+        .typ(kind)
+        .path(node.path.clone())
+        .major(node.major)
+        .minor(node.minor)
+        .file_mode(node.mode)
+        .uid(node.uid.unwrap_or(user.uid))
+        .gid(node.gid.unwrap_or(user.gid))
         .build()
 }
 

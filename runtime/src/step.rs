@@ -24,7 +24,10 @@ use tokio::{
     sync::OnceCell,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    device::DeviceNode,
+    error::{Error, Result},
+};
 
 mod dialogue;
 mod fence;
@@ -141,6 +144,8 @@ pub struct StepSpec {
     pub terminal: bool,
     /// Mounts beside the usual ones.
     pub mounts: Vec<StepMount>,
+    /// Device nodes beside the usual ones.
+    pub devices: Vec<DeviceNode>,
     /// Which network.
     pub network: Network,
     /// How it is contained.

@@ -66,13 +66,22 @@ pub fn find_below(
     target: &Descriptor,
     platform: &Platform,
 ) -> Result<FoundImage> {
-    let content = store.content.in_namespace(ns);
+    find_in(&store.content.in_namespace(ns), name, target, platform)
+}
+
+/// The same wherever the documents are.
+pub(crate) fn find_in(
+    content: &dyn Provider,
+    name: &str,
+    target: &Descriptor,
+    platform: &Platform,
+) -> Result<FoundImage> {
     let mut descriptor = target.clone();
     for _ in 0..MAX_DEPTH {
-        let bytes = read_document(&content, &descriptor)?;
+        let bytes = read_document(content, &descriptor)?;
         if !media_type::is_index(&descriptor.media_type) {
             let manifest = Manifest::parse(&bytes)?;
-            let config = read_document(&content, &manifest.config)?;
+            let config = read_document(content, &manifest.config)?;
             return Ok(FoundImage {
                 name: name.to_owned(),
                 target: target.digest,
@@ -95,6 +104,11 @@ pub fn find_below(
 
 /// The snapshot of an image's layers; those that are there already are not unpacked again.
 pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<Hold>> {
+    unpack_from(store, &store.content.in_namespace(ns), found)
+}
+
+/// The same wherever the layers are.
+pub(crate) fn unpack_from(store: &Store, content: &dyn Provider, found: &FoundImage) -> Result<Option<Hold>> {
     let config = ImageConfig::parse(&found.config)?;
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != found.manifest.layers.len() {
@@ -110,7 +124,7 @@ pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<Hold
             None => {
                 let made = match store.snapshots.stack_known(parent, diff_id)? {
                     Some(made) => made,
-                    None => unpack_one(store, ns, layer, parent, diff_id)?,
+                    None => unpack_stream(store, content.open(layer)?, parent, diff_id)?,
                 };
                 store.snapshots.set_chain_id(made.id(), chain_id)?;
                 made
@@ -134,16 +148,6 @@ pub(crate) fn leave_to_layer(store: &Store, blob: &Digest, stack: &Hold) -> Resu
         }
         _ => Ok(()),
     }
-}
-
-fn unpack_one(
-    store: &Store,
-    ns: &str,
-    layer: &Descriptor,
-    parent: Option<SnapshotId>,
-    diff_id: &Digest,
-) -> Result<Hold> {
-    unpack_stream(store, store.content.in_namespace(ns).open(layer)?, parent, diff_id)
 }
 
 /// Unpacks a layer's blob, whatever it is compressed with, above `parent`.

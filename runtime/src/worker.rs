@@ -22,6 +22,7 @@ use buildd_solver::{
 use rustix::fs::{Mode, OFlags};
 
 use crate::{
+    device::Devices,
     error::{Error, Result},
     ops,
     registries::Registries,
@@ -53,6 +54,8 @@ pub struct WorkerOptions {
     pub limits: StepLimits,
     /// The variables that lead git through proxies.
     pub proxies: Vec<(OsString, OsString)>,
+    /// What steps may ask for with `--device`.
+    pub devices: Devices,
 }
 
 /// The worker.
@@ -74,6 +77,8 @@ pub struct Worker {
     pub limits: StepLimits,
     /// The variables that lead git through proxies.
     pub proxies: Vec<(OsString, OsString)>,
+    /// What steps may ask for with `--device`.
+    pub devices: Devices,
     /// One lock for each cache mount in use.
     pub(crate) cache_locks: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Client trees of earlier builds.
@@ -94,6 +99,7 @@ impl Worker {
             default_network: options.default_network,
             limits: options.limits,
             proxies: options.proxies,
+            devices: options.devices,
             cache_locks: Mutex::default(),
             contexts: source::Contexts::default(),
             me: me.clone(),

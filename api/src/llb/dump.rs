@@ -98,6 +98,10 @@ fn exec_body(exec: &pb::ExecOp, out: &mut String) {
             let _ = writeln!(out, "    {rest}");
         }
     }
+    for device in &exec.cdi_devices {
+        let optional = if device.optional { " optional" } else { "" };
+        let _ = writeln!(out, "    device {}{optional}", device.name);
+    }
     for mount in &exec.mounts {
         let mut line = format!("{:?} {} input={}", mount.mount_type(), mount.dest, mount.input);
         if !mount.selector.is_empty() {

@@ -27,6 +27,8 @@ pub struct ExecSpec {
     pub security: pb::SecurityMode,
     /// Secrets in its environment.
     pub secret_env: Vec<pb::SecretEnv>,
+    /// Devices that it sees.
+    pub devices: Vec<pb::CdiDevice>,
 }
 
 impl State {
@@ -44,7 +46,7 @@ impl State {
             network: spec.network as i32,
             security: spec.security as i32,
             secretenv: spec.secret_env,
-            cdi_devices: Vec::new(),
+            cdi_devices: spec.devices,
         };
         Self::output(&Self::of(inputs, pb::op::Op::Exec(op), options), 0)
     }

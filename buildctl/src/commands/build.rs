@@ -5,6 +5,7 @@
 
 pub(super) mod call;
 mod context;
+mod layout;
 mod on_error;
 mod output;
 mod plan;
@@ -91,10 +92,11 @@ pub(crate) struct BuildArgs {
     /// An ssh agent for RUN --mount=type=ssh and git: default, or ID=SOCKET, or ID=KEY. May be repeated.
     #[arg(long, value_name = "default|ID[=SOCKET|KEY]")]
     pub(super) ssh: Vec<String>,
-    /// Another context for FROM, COPY --from and RUN --mount: NAME=DIR, or a URL, a git repository, docker-image://NAME. May be repeated.
+    /// Another context for FROM, COPY --from and RUN --mount: NAME=DIR, or a URL, a git repository, docker-image://NAME,
+    /// oci-layout://FOLDER[:TAG|@DIGEST]. May be repeated.
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Docker's flags")]
     pub(super) build_context: Vec<String>,
-    /// Grant an entitlement: network.host, security.insecure. May be repeated.
+    /// Grant an entitlement: network.host, security.insecure, device, device=NAME. May be repeated.
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub(super) allow: Vec<String>,
     /// Write what the exporters said, as JSON.
@@ -112,6 +114,9 @@ pub(crate) struct BuildArgs {
     /// A folder that the frontend may read: NAME=DIR. May be repeated.
     #[arg(long, value_name = "NAME=DIR", help_heading = "BuildKit's flags")]
     pub(super) local: Vec<String>,
+    /// An OCI layout that the frontend may read images of: NAME=DIR. May be repeated.
+    #[arg(long, value_name = "NAME=DIR", help_heading = "BuildKit's flags")]
+    pub(super) oci_layout: Vec<String>,
     /// An option of the frontend: KEY=VALUE. May be repeated.
     #[arg(long, value_name = "KEY=VALUE", help_heading = "BuildKit's flags")]
     pub(super) opt: Vec<String>,
@@ -130,8 +135,6 @@ struct Later {
     cache_from: Option<Vec<String>>,
     #[arg(long, hide = true, num_args = 0..=1)]
     cache_to: Option<Vec<String>>,
-    #[arg(long, hide = true, num_args = 0..=1)]
-    oci_layout: Option<Vec<String>>,
     #[arg(long, hide = true, num_args = 0..=1)]
     attest: Option<Vec<String>>,
     #[arg(long, hide = true, num_args = 0..=1)]
@@ -153,7 +156,6 @@ impl Later {
             ("--export-cache", self.export_cache.is_some()),
             ("--cache-from", self.cache_from.is_some()),
             ("--cache-to", self.cache_to.is_some()),
-            ("--oci-layout", self.oci_layout.is_some()),
             ("--attest", self.attest.is_some()),
             ("--sbom", self.sbom.is_some()),
             ("--provenance", self.provenance.is_some()),

@@ -28,6 +28,7 @@ const FRONTEND: &[&str] = &[
 const LLB: &[&str] = &[
     "source.image",
     "source.image.resolvemode",
+    "source.ocilayout",
     "source.local",
     "source.local.unique",
     "source.local.sessionid",
@@ -59,6 +60,7 @@ const LLB: &[&str] = &[
     "exec.meta.user",
     "exec.meta.network",
     "exec.meta.extrahosts",
+    "exec.meta.cdi",
     "exec.mount.bind",
     "exec.mount.bind.readwrite.nooutput",
     "exec.mount.cache",

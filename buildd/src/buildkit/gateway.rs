@@ -20,6 +20,9 @@ use crate::solve::{Build, Builds, files::Place, image, seat::Seat};
 
 mod process;
 
+/// `resolver_type` of a question about an OCI layout of a client.
+const LAYOUT_RESOLVER: i32 = 1;
+
 /// The service.
 #[derive(Debug)]
 pub(super) struct Gateway {
@@ -219,8 +222,16 @@ impl LlbBridge for Gateway {
     ) -> Answer<wire::ResolveImageConfigResponse> {
         let build = self.build(&request).await?;
         let request = request.into_inner();
-        let platform = platform(request.platform);
-        let resolve = image::resolve(&build, &request.r#ref, &platform, &request.resolve_mode);
+        let platform = platform(request.platform.clone());
+        let resolve = async {
+            match request.resolver_type {
+                LAYOUT_RESOLVER => {
+                    let wire::ResolveImageConfigRequest { store_id, session_id, .. } = &request;
+                    image::resolve_layout(&build, &request.r#ref, &platform, store_id, session_id).await
+                }
+                _ => image::resolve(&build, &request.r#ref, &platform, &request.resolve_mode).await,
+            }
+        };
         let (digest, config) = match request.log_name.is_empty() {
             true => resolve.await?,
             false => build.stage(&request.log_name, resolve).await?,
@@ -235,14 +246,20 @@ impl LlbBridge for Gateway {
         let build = self.build(&request).await?;
         let request = request.into_inner();
         let source = request.source.ok_or_else(|| Status::invalid_argument("a source is required"))?;
-        let Some(name) = source.identifier.strip_prefix("docker-image://") else {
+        let platform = platform(request.platform);
+        let attribute = |key: &str| source.attrs.get(key).map_or("", String::as_str);
+        let resolved = if let Some(name) = source.identifier.strip_prefix("docker-image://") {
+            image::resolve(&build, name, &platform, &request.resolve_mode).await?
+        } else if let Some(name) = source.identifier.strip_prefix("oci-layout://") {
+            let (store, session) = (attribute("oci.store"), attribute("oci.session"));
+            image::resolve_layout(&build, name, &platform, store, session).await?
+        } else {
             return Ok(Response::new(wire::ResolveSourceMetaResponse {
                 source: Some(source),
                 ..wire::ResolveSourceMetaResponse::default()
             }));
         };
-        let platform = platform(request.platform);
-        let (digest, config) = image::resolve(&build, name, &platform, &request.resolve_mode).await?;
+        let (digest, config) = resolved;
         let without = request.image.is_some_and(|image| image.no_config);
         let image = wire::ResolveSourceImageResponse {
             digest,

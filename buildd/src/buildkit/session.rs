@@ -7,6 +7,7 @@ mod auth;
 mod calls;
 mod filesend;
 mod filesync;
+mod layout;
 mod ssh;
 mod upload;
 

@@ -15,7 +15,7 @@ use buildd_oci::{ErrorKind, platform::Platform};
 use buildd_solver::result::OpResult;
 use tonic::Status;
 
-use super::{build::Build, files::Place, guest};
+use super::{build::Build, files::Place, guest, image};
 use crate::status;
 
 /// A build as its frontend sees it.
@@ -49,6 +49,15 @@ impl BuildBridge {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// The files of a built definition.
+    fn place(&self, built: &BridgeRef) -> Result<Place, BridgeError> {
+        let result = built.0.downcast_ref::<Option<OpResult>>().ok_or_else(|| BridgeError {
+            kind: ErrorKind::Internal,
+            cause: Arc::new(Failed("a result of another daemon".to_owned())),
+        })?;
+        Ok(Place::Tree(Arc::clone(&self.build.worker), result.clone()))
+    }
+
     fn error(status: &Status) -> BridgeError {
         let cause = Arc::new(Failed(status.message().to_owned()));
         BridgeError { kind: status::kind(status.code()), cause }
@@ -58,9 +67,14 @@ impl BuildBridge {
 #[async_trait]
 impl Bridge for BuildBridge {
     async fn resolve_image_config(&self, request: ImageRequest) -> Result<ResolvedImage, BridgeError> {
-        let resolve =
-            super::image::resolve(&self.build, &request.reference, &request.platform, &request.resolve_mode);
-        let resolved = self.build.stage(&request.log_name, resolve).await;
+        let ImageRequest { reference, platform, resolve_mode, log_name, layout } = &request;
+        let resolve = async {
+            match layout {
+                Some(store) => image::resolve_layout(&self.build, reference, platform, store, "").await,
+                None => image::resolve(&self.build, reference, platform, resolve_mode).await,
+            }
+        };
+        let resolved = self.build.stage(log_name, resolve).await;
         let (digest, config) = resolved.map_err(|status| Self::error(&status))?;
         Ok(ResolvedImage { reference: request.reference, digest: Some(digest), config })
     }
@@ -78,12 +92,13 @@ impl Bridge for BuildBridge {
     }
 
     async fn read_file(&self, built: &BridgeRef, path: &str, limit: usize) -> Result<Vec<u8>, BridgeError> {
-        let result = built.0.downcast_ref::<Option<OpResult>>().ok_or_else(|| BridgeError {
-            kind: ErrorKind::Internal,
-            cause: Arc::new(Failed("a result of another daemon".to_owned())),
-        })?;
-        let place = Place::Tree(Arc::clone(&self.build.worker), result.clone());
-        place.read(path, limit).await.map_err(|status| Self::error(&status))
+        let read = self.place(built)?.read(path, limit).await;
+        read.map_err(|status| Self::error(&status))
+    }
+
+    async fn newest(&self, built: &BridgeRef) -> Result<Option<i64>, BridgeError> {
+        let newest = self.place(built)?.newest().await;
+        newest.map_err(|status| Self::error(&status))
     }
 
     async fn warn(&self, vertex: &str, warning: Warning) {

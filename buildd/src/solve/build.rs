@@ -145,7 +145,7 @@ impl Build {
 
     /// Builds a definition; None is the empty tree.
     pub(crate) async fn solve(&self, definition: &pb::Definition) -> Result<Option<OpResult>, Status> {
-        self.granted.check(definition)?;
+        self.granted.check(definition, &self.worker.devices)?;
         match self.job.build(definition).await {
             Ok(result) => Ok(result),
             Err(error) => {
@@ -184,7 +184,7 @@ impl Build {
 
     /// Keeps a definition for later calls of a gateway client; its name.
     pub(crate) fn keep(&self, definition: pb::Definition) -> Result<String, Status> {
-        self.granted.check(&definition)?;
+        self.granted.check(&definition, &self.worker.devices)?;
         self.remember(Kept::Definition(definition))
     }
 

@@ -36,12 +36,8 @@ pub(super) async fn export(
     // The frontend knows the argument and what the text says of it; a build without one has only the argument.
     let told = result.metadata.get(EPOCH_KEY).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let argument = request.frontend_attrs.get(&format!("{BUILD_ARGUMENT}{EPOCH_ARGUMENT}"));
-    let epoch = match told.as_ref().or(argument).filter(|text| !text.is_empty()) {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| {
-            Status::invalid_argument(format!("{EPOCH_ARGUMENT} {text:?} is not a number of seconds"))
-        })?),
-    };
+    // What is no number is a name, which the frontend knew the time of, or there is none.
+    let epoch = told.as_ref().or(argument).and_then(|text| text.parse().ok());
     let mut answer = HashMap::new();
     for (number, exporter) in wanted(request).into_iter().enumerate() {
         let wanted = ExportRequest {

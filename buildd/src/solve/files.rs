@@ -2,7 +2,7 @@
 //!
 //! Paths resolve inside the tree, links included; sizes are bounded.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
 use buildd_api::{buildkit::fsutil::types::Stat, file_sync::stat::from_metadata};
 use buildd_fs::{
@@ -73,6 +73,11 @@ impl Place {
         self.look(path, Follow::Parents, move |full| stat_of(full, &name)).await
     }
 
+    /// The time of the newest file or link, in seconds since 1970; folders are as new as their copy.
+    pub(crate) async fn newest(&self) -> Result<Option<i64>, Status> {
+        self.look("/", Follow::All, newest).await
+    }
+
     /// Looks at a path, resolved inside the place.
     async fn look<T: Send + 'static>(
         &self,
@@ -105,6 +110,20 @@ impl Place {
             }
         }
     }
+}
+
+fn newest(root: &Path) -> io::Result<Option<i64>> {
+    let (mut newest, mut folders) = (None, vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => folders.push(entry.path()),
+                false => newest = newest.max(Some(entry.metadata()?.mtime())),
+            }
+        }
+    }
+    Ok(newest)
 }
 
 fn stat_of(full: &Path, name: &str) -> io::Result<Stat> {

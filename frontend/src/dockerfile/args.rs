@@ -9,7 +9,7 @@ use crate::{
         expand::Lexer,
         instruction::{Instruction, Located},
         named::Named,
-        options::Options,
+        options::{Epoch, Options},
     },
     error::Fault,
     request::EPOCH_ARGUMENT,
@@ -49,8 +49,10 @@ pub fn globals(
     for located in meta {
         let Instruction::Arg(list) = &located.instruction else { continue };
         for (name, default) in list {
-            let value = match (options.build_args.get(name), default) {
+            let value = match (options.build_args.get(name).or(bound(name, options).as_ref()), default) {
                 (Some(given), _) => given.clone(),
+                // What it names has no time.
+                (None, _) if name == EPOCH_ARGUMENT && options.epoch == Epoch::None => continue,
                 (None, Some(default)) => {
                     let expanded = Lexer::new(escape).expand(default, &args);
                     expanded.map_err(|fault| fault.at(located.lines))?.text
@@ -63,20 +65,24 @@ pub fn globals(
     Ok(args)
 }
 
-/// The time that bounds those of a result: of the client, of the text before its first `FROM`, or of the stage that is built.
-pub fn epoch(
-    options: &Options,
-    globals: &Named<String>,
-    in_stage: Option<&str>,
-) -> Result<Option<i64>, Fault> {
-    let given =
-        options.build_args.get(EPOCH_ARGUMENT).or_else(|| globals.get(EPOCH_ARGUMENT)).map(String::as_str);
-    let Some(text) = given.or(in_stage).filter(|text| !text.is_empty()) else { return Ok(None) };
-    let fault = || {
-        Fault::new(format!("{EPOCH_ARGUMENT} {text:?} is not a number of seconds"))
-            .hint("times of contexts and stages are not looked up: write the seconds since 1970")
-    };
-    text.parse().map(Some).map_err(|_| fault())
+/// The time that bounds those of a result, as the value of the argument that asks for it.
+fn bound(name: &str, options: &Options) -> Option<String> {
+    match options.epoch {
+        Epoch::At(seconds) if name == EPOCH_ARGUMENT => Some(seconds.to_string()),
+        _ => None,
+    }
+}
+
+/// The time that bounds those of a result: of the client or of the text before its first `FROM`, else of the stage that is built.
+pub fn epoch(options: &Options, in_stage: Option<&str>) -> Result<Option<i64>, Fault> {
+    match (options.epoch, in_stage) {
+        (Epoch::At(seconds), _) => Ok(Some(seconds)),
+        (Epoch::None, Some(text)) if !text.is_empty() => text.parse().map(Some).map_err(|_| {
+            Fault::new(format!("{EPOCH_ARGUMENT} {text:?} is not a number of seconds"))
+                .hint("a context or a stage is named by the client, or by an ARG before the first FROM")
+        }),
+        (Epoch::None | Epoch::Unknown, _) => Ok(None),
+    }
 }
 
 /// The proxies that the client gave, if any.

@@ -53,6 +53,8 @@ pub struct Inputs<'a> {
     pub trees: &'a BTreeMap<Base, Tree>,
     /// The main context.
     pub context: State,
+    /// The session of the client.
+    pub session: &'a str,
     /// Vertex names tell the platform.
     pub show_platform: bool,
 }
@@ -263,16 +265,8 @@ impl Lowering<'_> {
 
     fn image_state(&self, name: &ImageName, title: String, lines: &[Lines]) -> State {
         let image = &self.inputs.images[name];
-        let mut attrs = BTreeMap::new();
-        let mode = self.inputs.options.resolve_mode.as_str();
-        if matches!(mode, "pull" | "local") {
-            attrs.insert("image.resolvemode".to_owned(), mode.to_owned());
-        }
-        let options = OpOptions {
-            platform: Some(wire_platform(&name.platform)),
-            ..self.op(title, lines, &["source.image"])
-        };
-        State::source(&format!("docker-image://{}", image.reference), attrs, options)
+        let Inputs { session, options, .. } = self.inputs;
+        image_source(name, &image.reference, session, options, self.op(title, lines, &[]))
     }
 
     /// The files behind a name of `--from`, for a stage other than the base.
@@ -361,6 +355,37 @@ pub(super) fn join(dir: &str, path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+/// An image as a source, under the name with the digest that was found.
+pub(super) fn image_source(
+    name: &ImageName,
+    reference: &str,
+    session: &str,
+    options: &Options,
+    mut op: OpOptions,
+) -> State {
+    let mut attrs = BTreeMap::new();
+    let mut set = |key: &str, value: &str| drop(attrs.insert(key.to_owned(), value.to_owned()));
+    let (scheme, cap) = match &name.layout {
+        Some(layout) => {
+            if !session.is_empty() {
+                set("oci.session", session);
+            }
+            set("oci.store", layout);
+            ("oci-layout", "source.ocilayout")
+        }
+        None => {
+            let mode = options.resolve_mode.as_str();
+            if matches!(mode, "pull" | "local") {
+                set("image.resolvemode", mode);
+            }
+            ("docker-image", "source.image")
+        }
+    };
+    op.caps.push(cap);
+    op.platform = Some(wire_platform(&name.platform));
+    State::source(&format!("{scheme}://{reference}"), attrs, op)
 }
 
 fn wire_platform(platform: &Platform) -> pb::Platform {

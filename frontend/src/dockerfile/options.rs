@@ -9,7 +9,7 @@ use buildd_oci::platform::Platform;
 
 use crate::{
     error::Error,
-    request::{BUILD_ARGUMENT, CMDLINE_OPTION, wanted_capabilities},
+    request::{BUILD_ARGUMENT, CMDLINE_OPTION, EPOCH_ARGUMENT, wanted_capabilities},
 };
 
 /// What clients may ask of us.
@@ -53,8 +53,24 @@ pub struct Options {
     pub resolve_mode: String,
     /// Another frontend has handed us the text: who else might read it is settled.
     pub forwarded: bool,
+    /// The time that bounds those of a result.
+    pub epoch: Epoch,
+    /// Files of repositories have the time of their commit unless they say otherwise: somebody asks for bounded times.
+    pub commit_times: bool,
     /// What every step gets.
     pub step: StepOptions,
+}
+
+/// The time that bounds those of a result, as the client says it or the text before its first `FROM`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Epoch {
+    /// Not looked up yet: see `epoch::settle`.
+    #[default]
+    Unknown,
+    /// Nobody asks for one, or what they name has no time.
+    None,
+    /// Seconds since 1970.
+    At(i64),
 }
 
 /// What every step gets.
@@ -103,6 +119,9 @@ impl Options {
             build_args: prefixed(opts, BUILD_ARGUMENT),
             labels: prefixed(opts, "label:"),
             contexts: prefixed(opts, "context:"),
+            commit_times: opts
+                .get(&format!("{BUILD_ARGUMENT}{EPOCH_ARGUMENT}"))
+                .is_some_and(|value| !value.is_empty()),
             forwarded: opts.contains_key(CMDLINE_OPTION),
             ..Self::default()
         };

@@ -11,7 +11,8 @@ use futures::future::try_join_all;
 
 use super::{
     Program, Solved, args,
-    lower::{self, Image, Inputs, Tree},
+    lower::{self, Built, Image, Inputs, Tree},
+    named::Named,
     options::Options,
     source::Sources,
     source_text,
@@ -39,6 +40,14 @@ struct Wanted {
     trees: BTreeSet<Base>,
 }
 
+/// A stage after its last instruction, and all that led to it.
+pub(super) struct Lowered {
+    /// The stage.
+    pub(super) built: Built,
+    plan: BTreeMap<usize, Planned>,
+    images: BTreeMap<ImageName, Image>,
+}
+
 pub(super) async fn solve_platform(
     program: &Program,
     sources: &Sources,
@@ -46,9 +55,46 @@ pub(super) async fn solve_platform(
     platform: &Platform,
     bridge: &dyn Bridge,
 ) -> Result<Solved, Error> {
+    let Lowered { mut built, plan, images } =
+        lowered(program, program.target, sources, options, platform, bridge).await?;
+    if !options.labels.is_empty() {
+        let labels = built.image.config.labels.get_or_insert_default();
+        labels.extend(options.labels.clone());
+    }
+    let epoch = args::epoch(options, built.argument(EPOCH_ARGUMENT));
+    Ok(Solved {
+        epoch: epoch.map_err(|fault| sources.error(fault))?,
+        definition: built.state.marshal(Some(&source_text(sources))),
+        config: built.image.to_bytes(),
+        base_config: built.base_config,
+        plan,
+        images,
+    })
+}
+
+/// The global arguments of a build for `platform`.
+pub(super) fn globals(
+    program: &Program,
+    sources: &Sources,
+    options: &Options,
+    platform: &Platform,
+    bridge: &dyn Bridge,
+) -> Result<Named<String>, Error> {
     let build = bridge.build_platform();
-    let globals = args::globals(&program.meta, options, &build, platform, program.document.escape)
-        .map_err(|fault| sources.error(fault))?;
+    let globals = args::globals(&program.meta, options, &build, platform, program.document.escape);
+    globals.map_err(|fault| sources.error(fault))
+}
+
+/// Lowers the stage `target` and what it needs.
+pub(super) async fn lowered(
+    program: &Program,
+    target: usize,
+    sources: &Sources,
+    options: &Options,
+    platform: &Platform,
+    bridge: &dyn Bridge,
+) -> Result<Lowered, Error> {
+    let globals = globals(program, sources, options, platform, bridge)?;
     let names = || Names {
         stages: &program.stages,
         index: &program.names,
@@ -57,9 +103,8 @@ pub(super) async fn solve_platform(
         target: platform,
         escape: program.document.escape,
     };
-    let found = find(&names(), program.target, sources, bridge).await?;
-    let order =
-        stage::order(&found.plan, &program.stages, program.target).map_err(|fault| sources.error(fault))?;
+    let found = find(&names(), target, sources, bridge).await?;
+    let order = stage::order(&found.plan, &program.stages, target).map_err(|fault| sources.error(fault))?;
     let mut inputs = Inputs {
         names: names(),
         options,
@@ -68,24 +113,13 @@ pub(super) async fn solve_platform(
         images: &found.images,
         trees: &found.trees,
         context: sources.context(&Default::default()),
+        session: &sources.session,
         show_platform: options.multi_platform,
     };
     let (_, paths) = lower::lower(&inputs).map_err(|fault| sources.error(fault))?;
     inputs.context = sources.context(&paths);
-    let (mut built, _) = lower::lower(&inputs).map_err(|fault| sources.error(fault))?;
-    if !options.labels.is_empty() {
-        let labels = built.image.config.labels.get_or_insert_default();
-        labels.extend(options.labels.clone());
-    }
-    let epoch = args::epoch(options, &globals, built.argument(EPOCH_ARGUMENT));
-    Ok(Solved {
-        epoch: epoch.map_err(|fault| sources.error(fault))?,
-        definition: built.state.marshal(Some(&source_text(sources))),
-        config: built.image.to_bytes(),
-        base_config: built.base_config,
-        plan: found.plan,
-        images: found.images,
-    })
+    let (built, _) = lower::lower(&inputs).map_err(|fault| sources.error(fault))?;
+    Ok(Lowered { built, plan: found.plan, images: found.images })
 }
 
 /// Plans and finds until nothing new turns up.
@@ -152,6 +186,7 @@ fn trigger_uses(
         images: &found.images,
         trees: &found.trees,
         context: State::scratch(),
+        session: "",
         show_platform: false,
     };
     names.uses(&lower::triggers(&inputs, index, planned)?, index, &planned.platform)
@@ -169,6 +204,7 @@ pub(super) async fn resolve(
         platform: name.platform.clone(),
         resolve_mode: options.resolve_mode.clone(),
         log_name: format!("[internal] load metadata for {}", name.reference),
+        layout: name.layout.clone(),
     };
     let resolved = bridge.resolve_image_config(request).await.map_err(|source| Error::ResolveImage {
         image: name.reference.clone(),

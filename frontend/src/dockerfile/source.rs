@@ -40,9 +40,12 @@ pub struct Sources {
     pub vertex: String,
     /// Where COPY finds its files.
     pub context: Context,
+    /// The main context with files that have times of their own; none of one that is with the client.
+    pub dated: Option<State>,
     /// Definitions that the client sent.
     inputs: BTreeMap<String, State>,
-    session: String,
+    /// The session of the client.
+    pub session: String,
 }
 
 /// Where COPY finds its files.
@@ -110,7 +113,8 @@ impl Sources {
                 Context::Local { name: context_name.clone(), ignore }
             }
         };
-        Ok(Self { text, filename, vertex, context, inputs, session })
+        let dated = inputs.get(context_name.as_str()).cloned();
+        Ok(Self { text, filename, vertex, context, dated, inputs, session })
     }
 
     /// The main context, with only `paths` of it; all of it if they name the root.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use buildd_oci::{platform::Platform, reference::Reference};
+use buildd_oci::{digest::Digest, platform::Platform, reference::Reference};
 
 use crate::{
     dockerfile::{
@@ -20,6 +20,9 @@ use crate::{
     },
     error::{Fault, Lines},
 };
+
+/// What an image of a layout is called whose context has no name that an image may have.
+const UNNAMED: &str = "context";
 
 /// One `FROM` and what follows.
 #[derive(Clone, Debug)]
@@ -84,6 +87,8 @@ pub struct ImageName {
     pub reference: String,
     /// For which platform.
     pub platform: Platform,
+    /// The client's name for the OCI layout that has it; none for one of a registry or of the daemon.
+    pub layout: Option<String>,
 }
 
 /// What a stage starts from.
@@ -220,8 +225,13 @@ impl Names<'_> {
         stage.map_or_else(|| image(name, platform), |stage| Ok(Base::Stage(stage)))
     }
 
+    /// The last stage of a name.
+    pub(super) fn stage(&self, name: &str) -> Option<usize> {
+        self.index.before(name, self.stages.len())
+    }
+
     /// A named context of the client beats everything; it may be given for one platform, and by any spelling of an image name.
-    fn context(&self, name: &str, platform: &Platform) -> Result<Option<Base>, Fault> {
+    pub(super) fn context(&self, name: &str, platform: &Platform) -> Result<Option<Base>, Fault> {
         let mut spellings = vec![name.to_lowercase(), name.to_owned()];
         if let Ok(reference) = Reference::parse(name) {
             let reference = reference.with_default_tag();
@@ -238,6 +248,9 @@ impl Names<'_> {
         if let Some(reference) = value.strip_prefix("docker-image://") {
             return image(reference, platform).map(Some);
         }
+        if let Some(stored) = value.strip_prefix("oci-layout://") {
+            return layout(name, stored, platform).map(Some);
+        }
         if let Some(local) = value.strip_prefix("local:") {
             return Ok(Some(Base::Local(local.to_owned())));
         }
@@ -247,7 +260,7 @@ impl Names<'_> {
         match Remote::detect(value)? {
             Some(_) => Ok(Some(Base::Remote(value.clone()))),
             None => Err(Fault::new(format!("named context {name}: {:?} is not supported", redact(value)))
-                .hint("use a folder, a URL, a repository, docker-image://<name> or scratch")),
+                .hint("use a folder, a URL, a repository, docker-image://<name>, oci-layout://<folder> or scratch")),
         }
     }
 }
@@ -259,7 +272,24 @@ fn image(name: &str, platform: &Platform) -> Result<Base, Fault> {
     let reference = Reference::parse(name)
         .map_err(|error| Fault::new(format!("failed to parse stage name {name:?}: {error}")))?;
     let reference = reference.with_default_tag().to_string();
-    Ok(Base::Image(ImageName { reference, platform: platform.clone() }))
+    Ok(Base::Image(ImageName { reference, platform: platform.clone(), layout: None }))
+}
+
+/// An image in a layout of the client, as `<the client's name for the layout>[:tag]@<digest>`; it is shown under the name of the context.
+fn layout(context: &str, stored: &str, platform: &Platform) -> Result<Base, Fault> {
+    let fault = || {
+        Fault::new(format!(
+            "named context {context}: oci-layout://{stored} does not say which image of a layout"
+        ))
+        .hint("a client sends oci-layout://<layout>@<digest>")
+    };
+    let (store, digest) = stored.rsplit_once('@').ok_or_else(fault)?;
+    let digest: Digest = digest.parse().map_err(|_| fault())?;
+    // A tag says nothing beside a digest.
+    let store = store.rsplit_once(':').map_or(store, |(store, _)| store);
+    let shown = Reference::parse(&context.to_lowercase()).or_else(|_| Reference::parse(UNNAMED));
+    let reference = shown.map_err(|_| fault())?.with_digest(digest).to_string();
+    Ok(Base::Image(ImageName { reference, platform: platform.clone(), layout: Some(store.to_owned()) }))
 }
 
 fn from_names(instruction: &Instruction) -> Vec<&str> {

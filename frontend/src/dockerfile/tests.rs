@@ -22,6 +22,8 @@ use crate::bridge::{Bridge, BridgeError, BridgeRef, ImageRequest, ResolvedImage,
 #[derive(Default)]
 pub(super) struct FakeBridge {
     pub(super) files: BTreeMap<(String, String), Vec<u8>>,
+    /// Times by source identifier.
+    pub(super) newest: BTreeMap<String, i64>,
     /// The vertex and the warning.
     pub(super) warned: Mutex<Vec<(String, Warning)>>,
 }
@@ -56,15 +58,23 @@ impl Bridge for FakeBridge {
     }
 
     async fn solve(&self, definition: pb::Definition) -> Result<BridgeRef, BridgeError> {
-        let op = pb::Op::decode(definition.def[0].as_slice()).expect("an op");
-        let Some(pb::op::Op::Source(source)) = op.op else { panic!("not a source") };
-        Ok(BridgeRef(Arc::new(source.identifier)))
+        let ops = definition.def.iter().map(|bytes| pb::Op::decode(bytes.as_slice()).expect("an op"));
+        let mut sources = ops.filter_map(|op| match op.op {
+            Some(pb::op::Op::Source(source)) => Some(source.identifier),
+            _ => None,
+        });
+        Ok(BridgeRef(Arc::new(sources.next().expect("a source"))))
     }
 
     async fn read_file(&self, built: &BridgeRef, path: &str, _: usize) -> Result<Vec<u8>, BridgeError> {
         let source = built.0.downcast_ref::<String>().expect("ours").clone();
         let file = self.files.get(&(source, path.to_owned())).cloned();
         file.ok_or_else(|| refused(ErrorKind::NotFound, "no such file"))
+    }
+
+    async fn newest(&self, built: &BridgeRef) -> Result<Option<i64>, BridgeError> {
+        let source = built.0.downcast_ref::<String>().expect("ours");
+        Ok(self.newest.get(source).copied())
     }
 
     async fn frontend_image(&self, request: FrontendRequest) -> Result<FrontendResult, BridgeError> {
@@ -310,9 +320,54 @@ fn the_bound_of_all_times() {
         let epoch = result.metadata.get(EPOCH_KEY).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         assert_eq!(epoch.as_deref(), told, "{text:?}");
     }
-    let context = [("build-arg:SOURCE_DATE_EPOCH".to_owned(), "context".to_owned())];
-    let error = run(&with_dockerfile(before.as_bytes()), &context).expect_err("not looked up");
+    let error =
+        run(&with_dockerfile(b"FROM scratch\nARG SOURCE_DATE_EPOCH=context\n"), &[]).expect_err("a name");
     assert!(error.to_string().contains("\"context\"") && error.hint().is_some(), "{error}");
+}
+
+#[test]
+fn the_bound_of_all_times_has_the_time_of_what_it_names() {
+    const ARGUMENT: &str = "build-arg:SOURCE_DATE_EPOCH";
+    let git = ("context", "https://h/r.git");
+    let source = "FROM scratch AS data\nADD https://h/f /\nFROM scratch\nARG SOURCE_DATE_EPOCH\n\
+                  ENV AT=$SOURCE_DATE_EPOCH\nWORKDIR /w\n";
+    let by_text = format!("ARG SOURCE_DATE_EPOCH=context\n{source}");
+    for (text, opts, told) in [
+        (source, &[git, (ARGUMENT, "context")][..], Ok(Some("11"))),
+        (&by_text, &[git], Ok(Some("11"))),
+        (&by_text, &[git, (ARGUMENT, "12")], Ok(Some("12"))),
+        // Files of the client have no time of their own.
+        (source, &[(ARGUMENT, "context")], Ok(None)),
+        (&by_text, &[], Ok(None)),
+        (source, &[(ARGUMENT, "data")], Ok(Some("13"))),
+        (source, &[(ARGUMENT, "named"), ("context:named", "https://h/n.git")], Ok(Some("14"))),
+        (source, &[(ARGUMENT, "named"), ("context:named", "local:x")], Ok(None)),
+        (source, &[(ARGUMENT, "named"), ("context:named", "docker-image://image")], Ok(Some("15"))),
+        (source, &[(ARGUMENT, "dtaa")], Err("did you mean data?")),
+    ] {
+        let mut bridge = with_dockerfile(text.as_bytes());
+        bridge.files.insert(("git://h/r.git".into(), "Dockerfile".into()), text.as_bytes().to_vec());
+        let image = "docker-image://docker.io/library/image:latest";
+        let image = format!("{image}@{}", buildd_oci::digest::Digest::of(&image.as_bytes()[15..]));
+        let times = [("git://h/r.git", 11), ("https://h/f", 13), ("git://h/n.git", 14), (image.as_str(), 15)];
+        bridge.newest = times.into_iter().map(|(source, time)| (source.to_owned(), time)).collect();
+        let opts: Vec<_> = opts.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let result = run(&bridge, &opts);
+        let (result, told) = match (result, told) {
+            (Ok(result), Ok(told)) => (result, told),
+            (Err(error), Err(words)) => {
+                assert!(error.to_string().contains(words), "{error}");
+                continue;
+            }
+            (result, told) => panic!("{opts:?}: {result:?}, not {told:?}"),
+        };
+        let epoch = result.metadata.get(EPOCH_KEY).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        assert_eq!(epoch.as_deref(), told, "{opts:?}");
+        let llb = llb_text(Ok(result));
+        assert!(llb.contains(&format!("AT={}", told.unwrap_or_default())), "{opts:?}\n{llb}");
+        let time = told.map_or_else(String::new, |seconds| format!("{seconds}000000000"));
+        assert!(llb.contains(&time), "{opts:?}: WORKDIR has that time\n{llb}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::{
     error::Error,
     snapshot_ref::SnapshotRef,
     step::{Output, StepExit},
-    worker::{Unsupported, Worker, op_error},
+    worker::{Worker, op_error},
 };
 
 mod mounts;
@@ -66,9 +66,6 @@ pub(crate) fn resolve(worker: Arc<Worker>, op: &pb::ExecOp, vertex: &Vertex) -> 
         .any(|mount| mount.input >= 0 && usize::try_from(mount.input).is_ok_and(|i| i >= vertex.inputs.len()))
     {
         return Err(invalid("a mount names an input that it has not"));
-    }
-    if !op.cdi_devices.is_empty() {
-        return Err(OpError::new(ErrorKind::Unimplemented, Unsupported { what: "RUN --device".to_owned() }));
     }
     let platform = vertex.op.platform.clone().unwrap_or_default();
     let platform = Platform {

@@ -64,15 +64,20 @@ impl ImageSource {
     }
 }
 
+/// The key of an image, wherever it comes from.
+pub(super) fn cache_map(found: &FoundImage, platform: &Platform) -> Result<CacheMap, Error> {
+    let config = ImageConfig::parse(&found.config)?;
+    let digest = Digest::of(format!("image {} {platform}", found.manifest_digest).as_bytes());
+    let chain =
+        chain_ids(&config.rootfs.diff_ids).last().map(|id| Digest::of(format!("chain {id}").as_bytes()));
+    Ok(CacheMap { digest, aliases: chain.into_iter().collect(), inputs: Vec::new() })
+}
+
 #[async_trait]
 impl Op for ImageSource {
     async fn cache_map(&self, cx: &OpContext) -> Result<CacheMap, OpError> {
         let found = self.find(cx).await?;
-        let config = ImageConfig::parse(&found.config).map_err(|error| op_error(error.into()))?;
-        let digest = Digest::of(format!("image {} {}", found.manifest_digest, self.platform).as_bytes());
-        let chain =
-            chain_ids(&config.rootfs.diff_ids).last().map(|id| Digest::of(format!("chain {id}").as_bytes()));
-        Ok(CacheMap { digest, aliases: chain.into_iter().collect(), inputs: Vec::new() })
+        cache_map(found, &self.platform).map_err(op_error)
     }
 
     async fn exec(&self, cx: &OpContext, _: &[OpResult]) -> Result<Vec<OpResult>, OpError> {

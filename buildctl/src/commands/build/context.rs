@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use buildd_fs::nearest::nearest;
 use tempfile::TempDir;
 
+use super::layout::Layout;
 use crate::session::Upload;
 
 /// Bytes that show whether standard input is an archive: the magic of a tar header ends at 262.
@@ -22,6 +23,8 @@ const DOCKERFILE_BYTES: u64 = 16 << 20;
 pub(super) struct Sources {
     /// Folders to serve by name.
     pub(super) locals: BTreeMap<String, PathBuf>,
+    /// OCI layouts to serve by name.
+    pub(super) layouts: BTreeMap<String, PathBuf>,
     /// Options that say the same to the frontend.
     pub(super) opts: BTreeMap<String, String>,
     /// A tar on standard input.
@@ -76,9 +79,17 @@ pub(super) fn named(
         opts.insert(key, value.to_owned());
         return Ok(());
     }
+    if let Some(text) = value.strip_prefix("oci-layout://") {
+        let layout = Layout::find(text).with_context(|| format!("--build-context {name}"))?;
+        // The daemon knows it by a name that says nothing of this machine.
+        let store = crate::commands::new_id();
+        opts.insert(key, format!("oci-layout://{store}@{}", layout.digest));
+        sources.layouts.insert(store, layout.folder);
+        return Ok(());
+    }
     if let Some((scheme, _)) = value.split_once("://") {
         bail!(
-            "--build-context {name}: {scheme}:// is not supported: give a folder, a URL, a repository or docker-image://NAME"
+            "--build-context {name}: {scheme}:// is not supported: give a folder, a URL, a repository, docker-image://NAME or oci-layout://FOLDER"
         );
     }
     let folder = Path::new(value.strip_prefix("local:").unwrap_or(value));

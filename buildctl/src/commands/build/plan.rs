@@ -81,6 +81,13 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         }
         sources.locals.insert(name, dir.into());
     }
+    for text in &args.oci_layout {
+        let (name, dir) = pair("--oci-layout", text)?;
+        if !PathBuf::from(&dir).join("index.json").is_file() {
+            bail!("--oci-layout {name}: {dir} is no OCI layout: it has no index.json");
+        }
+        sources.layouts.insert(name, dir.into());
+    }
     for text in &args.build_context {
         let (name, value) = pair("--build-context", text)?;
         context::named(&name, &value, &mut opts, &mut sources)?;
@@ -112,6 +119,7 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
     let session = SessionOptions {
         shared_key: shared_key(sources.locals.get("context")),
         locals: sources.locals,
+        layouts: sources.layouts,
         secrets,
         agents,
         targets: outputs.into_iter().map(|output| output.target).collect(),

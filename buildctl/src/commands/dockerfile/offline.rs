@@ -62,6 +62,10 @@ impl Bridge for Offline {
         }
     }
 
+    async fn newest(&self, _: &BridgeRef) -> Result<Option<i64>, BridgeError> {
+        Ok(None)
+    }
+
     async fn frontend_image(&self, request: FrontendRequest) -> Result<FrontendResult, BridgeError> {
         let image = request.opts.get(SOURCE_OPTION).map_or("", String::as_str);
         let cause = std::io::Error::other(format!("only a build can run the image {image}"));

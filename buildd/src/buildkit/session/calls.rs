@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use buildd_api::buildkit::moby::buildkit::secrets::v1::{GetSecretRequest, secrets_client::SecretsClient};
-use buildd_oci::{ErrorKind, registry::auth::Authorizer};
+use buildd_oci::{ErrorKind, blob::Provider, registry::auth::Authorizer};
 use buildd_runtime::session::{
     AgentStream, Session, SessionError, Sessions as Clients, SyncRequest, TreeSink,
 };
 use tonic::{Code, Status};
 
-use super::{ClientSession, Sessions, filesend, filesync, ssh, upload};
+use super::{ClientSession, Sessions, filesend, filesync, layout::Layout, ssh, upload};
 use crate::status;
 
 /// A client's refusal, with its words.
@@ -92,6 +92,11 @@ impl Session for ClientSession {
     async fn pull(&self, path: &str, into: File) -> Result<(), SessionError> {
         self.needs("/moby.upload.v1.Upload/Pull", "an upload")?;
         self.while_there(upload::pull(self.channel.clone(), path, into)).await
+    }
+
+    fn layout(&self, name: &str) -> Result<Box<dyn Provider>, SessionError> {
+        self.needs("/containerd.services.content.v1.Content/Read", "OCI layouts")?;
+        Ok(Box::new(Layout::new(self.channel.clone(), name, self.gone.clone())?))
     }
 
     async fn secret(&self, id: &str) -> Result<Option<Vec<u8>>, SessionError> {

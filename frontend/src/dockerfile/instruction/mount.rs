@@ -113,11 +113,7 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Result
         }
         return Ok(());
     };
-    let boolean = || match text {
-        "true" | "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
-        "false" | "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
-        _ => Err(Fault::new(format!("invalid value for {key}: {text}"))),
-    };
+    let boolean = || boolean(key, text);
     let number = |radix| {
         let digits = text.strip_prefix("0o").unwrap_or(text);
         u32::from_str_radix(digits, radix).map_err(|_| Fault::new(format!("invalid value {text} for {key}")))
@@ -170,6 +166,15 @@ fn check(mount: &Mount) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A switch of a flag's value.
+pub(super) fn boolean(key: &str, text: &str) -> Result<bool, Fault> {
+    match text {
+        "true" | "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
+        "false" | "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
+        _ => Err(Fault::new(format!("invalid value for {key}: {text}"))),
+    }
+}
+
 fn unknown(key: &str, field: &str) -> Fault {
     let near = nearest(key, &KEYS).map(|k| format!(" (did you mean {k}?)")).unwrap_or_default();
     Fault::new(format!("unexpected key '{key}' in '{field}'{near}"))
@@ -209,7 +214,7 @@ fn size(text: &str) -> Result<i64, Fault> {
 }
 
 /// The fields of one CSV record; a quoted field may hold commas.
-fn csv(text: &str) -> Result<Vec<String>, Fault> {
+pub(super) fn csv(text: &str) -> Result<Vec<String>, Fault> {
     let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

@@ -21,6 +21,17 @@ pub struct Run {
     pub network: String,
     /// As in `--security`.
     pub security: Security,
+    /// As in `--device`.
+    pub devices: Vec<Device>,
+}
+
+/// A device that a step asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// `vendor/class=name` and the like.
+    pub name: String,
+    /// Whether the step cannot do without.
+    pub required: bool,
 }
 
 /// Whether a step is sandboxed.
@@ -34,9 +45,7 @@ pub enum Security {
 }
 
 pub(super) fn parse(reader: &Reader<'_>, flags: &Flags) -> Result<Run, Fault> {
-    if flags.value("device").is_some() {
-        return Err(Fault::new("RUN --device is not supported"));
-    }
+    let devices = flags.all("device").map(device).collect::<Result<_, _>>()?;
     let network = flags.value("network").unwrap_or_else(|| "default".to_owned());
     if !matches!(network.as_str(), "default" | "none" | "host") {
         return Err(Fault::new(format!("unsupported network mode {network:?}")));
@@ -59,7 +68,34 @@ pub(super) fn parse(reader: &Reader<'_>, flags: &Flags) -> Result<Run, Fault> {
             None => command = Command::Shell(with_bodies(line, reader.heredocs)),
         }
     }
-    Ok(Run { command, script, mounts, network, security })
+    Ok(Run { command, script, mounts, network, security, devices })
+}
+
+/// `name[,required]`; a name has an equals sign of its own.
+fn device(text: &str) -> Result<Device, Fault> {
+    let mut device = Device { name: String::new(), required: false };
+    for field in mount::csv(text)? {
+        let name = match field.split_once('=') {
+            Some(("name", name)) => name,
+            Some(("required", value)) => {
+                device.required = mount::boolean("required", value)?;
+                continue;
+            }
+            None if field == "required" => {
+                device.required = true;
+                continue;
+            }
+            _ => field.as_str(),
+        };
+        if !device.name.is_empty() {
+            return Err(Fault::new(format!("device {text:?} has two names, {:?} and {name:?}", device.name)));
+        }
+        name.clone_into(&mut device.name);
+    }
+    match device.name.is_empty() {
+        true => Err(Fault::new(format!("device {text:?} has no name"))),
+        false => Ok(device),
+    }
 }
 
 /// The line and its heredocs, as a shell reads them.

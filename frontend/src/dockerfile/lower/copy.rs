@@ -147,6 +147,9 @@ impl Lowering<'_> {
                     git.checksum = Some(checksum.clone());
                 }
                 git.keep_git_dir = transfer.keep_git_dir.or(git.keep_git_dir);
+                if self.inputs.options.commit_times {
+                    git = git.with_commit_times();
+                }
                 let options = self.op(titled(&git.url), &[located.lines], &[]);
                 (git.state(options), String::new())
             }

@@ -12,9 +12,13 @@ use crate::{
         expand::Lexer,
         image::Layer,
         instruction::{Command, Healthcheck, Instruction, Located},
+        options::Epoch,
     },
     error::Fault,
 };
+
+/// Nanoseconds of a second, which times in LLB count.
+const NANOS: i64 = 1_000_000_000;
 
 impl Lowering<'_> {
     pub(super) fn metadata(&mut self, instruction: &Instruction) -> Result<(), Fault> {
@@ -83,7 +87,10 @@ impl Lowering<'_> {
                 mode: 0o755,
                 make_parents: true,
                 owner: (!user.is_empty()).then(|| owner(user)),
-                timestamp: -1,
+                timestamp: match self.inputs.options.epoch {
+                    Epoch::At(seconds) => seconds.saturating_mul(NANOS),
+                    Epoch::None | Epoch::Unknown => -1,
+                },
             };
             let options = self.op(title, &[located.lines], &["file.base"]);
             self.built.state = self.built.state.file(vec![FileStep::MakeDir(dir)], options);

@@ -49,6 +49,13 @@ impl Lowering<'_> {
             Security::Sandbox => pb::SecurityMode::Sandbox,
             Security::Insecure => pb::SecurityMode::Insecure,
         };
+        let devices = run.devices.iter();
+        spec.devices = devices
+            .map(|device| pb::CdiDevice { name: device.name.clone(), optional: !device.required })
+            .collect();
+        if !spec.devices.is_empty() {
+            caps.push("exec.meta.cdi");
+        }
         let created_by = format!("RUN {} # buildkit", self.run_text(&arguments));
         self.done.budget.step(created_by.len() + env.iter().map(String::len).sum::<usize>())?;
         spec.meta = pb::Meta {

@@ -9,6 +9,9 @@ use buildd_api::llb::{OpOptions, State};
 
 use crate::error::Fault;
 
+/// The value of `mtime` by which files have the time of the commit.
+const COMMIT_TIMES: &str = "commit";
+
 /// A tree of a git repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GitRef {
@@ -53,6 +56,13 @@ impl GitRef {
             }
         }
         Ok(Some(git))
+    }
+
+    /// The same with files that have the time of the commit, unless it says otherwise.
+    #[must_use]
+    pub fn with_commit_times(mut self) -> Self {
+        self.mtime.get_or_insert_with(|| COMMIT_TIMES.to_owned());
+        self
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), String> {

@@ -32,16 +32,21 @@ pub(super) async fn load(options: &Options, session: String, bridge: &dyn Bridge
     let refused = |reason: String| Error::Option { option: "context".to_owned(), reason };
     let remote = Remote::detect(&options.context).map_err(|fault| refused(fault.message))?;
     let tree = match remote {
-        Some(Remote::Git(git)) => Tree { state: repository(git, options), ignores: false },
+        Some(Remote::Git(git)) => Tree {
+            dated: repository(git.clone().with_commit_times(), options),
+            state: repository(git, options),
+            ignores: false,
+        },
         Some(Remote::File(url)) => match file(&url, bridge).await? {
-            Behind::Archive(state) => Tree { state, ignores: true },
-            Behind::Dockerfile { text, vertex } => {
+            Behind::Archive(state) => Tree { dated: state.clone(), state, ignores: true },
+            Behind::Dockerfile { text, state } => {
                 let filename = named_or_default(options);
                 return Ok(Sources {
                     text,
                     filename,
-                    vertex,
+                    vertex: state.digest().unwrap_or_default().to_owned(),
                     context: Context::Here(State::scratch()),
+                    dated: Some(state),
                     inputs: BTreeMap::new(),
                     session,
                 });
@@ -73,6 +78,8 @@ pub(super) async fn tree(url: &str, options: &Options, bridge: &dyn Bridge) -> R
 /// A tree that is the context.
 struct Tree {
     state: State,
+    /// The same with files that have times of their own.
+    dated: State,
     /// Whether its own ignore file counts.
     ignores: bool,
 }
@@ -107,7 +114,8 @@ impl Tree {
             },
         };
         let context = Context::Here(ignore.map_or_else(|| state.clone(), |ignore| without(&state, &ignore)));
-        Ok(Sources { text, filename, vertex, context, inputs: BTreeMap::new(), session })
+        let dated = Some(self.dated);
+        Ok(Sources { text, filename, vertex, context, dated, inputs: BTreeMap::new(), session })
     }
 }
 
@@ -123,6 +131,9 @@ fn without(tree: &State, ignore: &[u8]) -> State {
 fn repository(mut git: GitRef, options: &Options) -> State {
     let asked = options.build_args.get(KEEP_GIT_DIR).map(|value| matches!(value.as_str(), "1" | "true"));
     git.keep_git_dir = git.keep_git_dir.or(asked);
+    if options.commit_times {
+        git = git.with_commit_times();
+    }
     let title = format!("[internal] load git source {}", redact(&git.url));
     git.state(named(&title, &[]))
 }
@@ -135,8 +146,8 @@ enum Behind {
     Dockerfile {
         /// Its bytes.
         text: Vec<u8>,
-        /// The vertex that loaded it.
-        vertex: String,
+        /// The file.
+        state: State,
     },
 }
 
@@ -152,8 +163,7 @@ async fn file(url: &str, bridge: &dyn Bridge) -> Result<Behind, Error> {
         Err(error) => return Err(error),
     };
     if !text.is_empty() && !is_archive(&text) {
-        let vertex = state.digest().unwrap_or_default().to_owned();
-        return Ok(Behind::Dockerfile { text, vertex });
+        return Ok(Behind::Dockerfile { text, state });
     }
     let copy = pb::FileActionCopy {
         attempt_unpack_docker_compatibility: true,

@@ -18,6 +18,7 @@ use buildd_solver::{
 
 use super::{ExecOp, mounts};
 use crate::{
+    device::DeviceRequest,
     error::{Error, Result},
     passwd,
     snapshot::{Active, Snapshots, View},
@@ -73,15 +74,22 @@ pub(super) fn spec(
     let root = gathered.root_path();
     let cwd = if meta.cwd.is_empty() { "/" } else { &meta.cwd };
     ensure_folder(&root, Path::new(cwd))?;
+    let asked = exec.cdi_devices.iter();
+    let asked = asked.map(|device| DeviceRequest { name: device.name.clone(), optional: device.optional });
+    let devices = worker.devices.grant(&asked.collect::<Vec<_>>())?;
     let mut mounts = network_files(&worker.store.root().join("tmp"), meta, &mut gathered.held)?;
     mounts.extend(gathered.mounts.iter().cloned());
+    mounts.extend(devices.mounts);
     let targets = mounts.iter().map(|mount| mount.target.clone());
     let stubs = missing(&root, targets.chain(["/proc", "/dev", "/sys"].map(PathBuf::from)))?;
     let mut env = meta.env.clone();
     env.extend(proxies(meta));
     env.extend(secrets);
+    env.extend(devices.env);
+    let mut user = passwd::step_user(&root, &meta.user)?;
+    user.groups.extend(devices.groups);
     let spec = StepSpec {
-        user: passwd::step_user(&root, &meta.user)?,
+        user,
         rootfs: root,
         args: meta.args.clone(),
         env,
@@ -90,6 +98,7 @@ pub(super) fn spec(
         stdin: false,
         terminal: false,
         mounts,
+        devices: devices.nodes,
         network: match exec.network() {
             pb::NetMode::None => Network::None,
             pb::NetMode::Host => Network::Host,
