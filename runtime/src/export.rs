@@ -11,9 +11,7 @@ use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
 use base64::Engine;
 use buildd_oci::{
     archive::{self, ExportImage, Kind, Platforms},
-    config::ImageConfig,
     descriptor::Descriptor,
-    platform::Platform,
     reference::Reference,
 };
 use buildd_solver::{op::OpError, result::OpResult};
@@ -23,8 +21,6 @@ use crate::{
     layer::{ExportOptions, write_tar},
     lease::WorkLease,
     session::Session,
-    snapshot::{SnapshotId, View},
-    snapshot_ref::SnapshotRef,
     watch::Watch,
     worker::{Worker, op_error},
 };
@@ -35,8 +31,10 @@ mod image;
 mod layers;
 mod push;
 mod time;
+mod trees;
 
 pub use attributes::Attributes;
+use trees::Trees;
 
 /// How long a client may take to receive an archive before its blobs may be collected.
 const EXPORT_TIME: Duration = Duration::from_secs(6 * 3600);
@@ -123,46 +121,6 @@ pub async fn export(
 fn no_client() -> OpError {
     let reason = "has no client session to send it to".to_owned();
     op_error(Error::Precondition { what: "export", name: "archive".to_owned(), reason })
-}
-
-/// What a client gets as files: one tree, or several in folders of their own.
-enum Trees {
-    One(Option<SnapshotId>),
-    Each(Vec<(String, Option<SnapshotId>)>),
-}
-
-impl Trees {
-    fn of(request: &ExportRequest, attributes: &Attributes) -> Result<Self> {
-        let id = |tree: &ExportTree| -> Result<Option<SnapshotId>> {
-            Ok(tree.result.as_ref().map(SnapshotRef::of).transpose()?.and_then(|result| result.id()))
-        };
-        match (request.trees.as_slice(), attributes.platform_split) {
-            ([tree], None | Some(false)) => Ok(Self::One(id(tree)?)),
-            ([_, _, ..], Some(false)) => Err(Error::Invalid {
-                what: "exporter attribute",
-                name: "platform-split".to_owned(),
-                reason: format!("{} platforms would write over each other", request.trees.len()),
-            }),
-            (trees, _) => {
-                let folder = |tree: &ExportTree| -> Result<String> {
-                    let platform = match (tree.platform.as_str(), &tree.config) {
-                        ("", Some(config)) => ImageConfig::parse(config)?.platform().to_string(),
-                        ("", None) => Platform::host().to_string(),
-                        (platform, _) => platform.to_owned(),
-                    };
-                    Ok(platform.replace('/', "_"))
-                };
-                trees.iter().map(|tree| Ok((folder(tree)?, id(tree)?))).collect::<Result<_>>().map(Self::Each)
-            }
-        }
-    }
-
-    fn view(&self, worker: &Worker) -> Result<View> {
-        match self {
-            Self::One(id) => worker.store.snapshots.view(*id),
-            Self::Each(trees) => worker.store.snapshots.view_each(trees),
-        }
-    }
 }
 
 /// Makes the image and names it; one without a name is kept by a lease that ends with the value.

@@ -88,6 +88,47 @@ fn trees_land_on_the_client() {
     assert!(listed.lines().any(|line| line.trim_start_matches("./") == "made"), "{listed}");
 }
 
+/// Files of the platform in folders that all have.
+const APART: &str = "FROM --platform=$BUILDPLATFORM alpine AS made
+ARG TARGETARCH
+RUN mkdir -p /bin-of/one && echo $TARGETARCH > /bin-of/$TARGETARCH && echo x > /bin-of/one/$TARGETARCH
+FROM scratch
+COPY --from=made /bin-of /bin-of
+";
+
+#[test]
+fn platforms_are_one_tree_where_no_file_is_lost() {
+    let (daemon, _) = ready();
+    let dir = context(&[("Dockerfile", APART)]);
+    let tree = daemon.path("tree");
+    let tar = daemon.path("tree.tar");
+    for output in [
+        format!("type=local,platform-split=false,dest={}", text(&tree)),
+        format!("type=tar,platform-split=false,dest={}", text(&tar)),
+    ] {
+        let args = ["build", "--platform", "linux/amd64,linux/arm64", "-o", &output, text(dir.path())];
+        daemon.buildctl(&args).ok();
+    }
+    let unpacked = daemon.path("unpacked");
+    fs::create_dir(&unpacked).expect("a folder");
+    run(Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(&unpacked)).ok();
+    for tree in [&tree, &unpacked] {
+        for arch in ["amd64", "arm64"] {
+            let read = |path: String| fs::read_to_string(tree.join(path)).expect("a file of each platform");
+            assert_eq!(read(format!("bin-of/{arch}")), format!("{arch}\n"));
+            assert_eq!(read(format!("bin-of/one/{arch}")), "x\n");
+        }
+    }
+    let split = daemon.path("split");
+    let output = format!("type=local,platform-split=true,dest={}", text(&split));
+    daemon.buildctl(&["build", "-o", &output, text(dir.path())]).ok();
+    assert!(
+        fs::read_dir(&split)
+            .expect("the tree")
+            .all(|entry| { entry.expect("an entry").file_name().to_string_lossy().starts_with("linux_") })
+    );
+}
+
 const CROSS: &str = "FROM --platform=$BUILDPLATFORM alpine AS made
 ARG TARGETARCH
 RUN echo $TARGETARCH > /arch
@@ -114,7 +155,7 @@ fn platforms_are_images_of_one_index_and_folders_of_one_tree() {
     let listed = run(Command::new("tar").arg("-tf").arg(&tar)).ok().stdout;
     assert!(listed.contains("linux_amd64/arch") && listed.contains("linux_arm64/arch"), "{listed}");
     build(&["-o", &format!("type=local,platform-split=false,dest={}", text(&tree))])
-        .fails(1, &["platform-split", "2 platforms would write over each other"]);
+        .fails(1, &["platform-split", "arch of linux_amd64 and of linux_arm64 would write over each other"]);
 
     let archive = daemon.path("index.tar");
     let notes = "annotation.a=all,annotation[linux/arm64].a=arm,annotation-index.b=index,\
