@@ -22,6 +22,7 @@ mod progress;
 pub(crate) mod sandbox;
 pub(crate) mod seat;
 mod stage;
+mod step_log;
 pub(crate) mod usage;
 
 use std::{
@@ -32,7 +33,10 @@ use std::{
 
 use crate::collect::Collector;
 use crate::worker::Worker;
-use buildd_api::buildkit::{moby::buildkit::v1::SolveRequest, pb};
+use buildd_api::buildkit::{
+    moby::buildkit::v1::{SolveRequest, StatusResponse},
+    pb,
+};
 use buildd_frontend::{FrontendResult, REQUEST_OPTION};
 use buildd_solver::{result::OpResult, scheduler::Solver};
 use prost::Message as _;
@@ -45,6 +49,7 @@ use tonic::Status;
 pub(crate) use build::Build;
 pub(crate) use progress::Progress;
 use seat::Returned;
+use step_log::StepLogs;
 
 use crate::buildkit::session::Sessions;
 
@@ -177,9 +182,12 @@ impl Builds {
         }
         self.arrivals.send_modify(|count| *count += 1);
         let listener = Arc::clone(&progress);
+        let mut logs = StepLogs::new(self.worker.store.root(), &request.r#ref);
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
-                listener.tell(event::message(event));
+                let messages;
+                (logs, messages) = pass(logs, event::message(event)).await;
+                messages.into_iter().for_each(|message| listener.tell(message));
             }
             listener.end();
         });
@@ -233,6 +241,16 @@ impl Drop for Running {
             self.progress.end();
         }
     }
+}
+
+/// What watchers see of a message; where that means writing, not on a thread that others wait for.
+async fn pass(mut logs: StepLogs, message: StatusResponse) -> (StepLogs, Vec<StatusResponse>) {
+    let blocks = logs.blocks(&message);
+    let work = move || {
+        let messages = logs.pass(message);
+        (logs, messages)
+    };
+    if blocks { buildd_fs::blocking::run(work).await } else { work() }
 }
 
 async fn cancelled(token: Option<tokio_util::sync::CancellationToken>) {

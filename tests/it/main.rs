@@ -30,6 +30,7 @@ mod remote_files;
 mod remote_git;
 mod run;
 mod ssh;
+mod step_logs;
 mod tidy;
 
 #[test]
