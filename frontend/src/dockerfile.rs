@@ -46,11 +46,15 @@ use self::{
 };
 use crate::{
     Bridge, Error, FrontendRequest, FrontendResult,
+    bridge::Warning,
     request::{
         BASE_CONFIG_KEY, CMDLINE_OPTION, EPOCH_KEY, IMAGE_CONFIG_KEY, PLATFORMS_KEY, REQUEST_OPTION,
         SOURCE_OPTION,
     },
 };
+
+/// The build argument that asks for a cache in the image.
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 
 /// A text taken apart.
 struct Program {
@@ -90,6 +94,10 @@ pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<Fro
     }
     if let Some(name) = asked {
         return subrequest::answer(name, &sources, &options, bridge).await;
+    }
+    if options.build_args.get(INLINE_CACHE).is_some_and(|value| matches!(value.as_str(), "1" | "true")) {
+        let short = format!("{INLINE_CACHE} has no effect: no cache is exported");
+        bridge.warn(&sources.vertex, Warning { short, ..Warning::default() }).await;
     }
     let program = program(&sources, &options).map_err(|fault| sources.error(fault))?;
     let platforms = subrequest::platforms(&options, bridge);

@@ -113,6 +113,7 @@ async fn step(exe: &Path) -> Result<StepExit> {
     })?;
     let spec = StepSpec {
         devices: Vec::new(),
+        cgroup_parent: String::new(),
         rootfs: root.clone(),
         args: vec!["/bin/true".to_owned()],
         env: vec!["PATH=/usr/bin:/bin".to_owned()],

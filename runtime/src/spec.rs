@@ -206,6 +206,15 @@ fn rlimits(step: &StepSpec, files: u64) -> Result<Vec<PosixRlimit>, OciSpecError
             "stack" => PosixRlimitType::RlimitStack,
             "fsize" => PosixRlimitType::RlimitFsize,
             "cpu" => PosixRlimitType::RlimitCpu,
+            "data" => PosixRlimitType::RlimitData,
+            "locks" => PosixRlimitType::RlimitLocks,
+            "msgqueue" => PosixRlimitType::RlimitMsgqueue,
+            "nice" => PosixRlimitType::RlimitNice,
+            "rss" => PosixRlimitType::RlimitRss,
+            "rtprio" => PosixRlimitType::RlimitRtprio,
+            "rttime" => PosixRlimitType::RlimitRttime,
+            "sigpending" => PosixRlimitType::RlimitSigpending,
+            // Of a definition that nobody checked; the frontend refuses it by name.
             _ => continue,
         };
         limits.retain(|present| present.typ() != kind);

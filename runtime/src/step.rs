@@ -156,6 +156,8 @@ pub struct StepSpec {
     pub shm_size: u64,
     /// Limits of all of it.
     pub limits: StepLimits,
+    /// The control group that its own is made in; the daemon's usual one if empty.
+    pub cgroup_parent: String,
 }
 
 /// How a step ended.

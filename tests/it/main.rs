@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod oci_layout;
+mod options;
 mod platforms;
 mod real_input;
 mod registry_client;

@@ -74,6 +74,9 @@ pub(crate) struct BuildArgs {
     /// A limit in RUN: nofile=1024:2048. May be repeated.
     #[arg(long, value_name = "LIMIT", help_heading = "Docker's flags")]
     pub(super) ulimit: Vec<String>,
+    /// The control group in which each RUN gets its own.
+    #[arg(long, value_name = "PATH", help_heading = "Docker's flags")]
+    pub(super) cgroup_parent: Option<String>,
     /// Write the image's digest to this file.
     #[arg(long, value_name = "FILE", help_heading = "Docker's flags")]
     iidfile: Option<PathBuf>,
@@ -143,8 +146,6 @@ struct Later {
     provenance: Option<Vec<String>>,
     #[arg(long, hide = true, num_args = 0..=1)]
     source_policy_file: Option<Vec<String>>,
-    #[arg(long, hide = true, num_args = 0..=1)]
-    cgroup_parent: Option<Vec<String>>,
     #[arg(long, hide = true)]
     squash: bool,
 }
@@ -160,7 +161,6 @@ impl Later {
             ("--sbom", self.sbom.is_some()),
             ("--provenance", self.provenance.is_some()),
             ("--source-policy-file", self.source_policy_file.is_some()),
-            ("--cgroup-parent", self.cgroup_parent.is_some()),
             ("--squash", self.squash),
         ];
         match flags.iter().find(|(_, given)| *given) {

@@ -90,7 +90,13 @@ async fn time_of(
         Base::Scratch | Base::Local(_) => return Ok(None),
         Base::Image(name) => {
             let image = resolve::resolve(name, Default::default(), sources, &without, bridge).await?;
-            lower::image_source(name, &image.reference, &sources.session, &without, Default::default())
+            lower::image_source(
+                name,
+                &image.reference,
+                sources.client.session(),
+                &without,
+                Default::default(),
+            )
         }
         Base::Stage(stage) => {
             resolve::lowered(program, *stage, sources, &without, platform, bridge).await?.built.state

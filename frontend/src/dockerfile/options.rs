@@ -20,6 +20,41 @@ const CAPABILITIES: [&str; 4] = [
     "moby.buildkit.frontend.gitquerystring",
 ];
 
+const LIMITS: &str = "[worker] step-memory and step-processes in buildd's configuration bound every step";
+const NO_CACHE_IMPORT: &str = "the cache is the daemon's own, none is imported";
+
+/// What is refused by name, with what there is instead; a name with a colon at its end begins several.
+const REFUSED: [(&str, &str); 10] = [
+    ("memory", LIMITS),
+    ("memswap", LIMITS),
+    ("cpushares", LIMITS),
+    ("cpuperiod", LIMITS),
+    ("cpuquota", LIMITS),
+    ("cpusetcpus", LIMITS),
+    ("cpusetmems", LIMITS),
+    ("cache-from", NO_CACHE_IMPORT),
+    ("cache-imports", NO_CACHE_IMPORT),
+    ("attest:", "no attestations are made"),
+];
+/// Limits of a process.
+const ULIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
 /// What a client wants, beside the text.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -49,6 +84,10 @@ pub struct Options {
     pub context_key: String,
     /// Name of the client's folder with the Dockerfile, if it is not `dockerfile`; with a remote context, that it comes from there.
     pub dockerfile_key: String,
+    /// The sessions of folders that are another client's, by folder.
+    pub local_sessions: BTreeMap<String, String>,
+    /// What folders are known again by, by folder.
+    pub shared_keys: BTreeMap<String, String>,
     /// `default`, `pull` or `local`.
     pub resolve_mode: String,
     /// Another frontend has handed us the text: who else might read it is settled.
@@ -107,6 +146,7 @@ impl Options {
     pub fn parse(opts: &BTreeMap<String, String>) -> Result<Self, Error> {
         let text = |key: &str| opts.get(key).cloned().unwrap_or_default();
         capabilities(opts)?;
+        refuse(opts)?;
         let mut options = Self {
             filename: text("filename"),
             target: text("target"),
@@ -116,6 +156,8 @@ impl Options {
             context_key: opts.get("contextkey").cloned().unwrap_or_else(|| "context".to_owned()),
             dockerfile_key: text("dockerfilekey"),
             resolve_mode: text("image-resolve-mode"),
+            local_sessions: prefixed(opts, "local-sessionid:"),
+            shared_keys: prefixed(opts, "sharedkey:localdir:"),
             build_args: prefixed(opts, BUILD_ARGUMENT),
             labels: prefixed(opts, "label:"),
             contexts: prefixed(opts, "context:"),
@@ -203,6 +245,23 @@ fn capabilities(opts: &BTreeMap<String, String>) -> Result<(), Error> {
     }
 }
 
+/// Refuses what would change the result or its surroundings and is not done here, so that nobody believes it was.
+fn refuse(opts: &BTreeMap<String, String>) -> Result<(), Error> {
+    for (name, value) in opts {
+        let known = |(unknown, _): &&(&str, &str)| match unknown.strip_suffix(':') {
+            Some(_) => name.starts_with(unknown),
+            None => name == unknown,
+        };
+        let nothing = matches!(value.as_str(), "" | "0" | "[]" | "null" | "disabled=true");
+        if let Some((_, instead)) = REFUSED.iter().find(known)
+            && !nothing
+        {
+            return Err(invalid(name, format!("it is not supported: {instead}")));
+        }
+    }
+    Ok(())
+}
+
 fn invalid(option: &str, reason: impl ToString) -> Error {
     Error::Option { option: option.to_owned(), reason: reason.to_string() }
 }
@@ -235,5 +294,9 @@ fn ulimit(text: &str) -> Result<pb::Ulimit, Error> {
         let (soft, hard) = values.split_once(':').unwrap_or((values, values));
         Some(pb::Ulimit { name: name.to_owned(), soft: soft.parse().ok()?, hard: hard.parse().ok()? })
     };
-    parse().ok_or_else(|| invalid("ulimit", format!("{text:?} is not name=soft:hard")))
+    let limit = parse().ok_or_else(|| invalid("ulimit", format!("{text:?} is not name=soft:hard")))?;
+    match ULIMITS.contains(&limit.name.as_str()) {
+        true => Ok(limit),
+        false => Err(invalid("ulimit", format!("{:?} is none of {}", limit.name, ULIMITS.join(", ")))),
+    }
 }

@@ -113,7 +113,7 @@ pub(super) async fn lowered(
         images: &found.images,
         trees: &found.trees,
         context: sources.context(&Default::default()),
-        session: &sources.session,
+        session: sources.client.session(),
         show_platform: options.multi_platform,
     };
     let (_, paths) = lower::lower(&inputs).map_err(|fault| sources.error(fault))?;

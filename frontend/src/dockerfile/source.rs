@@ -20,7 +20,10 @@ use crate::{
     request::IMAGE_CONFIG_KEY,
 };
 
+mod client;
 mod remote;
+
+use client::Client;
 
 /// Bytes a Dockerfile or an ignore file may have.
 const MAX_TEXT: usize = 4 << 20;
@@ -44,8 +47,8 @@ pub struct Sources {
     pub dated: Option<State>,
     /// Definitions that the client sent.
     inputs: BTreeMap<String, State>,
-    /// The session of the client.
-    pub session: String,
+    /// Whose files the local ones are.
+    pub client: Client,
 }
 
 /// Where COPY finds its files.
@@ -93,28 +96,28 @@ impl Sources {
         options: &Options,
         bridge: &dyn Bridge,
     ) -> Result<Self, Error> {
-        let session = request.session_id.clone();
+        let client = Client::of(request, options);
         let inputs = inputs(request)?;
         if !options.context.is_empty() {
-            let sources = remote::load(options, session, bridge).await?;
+            let sources = remote::load(options, client, bridge).await?;
             return Ok(Self { inputs, ..sources });
         }
         let filename = named_or_default(options);
         let context_name = &options.context_key;
-        let (files, text, vertex) = dockerfile(options, &session, &filename, &inputs, bridge).await?;
+        let (files, text, vertex) = dockerfile(options, &client, &filename, &inputs, bridge).await?;
         let context = match inputs.get(context_name.as_str()) {
             Some(context) => Context::Here(context.clone()),
             None => {
                 let ignore_name = format!("{filename}.dockerignore");
                 let ignore = match files.read(&ignore_name).await? {
                     Some(text) => Some(IgnoreFile::new(ignore_name, &text)),
-                    None => ignore_file(context_name, MAIN_IGNORE, &session, bridge).await?,
+                    None => ignore_file(context_name, MAIN_IGNORE, &client, bridge).await?,
                 };
                 Context::Local { name: context_name.clone(), ignore }
             }
         };
         let dated = inputs.get(context_name.as_str()).cloned();
-        Ok(Self { text, filename, vertex, context, dated, inputs, session })
+        Ok(Self { text, filename, vertex, context, dated, inputs, client })
     }
 
     /// The main context, with only `paths` of it; all of it if they name the root.
@@ -127,7 +130,7 @@ impl Sources {
                 if follow.iter().any(String::is_empty) {
                     follow.clear();
                 }
-                local(name, &self.session, "[internal] load build context", ignore.as_ref(), &follow)
+                local(name, &self.client, "[internal] load build context", ignore.as_ref(), &follow)
             }
         }
     }
@@ -152,9 +155,9 @@ impl Sources {
             Base::Input(name) => return self.input(name, options),
             Base::Local(name) => {
                 let title = format!("[context {name}] load .dockerignore");
-                let ignore = ignore_file(name, &title, &self.session, bridge).await?;
+                let ignore = ignore_file(name, &title, &self.client, bridge).await?;
                 let title = format!("[context {name}] load from client");
-                local(name, &self.session, &title, ignore.as_ref(), &[])
+                local(name, &self.client, &title, ignore.as_ref(), &[])
             }
             Base::Scratch | Base::Stage(_) | Base::Image(_) => State::scratch(),
         };
@@ -220,7 +223,7 @@ fn dockerfile_name(options: &Options) -> &str {
 /// The client's Dockerfile, with the files beside it and the vertex that loaded them.
 async fn dockerfile<'a>(
     options: &Options,
-    session: &str,
+    client: &Client,
     filename: &str,
     inputs: &BTreeMap<String, State>,
     bridge: &'a dyn Bridge,
@@ -236,7 +239,7 @@ async fn dockerfile<'a>(
         return Ok((files, text, state.digest().unwrap_or_default().to_owned()));
     }
     let name = format!("[internal] load build definition from {filename}");
-    let mut attrs = local_attrs(session, local, &paths);
+    let mut attrs = client.attrs(local, "", &paths);
     attrs.insert("local.differ".to_owned(), "none".to_owned());
     let state = State::source(&format!("local://{local}"), attrs, named(&name, &["source.local"]));
     let files = Files::build(&state, bridge, filename).await?;
@@ -247,19 +250,19 @@ async fn dockerfile<'a>(
 async fn ignore_file(
     name: &str,
     title: &str,
-    session: &str,
+    client: &Client,
     bridge: &dyn Bridge,
 ) -> Result<Option<IgnoreFile>, Error> {
     const IGNORE: &str = ".dockerignore";
-    let mut attrs = local_attrs(session, &format!("{name}-{IGNORE}"), &[IGNORE.to_owned()]);
+    let mut attrs = client.attrs(name, "-.dockerignore", &[IGNORE.to_owned()]);
     attrs.insert("local.differ".to_owned(), "none".to_owned());
     let state = State::source(&format!("local://{name}"), attrs, named(title, &["source.local"]));
     let text = Files::build(&state, bridge, IGNORE).await?.read(IGNORE).await?;
     Ok(text.map(|text| IgnoreFile::new(IGNORE.to_owned(), &text)))
 }
 
-fn local(name: &str, session: &str, title: &str, ignore: Option<&IgnoreFile>, follow: &[String]) -> State {
-    let mut attrs = local_attrs(session, name, follow);
+fn local(name: &str, client: &Client, title: &str, ignore: Option<&IgnoreFile>, follow: &[String]) -> State {
+    let mut attrs = client.attrs(name, "", follow);
     let mut options = named(title, &["source.local"]);
     if let Some(ignore) = ignore {
         let exclude = ignore::patterns(&ignore.text);
@@ -269,17 +272,6 @@ fn local(name: &str, session: &str, title: &str, ignore: Option<&IgnoreFile>, fo
         }
     }
     State::source(&format!("local://{name}"), attrs, options)
-}
-
-fn local_attrs(session: &str, hint: &str, follow: &[String]) -> BTreeMap<String, String> {
-    let mut attrs = BTreeMap::from([("local.sharedkeyhint".to_owned(), hint.to_owned())]);
-    if !session.is_empty() {
-        attrs.insert("local.session".to_owned(), session.to_owned());
-    }
-    if !follow.is_empty() {
-        attrs.insert("local.followpaths".to_owned(), json(follow));
-    }
-    attrs
 }
 
 fn json(list: &[String]) -> String {

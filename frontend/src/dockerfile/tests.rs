@@ -371,6 +371,48 @@ fn the_bound_of_all_times_has_the_time_of_what_it_names() {
 }
 
 #[test]
+fn what_is_not_done_is_refused_by_name() {
+    let with = |key: &str, value: &str| {
+        let opts = [(key.to_owned(), value.to_owned())];
+        run(&with_dockerfile(b"FROM alpine\nRUN x\n"), &opts).map(|_| ()).map_err(|error| error.to_string())
+    };
+    for (key, value, words) in [
+        ("memory", "1000000", "step-memory"),
+        ("cpusetcpus", "0-1", "step-memory"),
+        ("cache-from", "image", "cache"),
+        ("cache-imports", "[{\"Type\":\"registry\"}]", "cache"),
+        ("attest:provenance", "mode=max", "attestations"),
+        ("attest:sbom", "generator=x", "attestations"),
+        ("ulimit", "nofile=1,openfiles=1:2", "\"openfiles\" is none of core, cpu"),
+        ("shm-size", "1k", "number of bytes"),
+        ("requestid", "frontend.convertllb", "unsupported request"),
+        ("force-network-mode", "bridge", "none of host"),
+    ] {
+        let refused = with(key, value).expect_err(key);
+        assert!(refused.contains(words), "{key}: {refused}");
+    }
+    for (key, value) in
+        [("memory", ""), ("cache-imports", "[]"), ("attest:provenance", "disabled=true"), ("unknown", "x")]
+    {
+        with(key, value).expect(key);
+    }
+    let bridge = with_dockerfile(b"FROM alpine\n");
+    run(&bridge, &[("build-arg:BUILDKIT_INLINE_CACHE".to_owned(), "1".to_owned())]).expect("built");
+    let warned = bridge.warned.lock().expect("no panic");
+    assert!(warned[0].1.short.contains("BUILDKIT_INLINE_CACHE has no effect"), "{warned:?}");
+}
+
+#[test]
+fn folders_may_be_another_clients_and_known_by_another_name() {
+    let opts = [("local-sessionid:context", "other"), ("sharedkey:localdir:context", "key")];
+    let opts: Vec<_> = opts.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let text = llb_text(run(&with_dockerfile(b"FROM scratch\nCOPY a /\n"), &opts));
+    assert!(text.contains("local.session=other") && text.contains("local.sharedkeyhint=key"), "{text}");
+    let own = llb_text(run(&with_dockerfile(b"FROM scratch\nCOPY a /\n"), &[]));
+    assert!(own.contains("local.session=session") && own.contains("local.sharedkeyhint=context"), "{own}");
+}
+
+#[test]
 fn steps_say_which_platform_they_work_for() {
     let text = b"FROM --platform=$BUILDPLATFORM alpine AS a\nRUN before\nARG TARGETARCH\nRUN after\n\
                  FROM scratch\nCOPY --from=a /x /\n";

@@ -30,6 +30,9 @@ use super::{
 };
 use crate::{console::Console, spec};
 
+/// The control group of the groups of steps.
+const CGROUP: &str = "/buildd";
+
 pub(super) type Failure = Box<dyn std::error::Error>;
 
 /// Runs the step that standard input describes; `folder` takes what it leaves behind.
@@ -68,7 +71,8 @@ fn run(folder: &Path) -> Result<StepExit, Failure> {
     let step: StepSpec = serde_json::from_str(&line)?;
     let id =
         folder.file_name().and_then(|name| name.to_str()).ok_or("the step's folder has no name")?.to_owned();
-    let cgroup = format!("/buildd/step-{id}");
+    let parent = if step.cgroup_parent.is_empty() { CGROUP } else { &step.cgroup_parent };
+    let cgroup = format!("{parent}/step-{id}");
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let mut config = spec::of_step(&step, &cgroup, files)?;
     let fenced = match step.security {

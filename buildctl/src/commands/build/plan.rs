@@ -188,6 +188,9 @@ fn dockers_flags(args: &BuildArgs, opts: &mut BTreeMap<String, String>) -> Resul
     if let Some(size) = &args.shm_size {
         set("shm-size", parse_size(size).context("--shm-size")?.to_string());
     }
+    if let Some(parent) = &args.cgroup_parent {
+        set("cgroup-parent", parent.clone());
+    }
     if !args.ulimit.is_empty() {
         set("ulimit", args.ulimit.join(","));
     }

@@ -10,7 +10,7 @@ use buildd_api::{
 };
 use buildd_oci::ErrorKind;
 
-use super::{Context, Files, Sources, dockerfile, missing, named, named_or_default};
+use super::{Client, Context, Files, Sources, dockerfile, missing, named, named_or_default};
 use crate::{
     bridge::Bridge,
     dockerfile::{
@@ -28,7 +28,7 @@ const FILE: &str = "context";
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// Loads a context that is not with the client.
-pub(super) async fn load(options: &Options, session: String, bridge: &dyn Bridge) -> Result<Sources, Error> {
+pub(super) async fn load(options: &Options, client: Client, bridge: &dyn Bridge) -> Result<Sources, Error> {
     let refused = |reason: String| Error::Option { option: "context".to_owned(), reason };
     let remote = Remote::detect(&options.context).map_err(|fault| refused(fault.message))?;
     let tree = match remote {
@@ -48,7 +48,7 @@ pub(super) async fn load(options: &Options, session: String, bridge: &dyn Bridge
                     context: Context::Here(State::scratch()),
                     dated: Some(state),
                     inputs: BTreeMap::new(),
-                    session,
+                    client,
                 });
             }
         },
@@ -57,7 +57,7 @@ pub(super) async fn load(options: &Options, session: String, bridge: &dyn Bridge
             return Err(refused(format!("{shown:?} is neither a repository nor an http or https URL")));
         }
     };
-    tree.sources(options, session, bridge).await
+    tree.sources(options, client, bridge).await
 }
 
 /// The tree of a named context at a URL.
@@ -85,12 +85,7 @@ struct Tree {
 }
 
 impl Tree {
-    async fn sources(
-        self,
-        options: &Options,
-        session: String,
-        bridge: &dyn Bridge,
-    ) -> Result<Sources, Error> {
+    async fn sources(self, options: &Options, client: Client, bridge: &dyn Bridge) -> Result<Sources, Error> {
         let mut state = self.state;
         if !options.context_subdir.is_empty() {
             let steps = vec![FileStep::Copy { from: state, copy: copy_action(&options.context_subdir, "/") }];
@@ -102,8 +97,7 @@ impl Tree {
         let (text, vertex) = if options.dockerfile_key.is_empty() {
             (files.text(options, &filename).await?, state.digest().unwrap_or_default().to_owned())
         } else {
-            let (_, text, vertex) =
-                dockerfile(options, &session, &filename, &BTreeMap::new(), bridge).await?;
+            let (_, text, vertex) = dockerfile(options, &client, &filename, &BTreeMap::new(), bridge).await?;
             (text, vertex)
         };
         let ignore = match self.ignores {
@@ -115,7 +109,7 @@ impl Tree {
         };
         let context = Context::Here(ignore.map_or_else(|| state.clone(), |ignore| without(&state, &ignore)));
         let dated = Some(self.dated);
-        Ok(Sources { text, filename, vertex, context, dated, inputs: BTreeMap::new(), session })
+        Ok(Sources { text, filename, vertex, context, dated, inputs: BTreeMap::new(), client })
     }
 }
 

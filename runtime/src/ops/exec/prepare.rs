@@ -29,6 +29,8 @@ use crate::{
 
 /// Bytes of /dev/shm, as docker gives.
 const SHM: u64 = 64 << 20;
+/// Longest path of a control group that a client names.
+const MAX_CGROUP: usize = 255;
 /// What a container of a build calls its host.
 const HOSTNAME: &str = "buildkitsandbox";
 
@@ -111,6 +113,7 @@ pub(super) fn spec(
         ulimits: meta.ulimit.iter().map(ulimit).collect(),
         shm_size: gathered.shm_size.unwrap_or(SHM),
         limits: worker.limits,
+        cgroup_parent: cgroup_parent(&meta.cgroup_parent)?,
     };
     Ok((spec, stubs))
 }
@@ -154,6 +157,21 @@ impl Prepared {
         let shown = |mount: &pb::Mount| nth(&outputs, mount.output).or_else(|| nth(&inputs, mount.input));
         let mounts = mounts.iter().map(shown).collect();
         Some(Remains { inputs, mounts })
+    }
+}
+
+/// The control group that a client names for its steps: a path that leads nowhere else than it says.
+fn cgroup_parent(text: &str) -> Result<String> {
+    let path = text.trim_matches('/');
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    let fits = path.len() <= MAX_CGROUP && path.split('/').all(plain) && !path.contains(char::is_control);
+    match (path.is_empty(), fits) {
+        (true, _) => Ok(String::new()),
+        (false, true) => Ok(format!("/{path}")),
+        (false, false) => {
+            let reason = "it is no path of a control group".to_owned();
+            Err(Error::Invalid { what: "cgroup-parent", name: text.to_owned(), reason })
+        }
     }
 }
 
