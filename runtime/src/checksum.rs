@@ -18,12 +18,18 @@ use buildd_fs::{
     pattern::Patterns,
 };
 use buildd_oci::digest::{Digest, Digester};
+use buildd_solver::op::{Parts, fingerprint};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
     layer::{Entry, EntryKind, describe},
 };
+
+/// Entries whose changes are told one by one.
+const MAX_PRINTS: usize = 1000;
+/// Bytes of a file that is read once more to tell whether it changed.
+const MAX_PRINTED: u64 = 64 << 10;
 
 /// Paths that a step reads; its JSON is the selector of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -81,6 +87,47 @@ pub fn selected(root: &Path, selections: &[Selection]) -> Result<Digest> {
         digester.update(b"end");
     }
     Ok(digester.finish())
+}
+
+/// What the selections find below `root`, entry by entry, by the names that it has there; nothing if it is very much.
+pub(crate) fn prints(root: &Path, selections: &[Selection]) -> Result<Parts> {
+    let mut parts = Parts::new();
+    for selection in selections {
+        let (include, exclude) = (patterns(&selection.include)?, patterns(&selection.exclude)?);
+        for found in find(root, selection)? {
+            let mut open = vec![found.clone()];
+            while let Some(path) = open.pop() {
+                if parts.len() > MAX_PRINTS {
+                    return Ok(Parts::new());
+                }
+                let full = root.join(&path);
+                let Some((entry, _)) = describe(&full, PathBuf::new())? else { continue };
+                if entry.kind == EntryKind::Directory {
+                    let list = fs::read_dir(&full).map_err(Error::file("list", &full))?;
+                    open.extend(list.flatten().map(|entry| path.join(entry.file_name())));
+                }
+                let text = path.strip_prefix(&found).unwrap_or(&path).to_string_lossy();
+                let wanted = (include.is_empty() || include.matches(&text)) && !exclude.matches(&text);
+                if wanted || text.is_empty() {
+                    parts.insert(format!("file {}", path.display()), print(&full, &entry)?);
+                }
+            }
+        }
+    }
+    Ok(parts)
+}
+
+/// The fingerprint of one entry; of a large file its size stands for its bytes.
+fn print(full: &Path, entry: &Entry) -> Result<u64> {
+    let mut digester = Digester::default();
+    match &entry.kind {
+        EntryKind::File { size } if *size > MAX_PRINTED => {
+            header(entry, &mut digester);
+            digester.update(&size.to_le_bytes());
+        }
+        _ => one(full, Path::new(""), &mut digester)?,
+    }
+    Ok(fingerprint(digester.finish().as_bytes()))
 }
 
 /// The paths below `root` that a selection means, links on the way resolved; sorted.

@@ -6,6 +6,7 @@
 //! An `OpError` is shared by all who wait for the vertex, so it is cheap to clone.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -25,6 +26,15 @@ pub struct CacheMap {
     pub aliases: Vec<Digest>,
     /// One for each input of the vertex.
     pub inputs: Vec<InputKey>,
+}
+
+/// What a key is made of, by the words that people have for it (`variable PATH`, `file src/main.c`), each with a fingerprint of what it is.
+pub type Parts = BTreeMap<String, u64>;
+
+/// The fingerprint of a part: enough to tell that it changed, and not what it is.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    let digest = Digest::of(bytes);
+    digest.as_bytes().iter().take(8).fold(0, |print, byte| print << 8 | u64::from(*byte))
 }
 
 /// How an input enters the key.
@@ -53,6 +63,10 @@ pub trait Op: Send + Sync + fmt::Debug {
         _result: &OpResult,
     ) -> Result<Digest, OpError> {
         Ok(cx.vertex)
+    }
+    /// What its key is made of, for the explanation of a miss; nothing hangs on it.
+    async fn parts(&self, _inputs: &[OpResult]) -> Parts {
+        Parts::new()
     }
     /// Does the work; one result for each output. Dropping the future cancels it.
     async fn exec(&self, cx: &OpContext, inputs: &[OpResult]) -> Result<Vec<OpResult>, OpError>;

@@ -413,8 +413,9 @@ impl Job {
         let freshness = if forced { Freshness::Forced } else { Freshness::Any };
         let fly = || async {
             let inputs = try_join_all(vertex.inputs.iter().map(|input| self.materialise(*input))).await?;
-            let inputs = inputs.into_iter().map(|pinned| pinned.result).collect();
-            let record = Record { name: vertex.name(), op: exec.op, inputs: exec.inputs.clone() };
+            let inputs: Vec<OpResult> = inputs.into_iter().map(|pinned| pinned.result).collect();
+            let parts = self.op(vertex)?.parts(&inputs).await;
+            let record = Record { name: vertex.name(), op: exec.op, inputs: exec.inputs.clone(), parts };
             let reason = self.reason(vertex, &record, freshness).await?;
             let started = self.begin(vertex).await;
             if let Some(reason) = reason {

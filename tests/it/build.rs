@@ -160,6 +160,57 @@ fn the_examples_build() {
 }
 
 #[test]
+fn the_component_that_changed_is_named() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    for name in ["one", "two"] {
+        let dir = context(&[("Dockerfile", &format!("FROM alpine\nRUN echo {name} > /name\n"))]);
+        daemon.buildctl(&["build", "-t", name, text(dir.path())]).ok();
+    }
+    let file = |flag: &str| {
+        format!("ARG BASE=one\nFROM $BASE\nARG WHO\nENV SET=1\nRUN {flag} cat /name\nCOPY . /all/\n")
+    };
+    // What differs from the first build; the words for RUN, for COPY.
+    let stays = ("", "");
+    for (flags, flag, files, (run, copy)) in [
+        (&[][..], "", &["a", "d/b"][..], stays),
+        (&["--build-arg", "WHO=you"], "", &["a", "d/b"], ("variable WHO is new", "")),
+        (&["--network", "none"], "", &["a", "d/b"], ("the network changed", "")),
+        (&["--add-host", "h:192.0.2.1"], "", &["a", "d/b"], ("host h is new", "")),
+        (&[], "--mount=type=tmpfs,target=/t", &["a", "d/b"], ("mount /t is new", "")),
+        (
+            &["--build-arg", "BASE=two"],
+            "",
+            &["a", "d/b"],
+            ("what it stands on changed ([1/3] FROM docker.io/library/two:latest", ""),
+        ),
+        (&[], "", &["a", "d/c"], ("", "file d is new")),
+        (&[], "", &["a"], ("", "file d/b is gone")),
+    ] {
+        daemon.buildctl(&["prune", "--all"]).ok();
+        let build = |flags: &[&str], flag: &str, files: &[&str]| {
+            let text_of = file(flag);
+            let mut all =
+                vec![("Dockerfile", text_of.as_str()), (".dockerignore", "Dockerfile\n.dockerignore\n")];
+            all.extend(files.iter().map(|name| (*name, "x")));
+            let dir = context(&all);
+            let args = ["build", "--progress", "plain", "--explain-cache"];
+            daemon.buildctl(&[&args, flags, &[text(dir.path())]].concat()).ok().stderr
+        };
+        build(&[], "", &["a", "d/b"]);
+        let said = build(flags, flag, files);
+        let of = |step: &str| {
+            said.lines().find(|line| line.contains("not cached") && line.contains(step)).unwrap_or("")
+        };
+        assert!(
+            of("[2/3] RUN").contains(run) && of("[2/3] RUN").is_empty() == run.is_empty(),
+            "{run}: {said}"
+        );
+        assert!(of("[3/3] COPY").contains(copy), "{copy}: {said}");
+    }
+}
+
+#[test]
 fn a_step_that_runs_again_says_why() {
     let daemon = Daemon::start();
     import_base(&daemon);
@@ -180,8 +231,9 @@ fn a_step_that_runs_again_says_why() {
     assert_eq!(build("true", "a", &[]), [new, new, new]);
     assert_eq!(build("true", "a", &[]), ["", "", ""]);
     let below = |step: &str| format!("what it stands on changed ({step})");
-    assert_eq!(build("echo", "a", &[]), ["", new, &below("[3/4] RUN echo")]);
-    let files = "files that it reads changed ([internal] load build context)";
+    let another = "the step itself changed: the command changed; it was [3/4] RUN true";
+    assert_eq!(build("echo", "a", &[]), ["", another, &below("[3/4] RUN echo")]);
+    let files = "files that it reads changed ([internal] load build context): file file changed";
     assert_eq!(build("true", "b", &[]), [files, &below("[2/4] COPY file /"), &below("[3/4] RUN true")]);
     let forced = "the build asks to run it whatever the cache knows (--no-cache)";
     assert_eq!(build("true", "b", &["--no-cache"]), [forced, forced, forced]);

@@ -10,7 +10,7 @@ use buildd_api::buildkit::pb;
 use buildd_oci::{ErrorKind, digest::Digest, platform::Platform};
 use buildd_solver::{
     graph::Vertex,
-    op::{CacheMap, InputKey, Op, OpContext, OpError},
+    op::{CacheMap, InputKey, Op, OpContext, OpError, Parts},
     progress::VertexProgress,
     result::OpResult,
 };
@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod mounts;
+mod parts;
 mod prepare;
 pub mod sandbox;
 
@@ -173,6 +174,13 @@ impl Op for ExecOp {
         digest_of(&self.worker, result, selector).await
     }
 
+    async fn parts(&self, inputs: &[OpResult]) -> Parts {
+        let keys = (0..self.inputs).map(|input| self.input_key(input)).collect();
+        let mut parts = prints_of(&self.worker, keys, inputs).await;
+        parts.extend(parts::of(&self.op, &self.meta, &self.platform));
+        parts
+    }
+
     async fn exec(&self, cx: &OpContext, inputs: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         let prepared = prepare::prepare(self, cx, inputs).await?;
         let exit = self.worker.executor.run(&prepared.spec, &Log(&cx.progress)).await.map_err(op_error)?;
@@ -192,6 +200,25 @@ impl Op for ExecOp {
         }
         buildd_fs::blocking::run(move || prepared.commit()).await.map_err(op_error)
     }
+}
+
+/// The files that the content inputs of an op show, for the explanation of a miss.
+pub(super) async fn prints_of(worker: &Arc<Worker>, keys: Vec<InputKey>, inputs: &[OpResult]) -> Parts {
+    let (worker, inputs) = (worker.clone(), inputs.to_vec());
+    let work = move || -> Result<Parts, Error> {
+        let mut parts = Parts::new();
+        for (key, result) in keys.iter().zip(&inputs) {
+            let InputKey::Content { selector } = key else { continue };
+            let selections: Vec<Selection> = serde_json::from_str(selector).unwrap_or_default();
+            let tree = worker.store.snapshots.reading(SnapshotRef::of(result)?.id())?;
+            parts.extend(checksum::prints(&tree.path(), &selections)?);
+        }
+        Ok(parts)
+    };
+    buildd_fs::blocking::run(work).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "list the files that a step reads");
+        Parts::new()
+    })
 }
 
 /// Digest of what a selector (JSON of `Selection`s) finds in a result.

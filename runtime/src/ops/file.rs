@@ -11,13 +11,13 @@ use buildd_api::buildkit::pb;
 use buildd_oci::digest::Digest;
 use buildd_solver::{
     graph::Vertex,
-    op::{CacheMap, InputKey, Op, OpContext, OpError},
+    op::{CacheMap, InputKey, Op, OpContext, OpError, Parts, fingerprint},
     result::OpResult,
 };
 use pb::file_action::Action;
 use prost::Message;
 
-use super::exec::digest_of;
+use super::exec::{digest_of, prints_of};
 use crate::{
     checksum::Selection,
     error::{Error, Result},
@@ -134,6 +134,15 @@ impl Op for FileOp {
         }
     }
 
+    async fn parts(&self, inputs: &[OpResult]) -> Parts {
+        let keys = (0..self.inputs).map(|input| self.input_key(input)).collect();
+        let mut parts = prints_of(&self.worker, keys, inputs).await;
+        for action in &self.op.actions {
+            parts.extend(parts_of(action));
+        }
+        parts
+    }
+
     async fn exec(&self, _: &OpContext, inputs: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         let inputs: Vec<Option<SnapshotId>> = inputs
             .iter()
@@ -156,6 +165,22 @@ impl Op for FileOp {
         };
         buildd_fs::blocking::run(work).await.map_err(op_error)
     }
+}
+
+/// What an action is, in the words of those who write it.
+fn parts_of(action: &pb::FileAction) -> Parts {
+    let Some(Action::Copy(copy)) = &action.action else {
+        return Parts::from([("what it makes".to_owned(), fingerprint(&action.encode_to_vec()))]);
+    };
+    let name = |part: &str| format!("{part} of the copy to {}", copy.dest);
+    let owner = copy.owner.as_ref().map(Message::encode_to_vec).unwrap_or_default();
+    let patterns = [copy.include_patterns.join("\0"), copy.exclude_patterns.join("\0")].join("\n");
+    Parts::from([
+        (name("the source"), fingerprint(copy.src.as_bytes())),
+        (name("the owner"), fingerprint(&owner)),
+        (name("the mode"), fingerprint(format!("{} {}", copy.mode, copy.mode_str).as_bytes())),
+        (name("the patterns"), fingerprint(patterns.as_bytes())),
+    ])
 }
 
 /// What an action made, still open for the next one or settled.

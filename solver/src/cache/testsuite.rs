@@ -31,7 +31,12 @@ pub async fn run(store: &dyn CacheStore, make: &(dyn Fn(u64) -> OpResult + Sync)
     let new = |n: u8, value| NewResult {
         key: key(n),
         exec: key(n),
-        record: Record { name: format!("step {n}"), op: key(n), inputs: vec![key(n + 1)] },
+        record: Record {
+            name: format!("step {n}"),
+            op: key(n),
+            inputs: vec![key(n + 1)],
+            parts: Default::default(),
+        },
         result: make(value),
     };
     assert!(store.results(&key(1)).await.expect("a look").is_empty());

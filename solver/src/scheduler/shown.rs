@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt};
 
 use super::{Job, SolveError};
 use crate::{
-    explain::{self, Record},
+    explain::{self, Earlier, Record},
     graph::Vertex,
     op::{Freshness, OpError},
     progress::{Event, VertexEvent},
@@ -29,13 +29,17 @@ impl Job {
             return Ok(Some(explain::forced(vertex).to_owned()));
         }
         let fail = |error| self.failed(vertex, error);
-        let [op, name] = record.found_by();
-        let same = self.solver.store.record(&op).await.map_err(fail)?;
-        let alike = self.solver.store.record(&name).await.map_err(fail)?;
+        let mut found = Vec::new();
+        for of in record.found_by() {
+            found.push(self.solver.store.record(&of).await.map_err(fail)?);
+        }
+        let mut found = found.into_iter();
+        let mut next = || found.next().flatten();
+        let earlier = Earlier { same: next(), alike: next(), beside: next() };
         let map = self.cache_map(vertex).await?;
         let names = vertex.inputs.iter().map(|edge| self.vertex(&edge.vertex).name());
         let inputs: Vec<_> = names.zip(map.inputs.iter().cloned()).collect();
-        Ok(Some(explain::missed(record, same.as_ref(), alike.as_ref(), &inputs)))
+        Ok(Some(explain::missed(record, &earlier, &inputs)))
     }
 
     fn event(&self, vertex: &Vertex) -> VertexEvent {
