@@ -109,7 +109,7 @@ pub(crate) fn prints(root: &Path, selections: &[Selection]) -> Result<Parts> {
                 let text = path.strip_prefix(&found).unwrap_or(&path).to_string_lossy();
                 let wanted = (include.is_empty() || include.matches(&text)) && !exclude.matches(&text);
                 if wanted || text.is_empty() {
-                    parts.insert(format!("file {}", path.display()), print(&full, &entry)?);
+                    parts.insert(format!("file /{}", path.display()), print(&full, &entry)?);
                 }
             }
         }

@@ -184,8 +184,8 @@ fn the_component_that_changed_is_named() {
             &["a", "d/b"],
             ("what it stands on changed ([1/3] FROM docker.io/library/two:latest", ""),
         ),
-        (&[], "", &["a", "d/c"], ("", "file d is new")),
-        (&[], "", &["a"], ("", "file d/b is gone")),
+        (&[], "", &["a", "d/c"], ("", "file /d/c is new")),
+        (&[], "", &["a"], ("", "file /d/b is gone")),
     ] {
         daemon.buildctl(&["prune", "--all"]).ok();
         let build = |flags: &[&str], flag: &str, files: &[&str]| {
@@ -233,7 +233,7 @@ fn a_step_that_runs_again_says_why() {
     let below = |step: &str| format!("what it stands on changed ({step})");
     let another = "the step itself changed: the command changed; it was [3/4] RUN true";
     assert_eq!(build("echo", "a", &[]), ["", another, &below("[3/4] RUN echo")]);
-    let files = "files that it reads changed ([internal] load build context): file file changed";
+    let files = "files that it reads changed ([internal] load build context): file /file changed";
     assert_eq!(build("true", "b", &[]), [files, &below("[2/4] COPY file /"), &below("[3/4] RUN true")]);
     let forced = "the build asks to run it whatever the cache knows (--no-cache)";
     assert_eq!(build("true", "b", &["--no-cache"]), [forced, forced, forced]);
