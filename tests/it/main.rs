@@ -30,6 +30,7 @@ mod registry_client;
 mod remote_files;
 mod remote_git;
 mod run;
+mod secrets;
 mod ssh;
 mod step_logs;
 mod tidy;

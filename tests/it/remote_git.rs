@@ -219,3 +219,60 @@ fn submodules_come_over_the_same_protocols_only() {
     assert!(!out.path().join("s/in/i").exists());
     build(&daemon, &add("evil.git"), &[]).0.fails(1, &["transport 'file' not allowed"]);
 }
+
+#[test]
+fn git_04_neither_the_machine_nor_a_repository_says_how_git_works() {
+    let home = tempfile::tempdir().expect("a folder");
+    let ran = home.path().join("ran");
+    let evil = format!("touch {}; cat", text(&ran));
+    let hook = home.path().join("hooks/post-checkout");
+    fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
+    fs::write(&hook, format!("#!/bin/sh\ntouch {}\n", text(&ran))).expect("a hook");
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let config = format!(
+        "[filter \"evil\"]\n\tsmudge = {evil}\n\trequired = true\n[filter \"lfs\"]\n\tsmudge = {evil}\n\
+         [core]\n\thooksPath = {}\n\tfsmonitor = {evil}\n",
+        text(hook.parent().expect("a folder"))
+    );
+    fs::write(home.path().join(".gitconfig"), config).expect("settings");
+    let daemon =
+        Daemon::start_in(&[("HOME", text(home.path())), ("XDG_CONFIG_HOME", text(home.path()))], &[]);
+    let (server, folder) = (FileServer::start(), tempfile::tempdir().expect("a folder"));
+    server.serve_repositories(folder.path().to_owned(), None);
+    let repository = Repository::new(folder.path(), "a");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 2\n";
+    repository.commit(&[
+        ("f", "as it is"),
+        ("large", pointer),
+        (".gitattributes", "f filter=evil\nlarge filter=lfs diff=lfs merge=lfs\n"),
+        ("GIT~1/hooks/post-checkout", "#!/bin/sh\nexit 1\n"),
+    ]);
+    let dockerfile = format!("FROM scratch\nADD {}#main /\n", server.url("/git/a.git"));
+    let (built, out) = build(&daemon, &dockerfile, &[]);
+    built.ok();
+    assert_eq!((read(&out, "f").as_str(), read(&out, "large").as_str()), ("as it is", pointer));
+    assert!(!ran.exists(), "no program of the machine's settings ran");
+}
+
+#[test]
+fn git_05_a_token_follows_no_redirect() {
+    let (daemon, server, _folder) = world(None);
+    let other = FileServer::start();
+    other.put("/git/a.git/info/refs", Page::of("not for you"));
+    server.put("/moved.git/info/refs", Page::redirect(&other.url("/git/a.git/info/refs")));
+    let secret = context(&[("token", "planted-marker-6631\n")]);
+    let file = secret.path().join("token");
+    for id in ["GIT_AUTH_TOKEN".to_owned(), format!("GIT_AUTH_TOKEN.{}", server.authority())] {
+        let flag = format!("id={id},src={}", text(&file));
+        let dockerfile = format!("FROM scratch\nADD {}#main /\n", server.url("/moved.git"));
+        let (ran, _) = build(&daemon, &dockerfile, &["--secret", &flag]);
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("planted-marker-6631"), "{}", ran.stderr);
+    }
+    assert!(
+        server.asked().iter().any(|asked| asked.headers.contains_key("authorization")),
+        "its host gets it"
+    );
+    let told = other.asked().into_iter().find(|asked| asked.headers.contains_key("authorization"));
+    assert!(told.is_none(), "{told:?}");
+}
