@@ -245,7 +245,6 @@ fn git_04_neither_the_machine_nor_a_repository_says_how_git_works() {
         ("f", "as it is"),
         ("large", pointer),
         (".gitattributes", "f filter=evil\nlarge filter=lfs diff=lfs merge=lfs\n"),
-        ("GIT~1/hooks/post-checkout", "#!/bin/sh\nexit 1\n"),
     ]);
     let dockerfile = format!("FROM scratch\nADD {}#main /\n", server.url("/git/a.git"));
     let (built, out) = build(&daemon, &dockerfile, &[]);
