@@ -26,8 +26,8 @@ use crate::{
     layer::{Entry, EntryKind, describe},
 };
 
-/// Entries whose changes are told one by one.
-const MAX_PRINTS: usize = 1000;
+/// Entries whose changes are told one by one: each is read once more whenever its step runs.
+const MAX_PRINTS: usize = 500;
 /// Bytes of a file that is read once more to tell whether it changed.
 const MAX_PRINTED: u64 = 64 << 10;
 
@@ -92,29 +92,41 @@ pub fn selected(root: &Path, selections: &[Selection]) -> Result<Digest> {
 /// What the selections find below `root`, entry by entry, by the names that it has there; nothing if it is very much.
 pub(crate) fn prints(root: &Path, selections: &[Selection]) -> Result<Parts> {
     let mut parts = Parts::new();
+    for path in few(root, selections)? {
+        let full = root.join(&path);
+        if let Some((entry, _)) = describe(&full, PathBuf::new())? {
+            parts.insert(format!("file /{}", path.display()), print(&full, &entry)?);
+        }
+    }
+    Ok(parts)
+}
+
+/// The paths that the selections find, folders with what is in them; none if more than [`MAX_PRINTS`] have to be looked at.
+fn few(root: &Path, selections: &[Selection]) -> Result<Vec<PathBuf>> {
+    let (mut paths, mut looked_at) = (Vec::new(), 0);
     for selection in selections {
         let (include, exclude) = (patterns(&selection.include)?, patterns(&selection.exclude)?);
         for found in find(root, selection)? {
             let mut open = vec![found.clone()];
             while let Some(path) = open.pop() {
-                if parts.len() > MAX_PRINTS {
-                    return Ok(Parts::new());
+                looked_at += 1;
+                if looked_at + open.len() > MAX_PRINTS {
+                    return Ok(Vec::new());
                 }
                 let full = root.join(&path);
-                let Some((entry, _)) = describe(&full, PathBuf::new())? else { continue };
-                if entry.kind == EntryKind::Directory {
+                if fs::symlink_metadata(&full).is_ok_and(|meta| meta.is_dir()) {
                     let list = fs::read_dir(&full).map_err(Error::file("list", &full))?;
                     open.extend(list.flatten().map(|entry| path.join(entry.file_name())));
                 }
                 let text = path.strip_prefix(&found).unwrap_or(&path).to_string_lossy();
                 let wanted = (include.is_empty() || include.matches(&text)) && !exclude.matches(&text);
                 if wanted || text.is_empty() {
-                    parts.insert(format!("file /{}", path.display()), print(&full, &entry)?);
+                    paths.push(path);
                 }
             }
         }
     }
-    Ok(parts)
+    Ok(paths)
 }
 
 /// The fingerprint of one entry; of a large file its size stands for its bytes.

@@ -1,4 +1,5 @@
 //! What watchers see of long output, and what is on the disk.
+
 use buildd_api::buildkit::moby::buildkit::v1::Vertex;
 
 use super::*;

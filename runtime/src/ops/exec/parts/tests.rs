@@ -1,7 +1,9 @@
 //! Each component of a step is a part of its own.
+
 use super::*;
 
 type Step = (pb::ExecOp, pb::Meta, Platform);
+type Change = (&'static str, fn(&mut Step));
 
 fn step() -> Step {
     let mount = |dest: &str, kind: pb::MountType| pb::Mount {
@@ -24,7 +26,7 @@ fn step() -> Step {
 fn what_changes_is_told_and_nothing_else() {
     let before = step();
     let before = of(&before.0, &before.1, &before.2);
-    let changes: [(&str, fn(&mut Step)); 15] = [
+    let changes: [Change; 15] = [
         ("the command", |step| step.1.args.push("-x".into())),
         ("the user", |step| step.1.user = "me".into()),
         ("the working folder", |step| step.1.cwd = "/w".into()),
