@@ -110,7 +110,7 @@ pub async fn export(
             let view = view.map_err(op_error)?;
             let session = session.ok_or_else(no_client)?;
             session
-                .send_tree(request.exporter, view.path())
+                .send_tree(request.exporter, view.path(), attributes.epoch)
                 .await
                 .map_err(|error| OpError::new(error.kind, error))?;
             Ok(BTreeMap::new())

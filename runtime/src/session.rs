@@ -74,6 +74,7 @@ pub trait Session: Send + Sync {
         metadata: BTreeMap<String, String>,
         data: Box<dyn Read + Send>,
     ) -> Result<(), SessionError>;
-    /// Sends a tree to exporter number `exporter` of the request.
-    async fn send_tree(&self, exporter: usize, root: PathBuf) -> Result<(), SessionError>;
+    /// Sends a tree to exporter number `exporter` of the request; no time in it is later than `epoch`, in seconds since 1970.
+    async fn send_tree(&self, exporter: usize, root: PathBuf, epoch: Option<i64>)
+    -> Result<(), SessionError>;
 }

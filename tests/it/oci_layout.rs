@@ -129,7 +129,7 @@ fn what_is_not_what_its_digest_says_is_refused() {
     let last = blob(&layout, layer);
 
     fs::write(&manifest, [&whole[..], b" "].concat()).expect("one byte more");
-    build().fails(1, &["oci-layout", "sha256:"]);
+    build().fails(1, &["content hashes to sha256:"]);
     fs::write(&manifest, &whole).expect("as it was");
 
     // Another layer in the place of the last: its tar is whole, but not the one that the config names.

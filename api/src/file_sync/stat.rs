@@ -36,6 +36,11 @@ pub fn from_metadata(path: &str, metadata: &Metadata, link: Option<&str>) -> Sta
     }
 }
 
+/// Makes a modification time that is later than `epoch`, in seconds since 1970, this one.
+pub fn bound_time(stat: &mut Stat, epoch: i64) {
+    stat.mod_time = stat.mod_time.min(epoch.saturating_mul(NANOS));
+}
+
 /// The modification time of a stat.
 pub fn modified(stat: &Stat) -> SystemTime {
     let magnitude = Duration::from_nanos(stat.mod_time.unsigned_abs());

@@ -170,7 +170,14 @@ fn file_action(action: &pb::FileAction, out: &mut String) {
         }
         Some(Action::Mkdir(d)) => {
             let parents = if d.make_parents { " parents" } else { "" };
-            writeln!(out, "  mkdir {indexes} {} {:o}{parents}{}", d.path, d.mode, owner(d.owner.as_ref()))
+            let time = if d.timestamp < 0 { String::new() } else { format!(" at={}", d.timestamp) };
+            writeln!(
+                out,
+                "  mkdir {indexes} {} {:o}{parents}{time}{}",
+                d.path,
+                d.mode,
+                owner(d.owner.as_ref())
+            )
         }
         Some(other) => writeln!(out, "  {indexes} {other:?}"),
     };

@@ -38,7 +38,7 @@ fn mistakes_are_refused() {
     for text in [
         "[worker]\ndefault-network = \"bridge\"\n",
         "[worker]\nlayer-form = \"zip\"\n",
-        "insecure-entitlements = [\"device\"]\n",
+        "insecure-entitlements = [\"devices\"]\n",
     ] {
         assert!(matches!(parse(text), Err(ConfigError::Value { .. })), "{text}");
     }

@@ -112,11 +112,12 @@ fn target(content: &dyn Provider, image: &LayoutImage) -> Result<Descriptor> {
     digester.update(&bytes);
     let actual = digester.finish();
     if actual != digest {
-        return Err(Error::WrongContent {
-            what: image.name.clone(),
-            expected: digest.to_string(),
-            actual: actual.to_string(),
-        });
+        let size = bytes.len() as u64;
+        return Err(Error::Image(buildd_oci::Error::DigestMismatch {
+            expected: digest,
+            actual: Box::new(actual),
+            size,
+        }));
     }
     let document: Document = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
     let kind = if document.manifests.is_some() { media_type::OCI_INDEX } else { media_type::OCI_MANIFEST };

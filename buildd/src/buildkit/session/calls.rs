@@ -137,8 +137,13 @@ impl Session for ClientSession {
         self.while_there(filesend::archive(self.channel.clone(), exporter, &metadata, data)).await
     }
 
-    async fn send_tree(&self, exporter: usize, root: PathBuf) -> Result<(), SessionError> {
+    async fn send_tree(
+        &self,
+        exporter: usize,
+        root: PathBuf,
+        epoch: Option<i64>,
+    ) -> Result<(), SessionError> {
         self.needs("/moby.filesync.v1.FileSend/DiffCopy", "a place for results")?;
-        self.while_there(filesend::tree(self.channel.clone(), exporter, root)).await
+        self.while_there(filesend::tree(self.channel.clone(), exporter, root, epoch)).await
     }
 }

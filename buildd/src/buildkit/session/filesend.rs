@@ -113,7 +113,12 @@ pub(super) async fn archive(
 }
 
 /// Sends a tree.
-pub(super) async fn tree(channel: Channel, exporter: usize, root: PathBuf) -> Result<(), SessionError> {
+pub(super) async fn tree(
+    channel: Channel,
+    exporter: usize,
+    root: PathBuf,
+    epoch: Option<i64>,
+) -> Result<(), SessionError> {
     let (outgoing, receiver) = mpsc::channel::<Packet>(PACKETS);
     let mut request = Request::new(ReceiverStream::new(receiver));
     describe(request.metadata_mut(), exporter, &BTreeMap::new());
@@ -123,7 +128,7 @@ pub(super) async fn tree(channel: Channel, exporter: usize, root: PathBuf) -> Re
     let announce = {
         let (sender, paths, outgoing, root) =
             (Arc::clone(&sender), Arc::clone(&paths), outgoing.clone(), root.clone());
-        buildd_fs::blocking::run(move || announce(&root, &sender, &paths, &outgoing))
+        buildd_fs::blocking::run(move || announce(&root, epoch, &sender, &paths, &outgoing))
     };
     let announce = tokio::spawn(announce);
     let mut packets = client.diff_copy(request).await.map_err(|status| refused(WHAT, &status))?.into_inner();
@@ -158,6 +163,7 @@ type Shared<T> = Mutex<T>;
 
 fn announce(
     root: &Path,
+    epoch: Option<i64>,
     sender: &Shared<Sender>,
     paths: &Shared<Vec<String>>,
     outgoing: &mpsc::Sender<Packet>,
@@ -165,7 +171,10 @@ fn announce(
     let entries =
         walk(root, &WalkOptions::default()).map_err(|error| failed(ErrorKind::Internal, WHAT, &error))?;
     for entry in entries {
-        let stat = stat::from_metadata(&entry.path, &entry.meta, entry.link.as_deref());
+        let mut stat = stat::from_metadata(&entry.path, &entry.meta, entry.link.as_deref());
+        if let Some(epoch) = epoch {
+            stat::bound_time(&mut stat, epoch);
+        }
         paths.lock().unwrap_or_else(PoisonError::into_inner).push(entry.path);
         let packet = sender.lock().unwrap_or_else(PoisonError::into_inner).announce(stat);
         let packet = packet.map_err(|error| failed(ErrorKind::Internal, WHAT, &error))?;
