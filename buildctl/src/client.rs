@@ -29,6 +29,8 @@ use crate::{cli::Global, private_daemon};
 
 /// Messages of both APIs, as BuildKit and containerd bound them.
 pub(crate) const MESSAGE_BYTES: usize = 16 << 20;
+/// Headers of one answer, as Go's clients bound them: an error has the whole text that it is in, and more than once.
+const HEADER_BYTES: u32 = 16 << 20;
 /// HTTP/2 windows: Go's default of 64 KiB makes a context or an archive crawl.
 pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 /// Window of the whole connection, several streams wide.
@@ -181,5 +183,8 @@ pub(crate) async fn open(address: &Address) -> Result<Channel> {
 }
 
 fn tuned(endpoint: Endpoint) -> Endpoint {
-    endpoint.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW)
+    endpoint
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(HEADER_BYTES)
 }

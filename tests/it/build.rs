@@ -238,3 +238,17 @@ fn a_step_that_runs_again_says_why() {
     let forced = "the build asks to run it whatever the cache knows (--no-cache)";
     assert_eq!(build("true", "b", &["--no-cache"]), [forced, forced, forced]);
 }
+
+#[test]
+fn an_error_in_a_long_text_is_told_whole() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let comments = format!("# {}\n", "x".repeat(100)).repeat(2000);
+    for (last, words) in [
+        ("RUM x".to_owned(), ["unknown instruction: RUM", "Dockerfile:2002"]),
+        (format!("RUN exit 3 #{}", "y".repeat(30_000)), ["exit code: 3", "Dockerfile:2002"]),
+    ] {
+        let dir = context(&[("Dockerfile", &format!("FROM alpine\n{comments}{last}\n"))]);
+        daemon.buildctl(&["build", text(dir.path())]).fails(1, &words);
+    }
+}
