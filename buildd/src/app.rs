@@ -2,11 +2,12 @@
 //!
 //! Order matters: the root's lock, then the worker, then the services, and the sockets last, so that whoever can connect is served.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use buildd_runtime::{registries::Registries, store::Store};
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
+use tokio::net::UnixStream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::RoutesBuilder, transport::Server};
@@ -22,6 +23,10 @@ use crate::{
     worker,
 };
 
+/// Others may pass through the state folder, to the socket in it, and see nothing.
+const STATE_MODE: u32 = 0o711;
+/// How long nobody is let in after somebody could not be.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long calls in flight may take once the daemon leaves.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -30,8 +35,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     for flag in flags.ignored() {
         tracing::warn!("{flag} has no effect here");
     }
-    std::fs::create_dir_all(&config.state)
-        .with_context(|| format!("create the state folder {}", config.state.display()))?;
+    buildd_fs::private::own_folder(&config.state, STATE_MODE).context("prepare the state folder")?;
     let root = config.root.clone();
     let rules = worker::layer_rules(&config);
     let store = buildd_fs::blocking::run(move || Store::open_with(&root, rules)).await?;
@@ -87,16 +91,27 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     Ok(())
 }
 
+/// Connections, or why there is none.
+type Incoming = BoxStream<'static, io::Result<UnixStream>>;
+
 /// Opens every socket; they close when their guards are dropped.
-fn open(config: &Config) -> Result<(Vec<UnixListenerStream>, Vec<listen::Socket>)> {
+fn open(config: &Config) -> Result<(Vec<Incoming>, Vec<listen::Socket>)> {
     let mut opened = (Vec::new(), Vec::new());
     for address in config.addresses() {
         let (listener, socket) = listen::listen(&address)?;
         tracing::info!("listening on {address}");
-        opened.0.push(UnixListenerStream::new(listener));
+        opened.0.push(UnixListenerStream::new(listener).then(patiently).boxed());
         opened.1.push(socket);
     }
     Ok(opened)
+}
+
+/// Waits where nobody could be let in: without descriptors, or memory, the next would not be either, at once and again (F-14).
+async fn patiently(connection: io::Result<UnixStream>) -> io::Result<UnixStream> {
+    if connection.is_err() {
+        tokio::time::sleep(PAUSE).await;
+    }
+    connection
 }
 
 async fn drained(leave: CancellationToken) {

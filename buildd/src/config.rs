@@ -5,9 +5,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     path::{Path, PathBuf},
 };
 
+use buildd_fs::private;
 use buildd_oci::registry::{
     Error as RegistryError,
     hosts::{HostsConfig, buildkit::Registries, known::Known},
@@ -212,6 +214,7 @@ impl Config {
     /// The defaults under a file.
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
+            .and_then(|text| private::check_file(path).map(|()| text).map_err(io::Error::other))
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;

@@ -4,9 +4,16 @@
 //! A socket file is replaced only if nobody answers on it; the file is removed again when the daemon leaves, if it is still ours.
 
 use std::{
-    fs,
-    os::unix::{fs::MetadataExt, fs::PermissionsExt, net::UnixStream},
+    fs, io,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{FileTypeExt, MetadataExt, PermissionsExt},
+            net::UnixStream,
+        },
+    },
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use tokio::net::UnixListener;
@@ -29,6 +36,12 @@ pub(crate) enum ListenError {
         /// The socket.
         path: PathBuf,
     },
+    /// What lies there is not a socket that we left.
+    #[error("listen on {}: what lies there is not a socket of ours: remove it, or name another place", path.display())]
+    Taken {
+        /// The place.
+        path: PathBuf,
+    },
     /// The file system refused.
     #[error("{operation} {}", path.display())]
     File {
@@ -46,7 +59,20 @@ pub(crate) enum ListenError {
 #[derive(Debug)]
 pub(crate) struct Socket {
     path: PathBuf,
+    made: Made,
+}
+
+/// Tells a file from another that has got its number after it.
+#[derive(Debug, PartialEq, Eq)]
+struct Made {
     inode: u64,
+    born: Option<SystemTime>,
+}
+
+impl Made {
+    fn of(found: &fs::Metadata) -> Self {
+        Self { inode: found.ino(), born: found.created().ok() }
+    }
 }
 
 /// Listens on an address.
@@ -64,15 +90,29 @@ pub(crate) fn listen(address: &str) -> Result<(UnixListener, Socket), ListenErro
         fs::create_dir_all(parent).map_err(fail("create the folder of socket"))?;
     }
     remove_stale(&path)?;
-    let listener = UnixListener::bind(&path).map_err(fail("listen on"))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(fail("set mode of"))?;
-    let inode = fs::symlink_metadata(&path).map_err(fail("look at"))?.ino();
-    Ok((listener, Socket { path, inode }))
+    let listener = bind(&path).map_err(fail("listen on"))?;
+    let made = Made::of(&fs::symlink_metadata(&path).map_err(fail("look at"))?);
+    Ok((listener, Socket { path, made }))
+}
+
+/// Binds in a folder that only we can reach, and moves the socket to its place when its mode is right: nobody can connect before, whatever the
+/// umask is (API-01).
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let private = tempfile::Builder::new().prefix(".buildd-").tempdir_in(parent)?;
+    let folder = fs::File::open(private.path())?;
+    // By the descriptor: an address has room for 107 bytes only, which `path` itself may fill.
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/socket", folder.as_raw_fd()))?;
+    let made = private.path().join("socket");
+    fs::set_permissions(&made, fs::Permissions::from_mode(SOCKET_MODE))?;
+    fs::rename(made, path)?;
+    Ok(listener)
 }
 
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
-    if fs::symlink_metadata(path).is_err() {
-        return Ok(());
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() || found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(ListenError::Taken { path: path.to_owned() });
     }
     if UnixStream::connect(path).is_ok() {
         return Err(ListenError::Busy { path: path.to_owned() });
@@ -86,8 +126,11 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| Made::of(&found) == self.made) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

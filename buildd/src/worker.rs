@@ -91,6 +91,14 @@ pub(crate) fn assemble(
     Ok(Parts { worker, solver, tasks, uuid: identity(&config.root)? })
 }
 
+/// Lets a step look whether it is contained, the first time that somebody asks: before, and if it is not, the worker is not called sandboxed.
+pub(crate) async fn prove_sandbox(worker: &Worker) {
+    match std::env::current_exe() {
+        Ok(exe) => doctor::prove(&worker.executor, &exe, worker.default_network).await,
+        Err(error) => tracing::warn!(%error, "this worker is not sandboxed: find our own binary"),
+    }
+}
+
 /// The proxies that this daemon was started with.
 fn proxies() -> Vec<(OsString, OsString)> {
     let known = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
@@ -125,6 +133,7 @@ pub(crate) fn helper() -> Option<ExitCode> {
         step::SPAWNER => step::spawner_main,
         task::SHIM => task::shim_main,
         task::EXEC => task::exec_main,
+        doctor::PROBE => doctor::probe_main,
         _ => return None,
     };
     Some(main(Path::new(&args.next()?)))
@@ -136,8 +145,8 @@ pub(crate) fn doctor() -> Result<()> {
     let mut lacks = 0;
     let exe = std::env::current_exe().context("find our own binary")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let step = runtime.context("start a thread")?.block_on(doctor::try_step(&exe));
-    for finding in doctor::examine().into_iter().chain([step]) {
+    let sandbox = runtime.context("start a thread")?.block_on(doctor::try_step(&exe));
+    for finding in doctor::examine().into_iter().chain(sandbox) {
         let mark = if finding.remedy.is_none() { "ok  " } else { "LACK" };
         writeln!(out, "{mark}  {:<10} {}", finding.subject, finding.fact).context("print")?;
         if let Some(remedy) = finding.remedy {

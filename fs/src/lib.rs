@@ -8,4 +8,5 @@ pub mod mounts;
 pub mod nearest;
 pub mod path;
 pub mod pattern;
+pub mod private;
 pub mod walk;

@@ -261,3 +261,6 @@ pub fn labels_text(labels: &std::collections::BTreeMap<String, String>) -> Strin
 pub fn labels_of(text: &str) -> std::collections::BTreeMap<String, String> {
     serde_json::from_str(text).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

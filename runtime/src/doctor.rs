@@ -1,17 +1,20 @@
 //! Doctor: what the machine offers that the worker needs, and how to mend what it lacks.
 //!
-//! `examine` only looks. `try_step` runs a real step on a read-only view of this machine's root, and leaves nothing. `buildd doctor` prints
-//! the findings.
+//! `examine` only looks. `try_step` runs real steps that look for what is open in their sandbox, and leaves nothing; `buildd doctor` prints the
+//! findings of both. `prove` does it for a daemon that is asked for its worker: without it none calls itself sandboxed.
 
 use std::{fs, path::Path};
 
-use buildd_fs::mounts::{self, Mount};
-
 use crate::{
     error::{Error, Result},
-    layer::{LayerForm, probe},
-    step::{Executor, Network, Output, Security, StepExit, StepLimits, StepSpec, StepUser},
+    layer::{LayerForm, probe as try_form},
+    step::{Executor, Network, chain},
 };
+
+mod probe;
+mod sandbox;
+
+pub use probe::{PROBE, probe_main};
 
 /// One thing about the machine.
 #[derive(Clone, Debug)]
@@ -59,7 +62,7 @@ fn filesystem(name: &'static str) -> Finding {
 
 /// Tried out in the folder for temporary files; what it makes there goes again.
 fn layer_form() -> Finding {
-    match probe(LayerForm::Auto, &std::env::temp_dir()) {
+    match try_form(LayerForm::Auto, &std::env::temp_dir()) {
         Ok(probed) => finding("layers", probed.as_str(), None),
         Err(error) => finding("layers", error.to_string(), None),
     }
@@ -87,58 +90,51 @@ fn network() -> Finding {
     finding("network", "steps share the host's network; RUN --network=none has none", None)
 }
 
-/// Runs `true` as a step would be: namespaces, cgroups, mounts, filter and all. `exe` is the daemon's binary.
-pub async fn try_step(exe: &Path) -> Finding {
-    match step(exe).await {
-        Ok(StepExit { code: 0, failure: None, .. }) => finding("step", "a sandboxed process runs", None),
-        Ok(exit) => {
-            let why = exit.failure.unwrap_or_else(|| format!("exit code {}", exit.code));
-            finding("step", why, Some("see what the lines above lack; `buildd --debug` logs more"))
+/// Runs the probe as a step would be run, on each network, and once beyond the limit of memory. `exe` is the daemon's binary.
+pub async fn try_step(exe: &Path) -> Vec<Finding> {
+    let remedy = "see what the lines above lack, and run it as root, outside of another container";
+    let dir = match tempfile::tempdir().map_err(Error::file("create a temporary folder in", "/tmp")) {
+        Ok(dir) => dir,
+        Err(error) => return vec![finding("sandbox", error.to_string(), Some(remedy))],
+    };
+    match prove_all(exe, dir.path()).await {
+        Ok(lacks) if lacks.is_empty() => {
+            vec![finding("sandbox", "steps are contained: the probe finds nothing open", None)]
         }
-        Err(error) => {
-            finding("step", error.to_string(), Some("run it as root, outside of another container"))
-        }
+        Ok(lacks) => lacks.into_iter().map(|lack| finding("sandbox", lack, Some(remedy))).collect(),
+        Err(error) => vec![finding("sandbox", chain(&error), Some(remedy))],
     }
 }
 
-async fn step(exe: &Path) -> Result<StepExit> {
-    let dir = tempfile::tempdir().map_err(Error::file("create a temporary folder in", "/tmp"))?;
-    let root = dir.path().join("root");
-    fs::create_dir(&root).map_err(Error::file("create folder", &root))?;
-    let options = vec!["bind".to_owned(), "ro".to_owned()];
-    let host = Mount { kind: "bind".to_owned(), source: "/".to_owned(), options };
-    mounts::mount_all(&[host], &root).map_err(|error| {
-        let source = std::io::Error::other(error);
-        Error::Mount { what: "this machine's root", target: root.clone(), source }
-    })?;
-    let spec = StepSpec {
-        devices: Vec::new(),
-        cgroup_parent: String::new(),
-        rootfs: root.clone(),
-        args: vec!["/bin/true".to_owned()],
-        env: vec!["PATH=/usr/bin:/bin".to_owned()],
-        cwd: "/".to_owned(),
-        user: StepUser::default(),
-        hostname: "doctor".to_owned(),
-        stdin: false,
-        terminal: false,
-        mounts: Vec::new(),
-        network: Network::None,
-        security: Security::Sandbox,
-        ulimits: Vec::new(),
-        shm_size: 1 << 20,
-        limits: StepLimits { pids: 16, memory: 64 << 20 },
-    };
-    let ran = Executor::new(dir.path(), exe)?.run(&spec, &Nowhere).await;
-    let unmounted = mounts::unmount(&root);
-    let exit = ran?;
-    unmounted.map_err(|source| Error::Mount { what: "nothing any more", target: root, source })?;
-    Ok(exit)
+async fn prove_all(exe: &Path, scratch: &Path) -> Result<Vec<String>> {
+    let executor = Executor::new(scratch, exe)?;
+    let mut lacks = Vec::new();
+    for network in [Network::None, Network::Host] {
+        let found = sandbox::prove(&executor, exe, network).await?;
+        lacks.extend(found.into_iter().filter(|lack| !lacks.contains(lack)).collect::<Vec<_>>());
+    }
+    lacks.extend(sandbox::prove_memory(&executor, exe).await?);
+    Ok(lacks)
 }
 
-struct Nowhere;
-
-#[async_trait::async_trait]
-impl Output for Nowhere {
-    async fn take(&self, _: u32, _: &[u8]) {}
+/// Runs the probe with the daemon's own executor, which knows from then on whether its steps are contained; done once. Whatever lacks is told in
+/// the log.
+pub async fn prove(executor: &Executor, exe: &Path, network: Network) {
+    let look = async {
+        match sandbox::prove(executor, exe, network).await {
+            Ok(lacks) => {
+                for lack in &lacks {
+                    tracing::warn!(
+                        "this worker is not sandboxed: {lack}; `buildd doctor` says how to mend it"
+                    );
+                }
+                lacks.is_empty()
+            }
+            Err(error) => {
+                tracing::warn!("this worker is not sandboxed: {}", chain(&error));
+                false
+            }
+        }
+    };
+    executor.prove(look).await;
 }

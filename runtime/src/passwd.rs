@@ -15,6 +15,9 @@ use crate::{
 /// Largest passwd or group file that is read.
 const MAX_FILE: u64 = 4 << 20;
 
+/// The number that means "leave it as it is" to the kernel: whoever is given it stays root (CVE-2024-40635).
+const NO_ID: u32 = u32::MAX;
+
 /// The user of a step: `user[:group]`, empty for root, with the groups that list the user.
 pub(crate) fn step_user(root: &Path, text: &str) -> Result<StepUser> {
     if text.is_empty() {
@@ -22,13 +25,15 @@ pub(crate) fn step_user(root: &Path, text: &str) -> Result<StepUser> {
     }
     let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
     let passwd = records(root, "etc/passwd")?;
-    let entry = passwd
-        .iter()
-        .find(|r| r.first().is_some_and(|name| name == user) || number(r, 2) == user.parse().ok());
-    let uid = match (user.parse::<u32>(), entry) {
+    let given = id(user);
+    let entry = passwd.iter().find(|r| {
+        r.first().is_some_and(|name| name == user) || given.is_some_and(|given| number(r, 2) == Some(given))
+    });
+    let uid = match (given, entry) {
         (_, Some(entry)) => number(entry, 2).ok_or_else(|| broken("etc/passwd", user))?,
-        (Ok(uid), None) => uid,
-        (Err(_), None) => return Err(Error::NotFound { what: "user", name: user.to_owned() }),
+        (Some(uid), None) => uid,
+        (None, None) if is_number(user) => return Err(out_of_range("user", user)),
+        (None, None) => return Err(Error::NotFound { what: "user", name: user.to_owned() }),
     };
     let groups = records(root, "etc/group")?;
     let gid = match group {
@@ -64,8 +69,11 @@ pub(crate) fn group_id(root: &Path, name: &str) -> Result<u32> {
 }
 
 fn find_group(groups: &[Vec<String>], name: &str) -> Result<u32> {
-    if let Ok(gid) = name.parse() {
+    if let Some(gid) = id(name) {
         return Ok(gid);
+    }
+    if is_number(name) {
+        return Err(out_of_range("group", name));
     }
     let entry = groups.iter().find(|record| record.first().is_some_and(|n| n == name));
     match entry {
@@ -75,7 +83,29 @@ fn find_group(groups: &[Vec<String>], name: &str) -> Result<u32> {
 }
 
 fn number(record: &[String], field: usize) -> Option<u32> {
-    record.get(field)?.parse().ok()
+    record.get(field).and_then(|text| id(text))
+}
+
+/// A user or group by number: digits alone, and not the number that is none.
+fn id(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten().filter(|id| *id != NO_ID)
+}
+
+/// Whether a number was meant, of whatever size and sign.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn out_of_range(what: &'static str, name: &str) -> Error {
+    let reason = format!("a number of one is 0 to {}", NO_ID - 1);
+    Error::Invalid { what, name: name.to_owned(), reason }
+}
+
+/// A number that a definition gives for a user or group.
+pub(crate) fn checked(what: &'static str, id: u32) -> Result<u32> {
+    if id == NO_ID { Err(out_of_range(what, &id.to_string())) } else { Ok(id) }
 }
 
 fn broken(file: &str, name: &str) -> Error {
@@ -110,3 +140,6 @@ fn records(root: &Path, file: &str) -> Result<Vec<Vec<String>>> {
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect())
 }
+
+#[cfg(test)]
+mod tests;

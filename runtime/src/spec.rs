@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType,
-    LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder,
-    LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
+    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use crate::{
@@ -35,8 +35,11 @@ const CAPABILITIES: [Capability; 12] = [
     Capability::Kill,
 ];
 
+/// The same as the kernel shows them.
+pub(crate) const CAPABILITY_BITS: u64 = 0x8804_05fb;
+
 /// Kernel interfaces that tell about the host or reach it.
-const MASKED: [&str; 12] = [
+pub(crate) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -51,7 +54,8 @@ const MASKED: [&str; 12] = [
     "/sys/devices/virtual/powercap",
 ];
 /// Kernel interfaces that may be read only.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 /// Files a process may have open: the soft limit stays low for programs that loop over all of them.
 const OPEN_FILES: (u64, u64) = (1024, 1_048_576);
 
@@ -91,6 +95,7 @@ pub(crate) fn of_step(step: &StepSpec, cgroup: &str, files: u64) -> Result<Spec,
             LinuxResourcesBuilder::default()
                 .pids(LinuxPidsBuilder::default().limit(step.limits.pids).build()?)
                 .memory(LinuxMemoryBuilder::default().limit(step.limits.memory).build()?)
+                .devices(device_rules(&step.devices)?)
                 .build()?,
         )
         .devices(step.devices.iter().map(|node| device(node, &step.user)).collect::<Result<Vec<_>, _>>()?)
@@ -112,14 +117,28 @@ pub(crate) fn of_step(step: &StepSpec, cgroup: &str, files: u64) -> Result<Spec,
         .build()
 }
 
-fn device(node: &DeviceNode, user: &StepUser) -> Result<LinuxDevice, OciSpecError> {
-    let kind = match node.kind {
+/// No device but those of the step and, which libcontainer adds, the usual ones; nodes alone open nothing where a control group of devices is.
+fn device_rules(nodes: &[DeviceNode]) -> Result<Vec<LinuxDeviceCgroup>, OciSpecError> {
+    let rule = || LinuxDeviceCgroupBuilder::default().access("rwm");
+    let mut rules = vec![rule().allow(false).build()?];
+    for node in nodes.iter().filter(|node| node.kind != 'p') {
+        let rule = rule().allow(true).typ(device_type(node)).major(node.major).minor(node.minor);
+        rules.push(rule.build()?);
+    }
+    Ok(rules)
+}
+
+fn device_type(node: &DeviceNode) -> LinuxDeviceType {
+    match node.kind {
         'b' => LinuxDeviceType::B,
         'p' => LinuxDeviceType::P,
         _ => LinuxDeviceType::C,
-    };
+    }
+}
+
+fn device(node: &DeviceNode, user: &StepUser) -> Result<LinuxDevice, OciSpecError> {
     LinuxDeviceBuilder::default()
-        .typ(kind)
+        .typ(device_type(node))
         .path(node.path.clone())
         .major(node.major)
         .minor(node.minor)
@@ -235,10 +254,12 @@ fn mount(kind: &str, source: &str, target: &str, options: &[&str]) -> Result<Mou
 fn mounts(step: &StepSpec) -> Result<Vec<Mount>, OciSpecError> {
     let shm = format!("size={}", step.shm_size);
     let sys = if step.security == Security::Insecure { "rw" } else { "ro" };
-    // A network namespace that is not ours cannot get a sysfs of its own: the host's is bound instead.
+    // A network namespace that is not ours cannot get a sysfs of its own: the host's is bound instead. Without what is mounted below it:
+    // read-only does not reach the cgroups there, by which a step could lift its own limits and stop others (RUN-14).
+    let bind = if step.security == Security::Insecure { "rbind" } else { "bind" };
     let sysfs = match step.network {
         Network::None => mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", sys])?,
-        Network::Host => mount("none", "/sys", "/sys", &["rbind", "nosuid", "noexec", "nodev", sys])?,
+        Network::Host => mount("none", "/sys", "/sys", &[bind, "nosuid", "noexec", "nodev", sys])?,
     };
     let mut mounts = vec![
         mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"])?,

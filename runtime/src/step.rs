@@ -9,6 +9,7 @@
 //! its standard input, if it has one, is the named pipe `stdin` in the step's folder. The end is a file there, `exit.json`.
 
 use std::{
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -17,6 +18,10 @@ use std::{
 };
 
 use buildd_fs::blocking;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    time::Timespec,
+};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
@@ -43,6 +48,8 @@ pub use spawner::{SPAWNER, spawner_main};
 
 /// The compiled filter, beside the folders of steps.
 const FILTER: &str = "seccomp.bpf";
+/// How long a cancelled step's container may take to be taken away before its folder goes all the same.
+const LINGER: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// Bytes that are read from a step's output at once.
 const CHUNK: usize = 32 << 10;
 
@@ -188,6 +195,8 @@ pub struct Executor {
     next: AtomicU64,
     /// Whether the filter of sandboxed steps is compiled: the first one does it.
     filter: OnceCell<()>,
+    /// Whether a probe has found its steps contained, once one has looked.
+    proof: OnceCell<bool>,
 }
 
 impl Executor {
@@ -198,8 +207,32 @@ impl Executor {
             std::fs::remove_dir_all(&steps).map_err(Error::file("remove", &steps))?;
         }
         std::fs::create_dir_all(&steps).map_err(Error::file("create folder", &steps))?;
+        // A specification has the environment in it, secrets among it.
+        std::fs::set_permissions(&steps, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .map_err(Error::file("set the mode of", &steps))?;
         let spawner = Arc::new(Spawner::new(exe, &steps));
-        Ok(Self { state: steps, spawner, next: AtomicU64::new(1), filter: OnceCell::new() })
+        Ok(Self {
+            state: steps,
+            spawner,
+            next: AtomicU64::new(1),
+            filter: OnceCell::new(),
+            proof: OnceCell::new(),
+        })
+    }
+
+    /// Where its steps have their folders; whatever lies there goes when the next executor begins.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.state
+    }
+
+    /// Lets `look` find out whether its steps are contained, if nobody has yet.
+    pub(crate) async fn prove(&self, look: impl Future<Output = bool>) {
+        self.proof.get_or_init(|| look).await;
+    }
+
+    /// Whether its steps may be called sandboxed: only after a probe has found it so.
+    pub fn is_sandboxed(&self) -> bool {
+        self.proof.get().is_some_and(|proven| *proven)
     }
 
     async fn compile_filter(&self) -> Result<()> {
@@ -230,7 +263,7 @@ impl Executor {
             self.filter.get_or_try_init(|| self.compile_filter()).await?;
         }
         let id = format!("{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
-        let folder = Folder { path: self.state.join(&id) };
+        let mut folder = Folder { path: self.state.join(&id), life: None };
         std::fs::create_dir(&folder.path).map_err(Error::file("create folder", &folder.path))?;
         let (stdin, _held) = match spec.stdin {
             true => {
@@ -241,6 +274,7 @@ impl Executor {
         };
         let spawner = Arc::clone(&self.spawner);
         let streams = blocking::run(move || spawner.start(&id)).await?;
+        folder.life = Some(streams.life);
         let talk = || Error::file("talk to the helper of", &folder.path);
         let mut input = Sender::from_owned_fd(streams.input).map_err(talk())?;
         let out = Receiver::from_owned_fd(streams.out).map_err(talk())?;
@@ -273,15 +307,28 @@ async fn pump(stream: u32, mut from: impl AsyncRead + Unpin, output: &dyn Output
     }
 }
 
-/// A step's folder, removed with the step.
+/// A step's folder, removed with the step: it has what the helper needs to take the container away.
 struct Folder {
     path: PathBuf,
+    /// Ends with the helper; none while there is none.
+    life: Option<OwnedFd>,
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "remove a step's folder");
+        let (path, life) = (std::mem::take(&mut self.path), self.life.take());
+        let remove = move || {
+            // A step that was cancelled is still being taken away.
+            if let Some(life) = life {
+                let _ = poll(&mut [PollFd::new(&life, PollFlags::IN)], Some(&LINGER));
+            }
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::debug!(path = %path.display(), %error, "remove a step's folder");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(tasks) => drop(tasks.spawn_blocking(remove)),
+            Err(_) => remove(),
         }
     }
 }

@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use buildd_fs::private::{self, PrivateError};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
@@ -80,8 +81,12 @@ impl Store {
     pub fn open_with(root: &Path, rules: impl Into<LayerRules>) -> Result<Arc<Self>> {
         disk::create_folders(root).map_err(Error::file("create folder", root))?;
         // What images hold (setuid programs among it) must not be reachable for others on this machine.
-        fs::set_permissions(root, Permissions::from_mode(0o711))
-            .map_err(Error::file("set the mode of", root))?;
+        private::claim_folder(root, 0o700).map_err(|error| match error {
+            PrivateError::File { operation, path, source } => Error::File { operation, path, source },
+            PrivateError::NotOurs { path, reason } => {
+                Error::Precondition { what: "root", name: path.display().to_string(), reason }
+            }
+        })?;
         let lock = lock_root(root)?;
         refuse_headless(root)?;
         let db = Arc::new(Db::open(&root.join("buildd.db"))?);

@@ -48,6 +48,9 @@ impl Tasks {
     pub fn new(state: &Path, exe: &Path) -> Result<Self> {
         let folder = state.join("tasks");
         std::fs::create_dir_all(&folder).map_err(Error::file("create folder", &folder))?;
+        // A specification has the environment in it, secrets among it.
+        std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .map_err(Error::file("set the mode of", &folder))?;
         let tasks = Self { folder, exe: exe.to_owned() };
         for (ns, id) in tasks.all()? {
             let folder = tasks.folder(&ns, &id)?;

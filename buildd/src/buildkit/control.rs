@@ -12,7 +12,10 @@ use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
 use super::worker_record;
-use crate::solve::{Builds, event::timestamp, usage};
+use crate::{
+    solve::{Builds, event::timestamp, usage},
+    worker,
+};
 
 /// The service.
 #[derive(Debug)]
@@ -73,11 +76,8 @@ impl Control for ControlService {
         &self,
         _: Request<ListWorkersRequest>,
     ) -> Result<Response<ListWorkersResponse>, Status> {
-        let record = vec![worker_record::record(
-            &self.builds.uuid,
-            &self.builds.labels,
-            self.builds.collector.rules(),
-        )];
+        worker::prove_sandbox(&self.builds.worker).await;
+        let record = vec![worker_record::of(&self.builds)];
         Ok(Response::new(ListWorkersResponse { record }))
     }
 

@@ -136,11 +136,7 @@ impl LlbBridge for Gateway {
         Ok(Response::new(wire::PongResponse {
             frontend_api_caps: caps::frontend(),
             llb_caps: caps::llb(),
-            workers: vec![worker_record::record(
-                &self.builds.uuid,
-                &self.builds.labels,
-                self.builds.collector.rules(),
-            )],
+            workers: vec![worker_record::of(&self.builds)],
         }))
     }
 

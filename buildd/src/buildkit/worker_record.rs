@@ -10,7 +10,7 @@ use buildd_oci::platform::Platform;
 use buildd_runtime::emulation;
 use serde_json::json;
 
-use crate::config::Rule;
+use crate::{config::Rule, solve::Builds};
 
 /// The version that clients compare features by.
 pub(crate) fn version() -> BuildkitVersion {
@@ -52,8 +52,19 @@ pub(crate) fn list(id: &str, labels: &BTreeMap<String, String>) -> String {
     json!([{ "id": id, "labels": labels, "platforms": platforms.collect::<Vec<_>>() }]).to_string()
 }
 
+/// Says whether a probe has found steps contained; the daemon's owner cannot say it instead.
+const SANDBOX: &str = "io.buildd.worker.sandbox";
+
+/// The one worker, as clients are told of it.
+pub(crate) fn of(builds: &Builds) -> WorkerRecord {
+    let mut record = record(&builds.uuid, &builds.labels, builds.collector.rules());
+    let sandboxed = if builds.worker.executor.is_sandboxed() { "proven" } else { "unproven" };
+    record.labels.insert(SANDBOX.to_owned(), sandboxed.to_owned());
+    record
+}
+
 /// The one worker, and the rules that its cache is cut back by.
-pub(crate) fn record(id: &str, labels: &BTreeMap<String, String>, rules: &[Rule]) -> WorkerRecord {
+fn record(id: &str, labels: &BTreeMap<String, String>, rules: &[Rule]) -> WorkerRecord {
     let ours = [
         ("org.mobyproject.buildkit.worker.executor", "oci"),
         ("org.mobyproject.buildkit.worker.snapshotter", "overlayfs"),

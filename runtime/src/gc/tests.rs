@@ -208,8 +208,8 @@ fn partial_blobs_go_when_they_are_old_and_nobody_writes_or_holds_them() {
 
 #[test]
 fn f_21_rounds_beside_many_writers_take_nothing_that_is_leased_or_named() {
-    const WRITERS: usize = 16;
-    const TIMES: usize = 25;
+    const WRITERS: usize = 50;
+    const TIMES: usize = 8;
     let place = place();
     let store = &place.store;
     let scope = Scope::new(NS, "overlayfs").expect("a scope");

@@ -23,7 +23,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 
 use super::{
     Applied, Entry, EntryKind, LayerWriter, OPAQUE_XATTR, Time,
-    parse::{broken, each_change},
+    parse::{broken, each_change, opaque_root},
 };
 use crate::error::{Error, Result};
 
@@ -107,9 +107,13 @@ impl DirectoryWriter {
     }
 
     fn hardlink(&self, parent: &OwnedFd, name: &OsStr, target: &Path) -> io::Result<()> {
-        let found =
-            open_in_root(self.root.as_fd(), target, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
-                .map_err(|e| io::Error::new(e.kind(), format!("hard link to {}: {e}", target.display())))?;
+        let found = open_in_root(self.root.as_fd(), target, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|e| {
+            io::Error::new(
+                e.kind(),
+                format!("hard link to {}: {e}", target.display().to_string().escape_debug()),
+            )
+        })?;
         if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == FileType::Directory {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "hard link to a folder"));
         }
@@ -141,8 +145,8 @@ impl LayerWriter for DirectoryWriter {
             return self.clear(&entry.path).map_err(|source| Error::Apply { entry: shown(), source });
         }
         if entry.path.as_os_str().is_empty() {
-            // The root itself: only its opaqueness could matter, and at the bottom it does not.
-            return Ok(());
+            // The root itself is as we make it: only that it hides what lies below could matter.
+            return if entry.kind == EntryKind::Opaque { Err(opaque_root()) } else { Ok(()) };
         }
         if entry.kind == EntryKind::Opaque {
             let folder = self.parent(&entry.path, &shown())?;

@@ -29,6 +29,18 @@ use crate::error::{Error, Result};
 const MAX_ENTRIES: u64 = 5_000_000;
 /// Deepest path of one layer.
 const MAX_DEPTH: usize = 2000;
+/// Longest path of one layer, as kernels have it: a longer one could be unpacked, but no program could open it (TAR-29).
+const MAX_PATH: usize = 4095;
+/// The id that means "leave it as it is" to the kernel: an entry that says so would be root's (TAR-31).
+const NO_ID: u32 = u32::MAX;
+/// Largest numbers of a device that the kernel takes; larger ones would wrap to another device's (TAR-10).
+const MAX_DEVICE: (u32, u32) = (0xfff, 0xf_ffff);
+/// First bytes and size of a well-formed `security.capability`, by its version: the kernel looks at it only when the program is run, and fails
+/// that (TAR-27).
+const CAPABILITIES: [(u8, usize); 2] = [(2, 20), (3, 24)];
+
+/// Begins the names that old union mounts kept for themselves.
+const UNION: &str = ".wh..wh.";
 
 /// What became of a stream.
 #[derive(Clone, Copy, Debug)]
@@ -88,22 +100,49 @@ pub(crate) fn broken(entry: impl Into<String>, reason: impl Into<String>) -> Err
     Error::LayerEntry { entry: entry.into(), reason: reason.into() }
 }
 
+/// An overlay shows the roots of all its layers, whatever marks one of them has: the image would not be what its maker meant.
+pub(super) fn opaque_root() -> Error {
+    broken(
+        OPAQUE,
+        "a mark in the root would hide all layers below, which an overlay cannot do: squash the image",
+    )
+}
+
+/// Where an entry lies; None for what old union mounts kept for themselves.
+fn place(raw: &[u8], shown: &str) -> Result<Option<PathBuf>> {
+    if raw.contains(&0) {
+        return Err(broken(shown, "its name has a NUL"));
+    }
+    let path = clean(Path::new(OsStr::from_bytes(raw)));
+    if path.components().count() > MAX_DEPTH {
+        return Err(broken(shown, format!("deeper than {MAX_DEPTH} folders")));
+    }
+    if path.as_os_str().len() > MAX_PATH {
+        return Err(broken(shown, format!("a path of more than {MAX_PATH} bytes")));
+    }
+    let above = |mark: &str| {
+        path.parent()
+            .is_some_and(|parent| parent.iter().any(|part| part.as_bytes().starts_with(mark.as_bytes())))
+    };
+    if above(UNION) {
+        return Ok(None);
+    }
+    if above(WHITEOUT) {
+        return Err(broken(shown, "its folder has the name of a removed file: it begins with \".wh.\""));
+    }
+    Ok(Some(path))
+}
+
 /// The change a tar header stands for; None for what says nothing (the marks of old union mounts).
 fn change_of(entry: &TarEntry) -> Result<Option<Entry>> {
     let raw = entry.path();
     let shown = String::from_utf8_lossy(&raw).into_owned();
-    if raw.contains(&0) {
-        return Err(broken(shown, "its name has a NUL"));
-    }
-    let path = clean(Path::new(OsStr::from_bytes(&raw)));
-    if path.components().count() > MAX_DEPTH {
-        return Err(broken(shown, format!("deeper than {MAX_DEPTH} folders")));
-    }
+    let Some(path) = place(&raw, &shown)? else { return Ok(None) };
     let header = entry.header();
-    let kind = entry.kind();
     let field = |what: &str, value: io::Result<u64>| {
         let value = value.map_err(|e| broken(&shown, format!("its {what}: {e}")))?;
-        u32::try_from(value).map_err(|_| broken(&shown, format!("its {what} is out of range")))
+        let id = u32::try_from(value).ok().filter(|id| *id != NO_ID);
+        id.ok_or_else(|| broken(&shown, format!("its {what} is out of range")))
     };
     let mut change = Entry {
         path,
@@ -119,22 +158,31 @@ fn change_of(entry: &TarEntry) -> Result<Option<Entry>> {
         return whiteout(change, &name, hidden, &shown);
     }
     pax(entry, &mut change)?;
+    change.kind = kind_of(entry, &shown)?;
+    Ok(Some(change))
+}
+
+fn kind_of(entry: &TarEntry, shown: &str) -> Result<EntryKind> {
+    let header = entry.header();
     let device = || -> Result<(u32, u32)> {
         let number =
-            |n: io::Result<Option<u32>>| n.ok().flatten().ok_or_else(|| broken(&shown, "its device number"));
-        Ok((number(header.device_major())?, number(header.device_minor())?))
+            |n: io::Result<Option<u32>>| n.ok().flatten().ok_or_else(|| broken(shown, "its device number"));
+        let (major, minor) = (number(header.device_major())?, number(header.device_minor())?);
+        match major > MAX_DEVICE.0 || minor > MAX_DEVICE.1 {
+            true => Err(broken(shown, format!("its device number {major}:{minor} is out of range"))),
+            false => Ok((major, minor)),
+        }
     };
-    let link = || entry.link().map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes)));
-    change.kind = match kind {
+    let link = || {
+        let target = entry.link().map(|bytes| PathBuf::from(OsStr::from_bytes(&bytes)));
+        target.ok_or_else(|| broken(shown, "a link to nothing"))
+    };
+    Ok(match entry.kind() {
         tar::EntryType::Directory => EntryKind::Directory,
         tar::EntryType::Regular | tar::EntryType::Continuous => EntryKind::File { size: entry.size() },
         tar::EntryType::GNUSparse => EntryKind::File { size: entry.size() },
-        tar::EntryType::Symlink => {
-            EntryKind::Symlink(link().ok_or_else(|| broken(&shown, "a link to nothing"))?)
-        }
-        tar::EntryType::Link => {
-            EntryKind::Hardlink(clean(&link().ok_or_else(|| broken(&shown, "a link to nothing"))?))
-        }
+        tar::EntryType::Symlink => EntryKind::Symlink(link()?),
+        tar::EntryType::Link => EntryKind::Hardlink(clean(&link()?)),
         tar::EntryType::Char => match device()? {
             (0, 0) => return Err(broken(shown, "a character device 0:0 would hide what lies below")),
             (major, minor) => EntryKind::Char(major, minor),
@@ -142,8 +190,7 @@ fn change_of(entry: &TarEntry) -> Result<Option<Entry>> {
         tar::EntryType::Block => device().map(|(major, minor)| EntryKind::Block(major, minor))?,
         tar::EntryType::Fifo => EntryKind::Fifo,
         other => return Err(broken(shown, format!("entry type {:?} is not known", other.as_byte() as char))),
-    };
-    Ok(Some(change))
+    })
 }
 
 fn whiteout(mut change: Entry, name: &[u8], hidden: &[u8], shown: &str) -> Result<Option<Entry>> {
@@ -152,7 +199,7 @@ fn whiteout(mut change: Entry, name: &[u8], hidden: &[u8], shown: &str) -> Resul
         change.kind = EntryKind::Opaque;
         return Ok(Some(change));
     }
-    if hidden.starts_with(b".wh.") {
+    if name.starts_with(UNION.as_bytes()) {
         return Ok(None);
     }
     if matches!(hidden, b"" | b"." | b"..") {
@@ -169,6 +216,9 @@ fn pax(entry: &TarEntry, change: &mut Entry) -> Result<()> {
     for (key, value) in entry.records() {
         let Ok(key) = std::str::from_utf8(key) else { continue };
         if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+            if name == "security.capability" && !well_formed(value) {
+                return Err(broken(&shown, "its security.capability is malformed"));
+            }
             if keeps_xattr(name) {
                 change.xattrs.insert(name.into(), value.to_vec());
             }
@@ -178,6 +228,12 @@ fn pax(entry: &TarEntry, change: &mut Entry) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn well_formed(capability: &[u8]) -> bool {
+    CAPABILITIES.iter().any(|(version, size)| {
+        capability.len() == *size && capability[0] <= 1 && capability[1..4] == [0, 0, *version]
+    })
 }
 
 fn parse_time(text: &str) -> Option<Time> {

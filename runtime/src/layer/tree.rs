@@ -14,7 +14,10 @@ use std::{
     path::{Component, Path},
 };
 
-use super::{Entry, EntryKind, OPAQUE_XATTR, Time, erofs, parse::broken};
+use super::{
+    Entry, EntryKind, OPAQUE_XATTR, Time, erofs,
+    parse::{broken, opaque_root},
+};
 use crate::error::Result;
 
 /// Memory that the tree of one layer may take: a few compressed megabytes can unfold to any number of names, link targets and attributes.
@@ -109,8 +112,8 @@ impl Tree {
     pub(super) fn insert(&mut self, entry: &Entry, place: Place) -> Result<()> {
         let shown = || entry.path.display().to_string();
         let Some(name) = entry.path.file_name() else {
-            // The root itself: only its opaqueness could matter, and at the bottom it does not.
-            return Ok(());
+            // The root itself is as we make it: only that it hides what lies below could matter.
+            return if entry.kind == EntryKind::Opaque { Err(opaque_root()) } else { Ok(()) };
         };
         if entry.kind == EntryKind::Opaque {
             let folder = self.walk(&entry.path, true, &shown())?;
@@ -182,7 +185,12 @@ impl Tree {
 
     /// What a hard link names.
     fn find(&mut self, target: &Path, shown: &str) -> Result<usize> {
-        let missing = || broken(shown, format!("hard link to {}, which is not there", target.display()));
+        let missing = || {
+            broken(
+                shown,
+                format!("hard link to {}, which is not there", target.display().to_string().escape_debug()),
+            )
+        };
         let name = target.file_name().ok_or_else(missing)?;
         let parent = self.walk(target.parent().unwrap_or(Path::new("")), false, shown)?;
         let linked = *self.children(parent).get(name.as_bytes()).ok_or_else(missing)?;

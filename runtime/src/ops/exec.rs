@@ -25,10 +25,12 @@ use crate::{
     worker::{Worker, op_error},
 };
 
+mod identity;
 mod mounts;
 mod parts;
 mod prepare;
 pub mod sandbox;
+mod stubs;
 
 /// A step that ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,7 @@ pub(crate) fn resolve(worker: Arc<Worker>, op: &pb::ExecOp, vertex: &Vertex) -> 
     if meta.args.is_empty() {
         return Err(invalid("it has no program"));
     }
+    identity::check_modes(op).map_err(invalid)?;
     if op.mounts.first().is_none_or(|mount| mount.dest != "/") {
         return Err(invalid("its first mount must be the root"));
     }

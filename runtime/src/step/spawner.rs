@@ -4,8 +4,8 @@
 //! spawner has them behind it, has read nothing of the daemon's, and has one thread: a fork of it is a helper at once.
 //!
 //! # Wire
-//! A socket of packets on its standard input. A packet is the name of a step's folder, and three descriptors that become the helper's
-//! standard streams. There are no answers: the end of a helper is the end of its output.
+//! A socket of packets on its standard input. A packet is the name of a step's folder, and four descriptors: three become the helper's
+//! standard streams, the last is closed when it ends. There are no answers.
 //!
 //! # Invariants
 //! It ends with the daemon, whose end of the socket closes. Helpers that it has started go on to their own end.
@@ -44,8 +44,8 @@ use crate::{
 pub const SPAWNER: &str = "step-spawner";
 /// Longest name of a step's folder.
 const NAME: usize = 255;
-/// Room for the three descriptors of a packet.
-const ROOM: usize = rustix::cmsg_space!(ScmRights(3));
+/// Room for the four descriptors of a packet.
+const ROOM: usize = rustix::cmsg_space!(ScmRights(4));
 
 /// Our ends of a helper's streams.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub(super) struct Streams {
     pub(super) out: OwnedFd,
     /// Where its standard error is read.
     pub(super) err: OwnedFd,
+    /// Has nothing to be read, and an end when the helper has ended.
+    pub(super) life: OwnedFd,
 }
 
 /// The daemon's side.
@@ -87,8 +89,9 @@ impl Spawner {
         let (theirs_in, input) = pipe_with(PipeFlags::CLOEXEC)?;
         let (out, theirs_out) = pipe_with(PipeFlags::CLOEXEC)?;
         let (err, theirs_err) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (life, theirs_life) = pipe_with(PipeFlags::CLOEXEC)?;
         let packet = |socket: &OwnedFd| {
-            let streams = [theirs_in.as_fd(), theirs_out.as_fd(), theirs_err.as_fd()];
+            let streams = [&theirs_in, &theirs_out, &theirs_err, &theirs_life].map(AsFd::as_fd);
             let mut room = [MaybeUninit::uninit(); ROOM];
             let mut with = SendAncillaryBuffer::new(&mut room);
             with.push(SendAncillaryMessage::ScmRights(&streams));
@@ -105,7 +108,7 @@ impl Spawner {
             let started = self.spawn()?;
             packet(&running.insert(started).socket)?;
         }
-        Ok(Streams { input, out, err })
+        Ok(Streams { input, out, err, life })
     }
 
     fn spawn(&self) -> io::Result<Running> {
@@ -140,7 +143,7 @@ fn serve(steps: &Path) -> io::Result<ExitCode> {
     // A helper's own standard input is another.
     dup2_stdin(File::open("/dev/null")?)?;
     sys::forget_children(true);
-    while let Some((name, [input, out, err])) = receive(&socket)? {
+    while let Some((name, [input, out, err, _life])) = receive(&socket)? {
         match sys::fork_single_threaded() {
             Ok(ForkResult::Parent { .. }) => {}
             Ok(ForkResult::Child) => {
@@ -165,7 +168,7 @@ fn complain(operation: &str, error: &io::Error) {
 }
 
 /// The next packet; none is the end.
-fn receive(socket: &OwnedFd) -> io::Result<Option<(Vec<u8>, [OwnedFd; 3])>> {
+fn receive(socket: &OwnedFd) -> io::Result<Option<(Vec<u8>, [OwnedFd; 4])>> {
     let mut name = vec![0; NAME];
     let mut room = [MaybeUninit::uninit(); ROOM];
     let mut with = RecvAncillaryBuffer::new(&mut room);
@@ -182,6 +185,6 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<(Vec<u8>, [OwnedFd; 3])>> {
             streams.extend(descriptors);
         }
     }
-    let streams = streams.try_into().map_err(|_| io::Error::other("a packet without three descriptors"))?;
+    let streams = streams.try_into().map_err(|_| io::Error::other("a packet without four descriptors"))?;
     Ok(Some((name, streams)))
 }

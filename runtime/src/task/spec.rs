@@ -5,7 +5,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Mount, PosixRlimitBuilder, Spec};
+use oci_spec::runtime::{Mount, PosixRlimitBuilder, Process, Spec};
 use rustix::{process::Resource, thread::CapabilitySet};
 
 use super::protocol::{ROOTFS, TaskSpec};
@@ -16,6 +16,11 @@ const DEFAULT_SECCOMP: &str = "io.buildd.seccomp";
 /// Kernel filesystems that the masks protect: a mount at, in or over them would lift the masks or be reached through them.
 const PROTECTED: [&str; 2] = ["/proc", "/sys"];
 
+/// Where this machine has its hierarchies of cgroups.
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// The number that means "leave it as it is" to the kernel: whoever is given it stays root (CVE-2024-40635).
+const NO_ID: u32 = u32::MAX;
+
 /// The spec that is run; or why the client's cannot be.
 pub(super) fn adapt(task: &TaskSpec, folder: &Path) -> Result<Spec, String> {
     let mut spec: Spec =
@@ -25,6 +30,7 @@ pub(super) fn adapt(task: &TaskSpec, folder: &Path) -> Result<Spec, String> {
         check_mount(mount)?;
     }
     adapt_linux(&mut spec, task)?;
+    adapt_cgroups(&mut spec);
     adapt_process(&mut spec, task)?;
     Ok(spec)
 }
@@ -86,9 +92,41 @@ fn adapt_linux(spec: &mut Spec, task: &TaskSpec) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses a process whose user is no number of one.
+pub(super) fn check_user(process: &Process) -> Result<(), String> {
+    let user = process.user();
+    let groups = user.additional_gids().iter().flatten().copied();
+    match [user.uid(), user.gid()].into_iter().chain(groups).any(|id| id == NO_ID) {
+        true => Err(format!("the user of the process: a number of one is 0 to {}", NO_ID - 1)),
+        false => Ok(()),
+    }
+}
+
+/// libcontainer mounts the hierarchies of cgroups version 1 writable whatever the spec says: where that says read-only, each is made so by its
+/// path (RUN-14).
+fn adapt_cgroups(spec: &mut Spec) {
+    let read_only = |mount: &&Mount| {
+        mount.typ().as_deref() == Some("cgroup")
+            && mount.options().iter().flatten().any(|option| option == "ro")
+    };
+    let Some(cgroups) =
+        spec.mounts().iter().flatten().find(read_only).map(|mount| mount.destination().clone())
+    else {
+        return;
+    };
+    let mut linux = spec.linux().clone().unwrap_or_default();
+    let mut paths = linux.readonly_paths().clone().unwrap_or_default();
+    let hierarchies = std::fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+    let below = hierarchies.map(|hierarchy| cgroups.join(hierarchy.file_name()));
+    paths.extend([cgroups.clone()].into_iter().chain(below).map(|path| path.to_string_lossy().into_owned()));
+    linux.set_readonly_paths(Some(paths));
+    spec.set_linux(Some(linux));
+}
+
 fn adapt_process(spec: &mut Spec, task: &TaskSpec) -> Result<(), String> {
     let filtered = spec.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some());
     let mut process = spec.process().clone().ok_or("the runtime spec has no process")?;
+    check_user(&process)?;
     process.set_terminal(Some(task.streams.terminal));
     if filtered && process.no_new_privileges() != Some(true) {
         // Absent, not false: libcontainer then loads the filter while it still has the capability to do so.

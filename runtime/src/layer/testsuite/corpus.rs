@@ -15,18 +15,18 @@ impl Tar {
     }
 
     /// The mode of what follows.
-    fn mode(mut self, mode: u32) -> Self {
+    pub(super) fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
     /// The owners of what follows.
-    fn owned(mut self, uid: u64, gid: u64) -> Self {
+    pub(super) fn owned(mut self, uid: u64, gid: u64) -> Self {
         self.ids = (uid, gid);
         self
     }
 
-    fn header(&self, name: &[u8], kind: EntryType, link: &[u8], size: usize) -> tar::Header {
+    pub(super) fn header(&self, name: &[u8], kind: EntryType, link: &[u8], size: usize) -> tar::Header {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(self.mode);
@@ -40,7 +40,7 @@ impl Tar {
         header
     }
 
-    fn put(mut self, mut header: tar::Header, data: &[u8]) -> Self {
+    pub(super) fn put(mut self, mut header: tar::Header, data: &[u8]) -> Self {
         header.set_cksum();
         self.bytes.extend_from_slice(header.as_bytes());
         self.bytes.extend_from_slice(data);
@@ -61,11 +61,11 @@ impl Tar {
         self.entry(format!("{name}/").as_bytes(), EntryType::Directory, b"", b"")
     }
 
-    fn link(self, name: &str, target: &str) -> Self {
+    pub(super) fn link(self, name: &str, target: &str) -> Self {
         self.entry(name.as_bytes(), EntryType::Symlink, target.as_bytes(), b"")
     }
 
-    fn hard(self, name: &str, target: &str) -> Self {
+    pub(super) fn hard(self, name: &str, target: &str) -> Self {
         self.entry(name.as_bytes(), EntryType::Link, target.as_bytes(), b"")
     }
 
@@ -89,7 +89,7 @@ impl Tar {
         self.entry(b"PaxHeaders/x", EntryType::XHeader, b"", &body)
     }
 
-    fn record(self, key: &str, value: &[u8]) -> Self {
+    pub(super) fn record(self, key: &str, value: &[u8]) -> Self {
         self.pax(&[(key.to_owned(), value)])
     }
 
@@ -112,6 +112,12 @@ impl Tar {
         }
         number(&mut gnu.realsize, size);
         self.put(header, &data)
+    }
+
+    /// Bytes as they are.
+    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.bytes.extend_from_slice(bytes);
+        self
     }
 
     pub(super) fn end(mut self) -> Vec<u8> {

@@ -16,7 +16,7 @@ use buildd_solver::{
     result::OpResult,
 };
 
-use super::{ExecOp, mounts};
+use super::{ExecOp, identity, mounts, stubs};
 use crate::{
     device::DeviceRequest,
     error::{Error, Result},
@@ -75,15 +75,18 @@ pub(super) fn spec(
 ) -> Result<(StepSpec, Vec<PathBuf>)> {
     let root = gathered.root_path();
     let cwd = if meta.cwd.is_empty() { "/" } else { &meta.cwd };
-    ensure_folder(&root, Path::new(cwd))?;
+    let invalid = |what, name: &str, reason: String| Error::Invalid { what, name: name.to_owned(), reason };
+    identity::check(meta).map_err(|(what, name, reason)| invalid(what, name, reason.to_owned()))?;
+    stubs::make_folder(&root, Path::new(cwd))?;
     let asked = exec.cdi_devices.iter();
     let asked = asked.map(|device| DeviceRequest { name: device.name.clone(), optional: device.optional });
     let devices = worker.devices.grant(&asked.collect::<Vec<_>>())?;
     let mut mounts = network_files(&worker.store.root().join("tmp"), meta, &mut gathered.held)?;
     mounts.extend(gathered.mounts.iter().cloned());
+    mounts.iter().try_for_each(|mount| stubs::allowed(&root, &mount.target))?;
     mounts.extend(devices.mounts);
     let targets = mounts.iter().map(|mount| mount.target.clone());
-    let stubs = missing(&root, targets.chain(["/proc", "/dev", "/sys"].map(PathBuf::from)))?;
+    let stubs = stubs::missing(&root, targets.chain(["/proc", "/dev", "/sys"].map(PathBuf::from)))?;
     let mut env = meta.env.clone();
     env.extend(proxies(meta));
     env.extend(secrets);
@@ -121,16 +124,7 @@ pub(super) fn spec(
 impl Prepared {
     /// The layers that the step wrote, in the order of its outputs.
     pub(super) fn commit(self) -> Result<Vec<OpResult>> {
-        let root = &self.spec.rootfs;
-        for stub in &self.stubs {
-            let path = root.join(stub);
-            // Only what is still as the mount left it: an empty folder or file.
-            let _ = match fs::symlink_metadata(&path) {
-                Ok(meta) if meta.is_dir() => fs::remove_dir(&path),
-                Ok(meta) if meta.is_file() && meta.len() == 0 => fs::remove_file(&path),
-                _ => Ok(()),
-            };
-        }
+        stubs::remove(&self.spec.rootfs, &self.stubs);
         let mut results: Vec<(i64, OpResult)> = Vec::new();
         for writable in self.outputs {
             if writable.output >= 0 {
@@ -218,30 +212,6 @@ fn network_files(tmp: &Path, meta: &pb::Meta, held: &mut mounts::Held) -> Result
         mounts.push(StepMount { target: Path::new("/etc").join(name), kind });
     }
     Ok(mounts)
-}
-
-/// Makes a folder inside the root, as root's, where it is missing.
-fn ensure_folder(root: &Path, path: &Path) -> Result<()> {
-    let found = resolve(root, path, Follow::All).map_err(Error::file("resolve", path))?;
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o755);
-    let full = root.join(found);
-    builder.create(&full).map_err(Error::file("create folder", &full))?;
-    Ok(())
-}
-
-/// Of these mount points and their parents, those that the root lacks, deepest first.
-fn missing(root: &Path, targets: impl Iterator<Item = PathBuf>) -> Result<Vec<PathBuf>> {
-    let mut stubs = Vec::new();
-    for target in targets {
-        let found = resolve(root, &target, Follow::All).map_err(Error::file("resolve", &target))?;
-        let lacking = found.ancestors().filter(|path| !path.as_os_str().is_empty());
-        stubs.extend(lacking.filter(|path| root.join(path).symlink_metadata().is_err()).map(Path::to_owned));
-    }
-    stubs.sort();
-    stubs.dedup();
-    stubs.reverse();
-    Ok(stubs)
 }
 
 /// A folder of a view or an active that a mount shows: `selector` resolved inside it, never outside.

@@ -19,7 +19,7 @@ use buildd_solver::{
 };
 use tokio::sync::Mutex;
 
-use super::{ExecOp, mounts, prepare};
+use super::{ExecOp, identity, mounts, prepare};
 use crate::{
     error::{Error, Result},
     step::{Dialogue, Output, StepMountKind},
@@ -84,6 +84,7 @@ impl Sandbox {
             let what = "container";
             return Err(op_error(Error::Invalid { what, name: request.hostname, reason }));
         }
+        check(&exec, &request.hostname)?;
         let gathered = mounts::gather(&worker, &exec.mounts, cx, &request.inputs).await?;
         let gathered = Arc::new(Mutex::new(gathered));
         Ok(Self { worker, exec, extra_hosts: request.extra_hosts, hostname: request.hostname, gathered })
@@ -102,8 +103,10 @@ impl Sandbox {
         if meta.hostname.is_empty() {
             meta.hostname.clone_from(&self.hostname);
         }
-        let secrets = mounts::secret_env(&self.worker, &request.secret_env, cx).await?;
-        let exec = pb::ExecOp { security: request.security, ..self.exec.clone() };
+        let exec =
+            pb::ExecOp { security: request.security, secretenv: request.secret_env, ..self.exec.clone() };
+        check(&exec, &meta.hostname)?;
+        let secrets = mounts::secret_env(&self.worker, &exec.secretenv, cx).await?;
         let (worker, gathered) = (Arc::clone(&self.worker), Arc::clone(&self.gathered));
         let (of, meta_of) = (exec.clone(), meta.clone());
         let work = move || prepare::spec(&worker, &of, &meta_of, secrets, &mut gathered.blocking_lock());
@@ -137,6 +140,13 @@ impl Sandbox {
         };
         Ok(buildd_fs::blocking::run(work).await)
     }
+}
+
+/// Refuses a container whose modes are not known.
+fn check(exec: &pb::ExecOp, name: &str) -> std::result::Result<(), OpError> {
+    let invalid =
+        |reason: &str| Error::Invalid { what: "container", name: name.to_owned(), reason: reason.to_owned() };
+    identity::check_modes(exec).map_err(|reason| op_error(invalid(reason)))
 }
 
 /// The folder behind a bind.

@@ -97,12 +97,12 @@ fn owner(opt: Option<&pb::ChownOpt>, users: &Users<'_>) -> Result<Option<Owner>>
     let user = |of: &Option<pb::UserOpt>| of.as_ref().and_then(|of| of.user.clone());
     let (uid, own) = match user(&opt.user) {
         None => (0, 0),
-        Some(User::ById(id)) => (id, id),
+        Some(User::ById(id)) => (passwd::checked("user", id)?, id),
         Some(User::ByName(named)) => passwd::user_ids(&base(&named)?.path(), &named.name)?,
     };
     let gid = match user(&opt.group) {
         None => own,
-        Some(User::ById(id)) => id,
+        Some(User::ById(id)) => passwd::checked("group", id)?,
         Some(User::ByName(named)) => passwd::group_id(&base(&named)?.path(), &named.name)?,
     };
     Ok(Some(Owner { uid, gid }))

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::console;
 
 use super::{
-    super::{EXEC, protocol::Class},
+    super::{EXEC, protocol::Class, spec},
     Refusal,
     init::Init,
     processes::{Pending, Spawned},
@@ -73,6 +73,7 @@ pub(super) fn spawn(first: Pid, container: &Init, pending: &Pending) -> Result<S
     let mut process: Process = serde_json::from_value(pending.process.clone())
         .map_err(|error| Refusal::new(Class::Invalid, format!("the process's spec: {error}")))?;
     process.set_terminal(Some(pending.streams.terminal));
+    spec::check_user(&process).map_err(|reason| Refusal::new(Class::Invalid, reason))?;
     let uid = process.user().uid();
     let seccomp = container.filter();
     let entering =

@@ -75,8 +75,14 @@ fn input(path: &str) -> io::Result<Option<File>> {
     if path.is_empty() {
         return Ok(None);
     }
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    named(path, OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)).map(Some)
+    named(path, opening(OFlags::NONBLOCK).read(true).write(true).open(path)).map(Some)
+}
+
+/// How a client's path is opened: what it names itself, never what a link there leads to (API-15).
+fn opening(flags: OFlags) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags((flags | OFlags::NOFOLLOW).bits().cast_signed());
+    options
 }
 
 fn output(path: &str, uid: u32, kept: &mut Kept) -> io::Result<File> {
@@ -84,19 +90,18 @@ fn output(path: &str, uid: u32, kept: &mut Kept) -> io::Result<File> {
         return OpenOptions::new().write(true).open("/dev/null");
     }
     if let Some(path) = path.strip_prefix("file://") {
-        return named(path, OpenOptions::new().append(true).create(true).open(path));
+        return named(path, opening(OFlags::empty()).append(true).create(true).open(path));
     }
     if let Some((scheme, _)) = path.split_once("://") {
         let reason = format!("{path}: no output goes to {scheme}:// here, only to named pipes and file://");
         return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
     }
-    if !named(path, std::fs::metadata(path))?.file_type().is_fifo() {
-        return named(path, OpenOptions::new().append(true).open(path));
+    if !named(path, std::fs::symlink_metadata(path))?.file_type().is_fifo() {
+        return named(path, opening(OFlags::NONBLOCK).append(true).open(path));
     }
     // The reading end comes first: without one, opening to write would wait for the client.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    kept._outputs.push(named(path, OpenOptions::new().read(true).custom_flags(flags).open(path))?);
-    let file = named(path, OpenOptions::new().write(true).open(path))?;
+    kept._outputs.push(named(path, opening(OFlags::NONBLOCK).read(true).open(path))?);
+    let file = named(path, opening(OFlags::empty()).write(true).open(path))?;
     if uid != 0 {
         // So that a process that is not root can open /dev/stdout again, as runc does.
         let owner = rustix::fs::Uid::from_raw(uid);
@@ -177,4 +182,25 @@ pub(super) fn terminal(streams: &Streams, master: &OwnedFd) -> io::Result<(Kept,
     }
     let from = File::from(master.try_clone()?);
     Ok((kept, std::thread::spawn(move || console::copy(from, out))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn api_15_a_link_in_the_place_of_a_pipe_is_not_followed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::fs::write(&file, "precious").expect("a file");
+        symlink(&file, &link).expect("a link");
+        let path = link.to_str().expect("ASCII");
+        let mut kept = Kept::default();
+        assert!(input(path).is_err() && output(path, 0, &mut kept).is_err());
+        assert!(output(&format!("file://{path}"), 0, &mut kept).is_err());
+        assert!(output("binary:///bin/sh", 0, &mut kept).is_err(), "no program of the host is started");
+        assert_eq!(std::fs::read_to_string(&file).expect("it"), "precious");
+    }
 }

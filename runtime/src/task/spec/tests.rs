@@ -74,6 +74,31 @@ fn binds_that_reach_masked_files_are_refused() {
 }
 
 #[test]
+fn run_14_cgroups_that_are_to_be_read_only_are_so_by_their_paths() {
+    let cgroup = |access: &str| {
+        let mount = json!([{"destination": "/sys/fs/cgroup", "source": "cgroup", "type": "cgroup", "options": [access]}]);
+        let spec = adapted(|spec| spec["mounts"] = mount).unwrap();
+        spec.linux().as_ref().unwrap().readonly_paths().clone().unwrap_or_default()
+    };
+    let own = std::fs::read_dir("/sys/fs/cgroup").unwrap().count();
+    let paths = cgroup("ro");
+    assert_eq!((paths.len(), paths[0].as_str()), (own + 1, "/sys/fs/cgroup"));
+    assert_eq!(cgroup("rw"), Vec::<String>::new());
+}
+
+#[test]
+fn tar_31_the_user_that_is_none_is_refused() {
+    for user in [
+        json!({"uid": u32::MAX, "gid": 0}),
+        json!({"uid": 0, "gid": u32::MAX}),
+        json!({"uid": 0, "gid": 0, "additionalGids": [u32::MAX]}),
+    ] {
+        let refused = adapted(|spec| spec["process"]["user"] = user).unwrap_err();
+        assert!(refused.contains("0 to 4294967294"), "{refused}");
+    }
+}
+
+#[test]
 fn a_spec_without_what_a_container_needs_is_refused() {
     let refused = |key: &str| {
         let key = key.to_owned();
