@@ -99,6 +99,12 @@ fn read_all(bytes: &[u8]) {
     }
 }
 
+/// 2000 cases, or as many times that as `BUILDD_CASES` says.
+pub(crate) fn many() -> ProptestConfig {
+    let times = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    ProptestConfig::with_cases(2000_u32.saturating_mul(times))
+}
+
 struct Nowhere;
 
 impl ImportSink for Nowhere {
@@ -124,7 +130,7 @@ fn archive_of(layout: &[u8], index: &[u8], manifest: &[u8]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(many())]
 
     #[test]
     fn any_document_is_read_or_refused(which in 0usize..3, path in vec(0usize..8, 0..5), by in any_json()) {

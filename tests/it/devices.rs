@@ -15,7 +15,8 @@ devices:
   containerEdits:
     env: [GADGET=zero]
     deviceNodes:
-    - {path: /dev/gadget, hostPath: /dev/zero, fileMode: 438}
+    - {path: /dev/gadgets/zero, hostPath: /dev/zero, fileMode: 438}
+    - {path: /dev/gadgets/fuse, hostPath: /dev/fuse}
     mounts:
     - {hostPath: WORDS, containerPath: /opt/words, options: [ro]}
 - name: hooked
@@ -54,14 +55,14 @@ fn a_step_gets_the_nodes_files_and_variables_of_a_device() {
     let folder = tempfile::tempdir().expect("a folder");
     let daemon = daemon(folder.path(), "\"device\"");
     let step = "--device=vendor.example/gadget=zero,required \
-                head -c 4 /dev/gadget | wc -c > /got && echo $GADGET >> /got && cat /opt/words >> /got";
+                head -c 4 /dev/gadgets/zero | wc -c > /got && : < /dev/gadgets/fuse && echo $GADGET >> /got && cat /opt/words >> /got";
     for allow in ["device", "device=vendor.example/gadget=zero"] {
         let (ran, out) = build(&daemon, step, &["--no-cache", "--allow", allow]);
         ran.ok();
         let got = fs::read_to_string(out.path().join("got")).expect("made by RUN");
         assert_eq!(got.split_whitespace().collect::<Vec<_>>().join(" "), "4 zero of the host");
         // Nothing of it stays.
-        assert!(!out.path().join("opt/words").exists() && !out.path().join("dev/gadget").exists());
+        assert!(!out.path().join("opt/words").exists() && !out.path().join("dev/gadgets").exists());
     }
     let without = "--device=vendor.example/gadget=none echo \"[$GADGET]\" > /got";
     let (ran, out) = build(&daemon, without, &["--allow", "device"]);

@@ -41,7 +41,7 @@ fn named<T>(message: T) -> Request<T> {
     request
 }
 
-async fn connect(daemon: &Daemon) -> Channel {
+pub(crate) async fn connect(daemon: &Daemon) -> Channel {
     let path = daemon.address().strip_prefix("unix://").expect("a socket").to_owned();
     let connector = tower::service_fn(move |_| {
         let path = path.clone();

@@ -119,10 +119,11 @@ fn blob_01_a_bomb_ends_where_it_outgrows_what_is_allowed_and_leaves_nothing() {
 }
 
 /// A small disk of its own, taken away with the value.
-struct Disk(std::path::PathBuf);
+pub(crate) struct Disk(pub(crate) std::path::PathBuf);
 
 impl Disk {
-    fn mount(at: &Path, megabytes: u32) -> Self {
+    /// A file system of so many megabytes.
+    pub(crate) fn mount(at: &Path, megabytes: u32) -> Self {
         fs::create_dir_all(at).expect("a mount point");
         let image = at.with_extension("img");
         run(Command::new("truncate").arg("-s").arg(format!("{megabytes}M")).arg(&image)).ok();

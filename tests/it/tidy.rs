@@ -60,7 +60,8 @@ impl Source {
         self.name.starts_with("tests/")
             || self.name.contains("/tests/")
             || self.name.ends_with("/tests.rs")
-            || self.name.ends_with("/testsuite.rs")
+            || self.name.contains("/testsuite")
+            || self.name.ends_with("/properties.rs")
     }
 }
 

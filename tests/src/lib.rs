@@ -6,5 +6,6 @@ pub mod daemon;
 pub mod files;
 pub mod fixture;
 pub mod killing;
+pub mod oracles;
 pub mod peers;
 pub mod registry;

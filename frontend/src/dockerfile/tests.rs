@@ -506,8 +506,10 @@ const PIECES: [&str; 50] = [
     "ENV a=1 \\\n# c\n b=2\n",
 ];
 
-/// Pieces of Dockerfiles and plain bytes put together at random, by a fixed sequence.
+/// Pieces of Dockerfiles and plain bytes put together at random, by a fixed sequence; as many times `count` as `BUILDD_CASES` says.
 pub(super) fn random_texts(count: usize) -> impl Iterator<Item = Vec<u8>> {
+    let times = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let count = count.saturating_mul(times);
     let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut random = move || {
         seed ^= seed << 13;

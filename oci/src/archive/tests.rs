@@ -481,7 +481,7 @@ fn any_change() -> impl Strategy<Value = (usize, Change)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(crate::properties::many())]
 
     /// Archives that were cut, turned and mixed end in an error or an image, never in a panic.
     #[test]

@@ -57,3 +57,51 @@ fn broken_definitions_are_named() {
         assert!(expected(&error), "case {number}: {error}");
     }
 }
+
+#[test]
+fn random_definitions_are_loaded_or_refused() {
+    let times: u64 = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut random = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        usize::try_from(seed % below as u64).expect("small")
+    };
+    let mut loaded = 0;
+    for _ in 0..5000 * times {
+        let mut ops: Vec<Vec<u8>> = vec![source("docker-image://x"), source("local://y")];
+        for _ in 0..random(6) {
+            let inputs: Vec<_> =
+                (0..random(3)).map(|_| (ops[random(ops.len())].clone(), random(3) as i64 - 1)).collect();
+            let inputs: Vec<_> = inputs.iter().map(|(op, index)| (op.as_slice(), *index)).collect();
+            let kind = [
+                None,
+                Some(pb::op::Op::File(pb::FileOp::default())),
+                Some(pb::op::Op::Exec(pb::ExecOp::default())),
+            ];
+            ops.push(over(&inputs, kind[random(3)].clone()));
+        }
+        let last = ops[random(ops.len())].clone();
+        ops.push(over(&[(&last, 0)], None));
+        // Then some bytes change, or an op goes, comes twice, or moves.
+        match random(6) {
+            0 => drop(ops.remove(random(ops.len()))),
+            1 => ops.push(ops[random(ops.len())].clone()),
+            2 => {
+                let (one, other) = (random(ops.len()), random(ops.len()));
+                ops.swap(one, other);
+            }
+            3 => {
+                let op = random(ops.len());
+                if !ops[op].is_empty() {
+                    let at = random(ops[op].len());
+                    ops[op][at] ^= 1 << random(8);
+                }
+            }
+            _ => {}
+        }
+        loaded += usize::from(Graph::load(&definition(ops)).is_ok());
+    }
+    assert!(loaded > 100, "{loaded} of 5000 could be loaded: the generator says too little");
+}

@@ -71,3 +71,37 @@ fn data_must_have_been_asked_for() {
     let unknown = Packet { r#type: 9, ..Packet::default() };
     assert_eq!(receiver.receive(unknown), Err(Error::Unexpected { kind: 9 }));
 }
+
+#[test]
+fn random_packets_are_taken_or_refused_and_lead_nowhere() {
+    let times: u64 = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut random = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        usize::try_from(seed % below as u64).expect("small")
+    };
+    let names = ["a", "b", "a/b", "a/..", "../a", "/a", ".", "", "a//b", "b/a", "c", "a\\b", "d/\0"];
+    let modes = [0o644, DIR, SOFT, 1 << 30, u32::MAX];
+    for _ in 0..20_000 * times {
+        let mut receiver = Receiver::default();
+        for _ in 0..random(12) {
+            let packet = match random(8) {
+                0..5 => entry(stat(
+                    names[random(names.len())],
+                    modes[random(modes.len())],
+                    names[random(names.len())],
+                )),
+                5 => data(u32::try_from(random(4)).expect("small"), vec![7; random(3)]),
+                6 => end_of_file(u32::try_from(random(4)).expect("small")),
+                _ => end_of_entries(),
+            };
+            if let Ok(Received::Entry { stat, .. }) = receiver.receive(packet) {
+                let clean = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+                assert!(clean(&stat.path) && !stat.path.contains('\0'), "{stat:?}");
+            }
+            let _ = receiver.request(u32::try_from(random(4)).expect("small"));
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Oracles: what must be as it was after an attack, whatever became of it.
+//!
+//! Named after the specification's: O1 the canary, O2 the daemon, O3 what it holds of the machine, O4 the store, O5 names, O6 secrets. A test of
+//! attacks makes `Oracles` once and asks them after each.
+//!
+//! # Invariants
+//! What takes a moment to go (a step's cgroup, a connection) is waited for, never assumed gone.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::{
+    daemon::{Daemon, eventually, run},
+    fixture::text,
+};
+
+/// Descriptors that may come and go with a connection or a pooled file.
+const LOOSE_DESCRIPTORS: usize = 8;
+
+/// What the oracles know from before.
+#[derive(Debug)]
+pub struct Oracles {
+    canary: TempDir,
+    before: BTreeMap<PathBuf, String>,
+    pid: u32,
+    held: Held,
+    images: String,
+}
+
+/// What a daemon holds of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    mounts: usize,
+    cgroups: usize,
+    children: usize,
+    leases: usize,
+    descriptors: usize,
+}
+
+impl Oracles {
+    /// Looks at a daemon that does nothing now, and plants a canary.
+    pub fn new(daemon: &Daemon) -> Self {
+        let canary = tempfile::Builder::new().prefix("canary-").tempdir().expect("a folder");
+        fs::create_dir_all(canary.path().join("b/c")).expect("folders");
+        for name in ["file", "empty", "b/passwd"] {
+            fs::write(canary.path().join(name), if name == "empty" { "" } else { "alive" }).expect("a file");
+        }
+        let before = look(canary.path());
+        let images = daemon.buildctl(&["image", "ls", "-q"]).ok().stdout;
+        Self { before, canary, pid: daemon.pid(), held: held(daemon), images }
+    }
+
+    /// What attacks reach for: a folder with `file`, `empty`, `b/passwd` and the empty folder `b/c`.
+    pub fn canary(&self) -> &str {
+        text(self.canary.path())
+    }
+
+    /// Asserts O1 to O3 and O5 after an attack that was to leave no image.
+    #[track_caller]
+    pub fn check(&self, daemon: &Daemon, what: &str) {
+        assert_eq!(look(self.canary.path()), self.before, "{what}: the canary");
+        let images = daemon.buildctl(&["image", "ls", "-q"]).ok().stdout;
+        assert_eq!(images, self.images, "{what}: images");
+        assert_eq!(daemon.pid(), self.pid, "{what}: the daemon");
+        let mut now = held(daemon);
+        eventually(&format!("{what}: what the daemon holds ({now:?} of {:?}) goes", self.held), || {
+            now = held(daemon);
+            let kept = Held { descriptors: self.held.descriptors, ..now.clone() } == self.held;
+            kept && now.descriptors <= self.held.descriptors + LOOSE_DESCRIPTORS
+        });
+    }
+
+    /// Asserts O6: a marker that was planted lies in no file below a folder.
+    #[track_caller]
+    pub fn nowhere(&self, marker: &str, folder: &Path) {
+        let found = run(std::process::Command::new("grep").args(["-rlaF", marker]).arg(folder));
+        assert_eq!(found.stdout, "", "{marker} lies in {}", folder.display());
+    }
+
+    /// Asserts O4, after all attacks: the daemon leaves, and its store is sound.
+    pub fn finish(self, mut daemon: Daemon) {
+        self.check(&daemon, "the end");
+        assert_eq!(daemon.stop(Signal::TERM), Some(0), "{}", daemon.log());
+        let mut fsck = std::process::Command::new(crate::daemon::binaries().join("buildd"));
+        let found = run(fsck.arg("fsck").arg("--root").arg(daemon.path("root")));
+        assert_eq!(found.code, Some(0), "{found:?}");
+        assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+    }
+}
+
+/// Everything about a tree that an attack could change.
+fn look(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut all = BTreeMap::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).expect("the canary lives");
+        let content = if meta.is_file() { fs::read(&path).expect("it") } else { Vec::new() };
+        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+        let owner = (meta.mode(), meta.uid(), meta.gid(), meta.nlink(), meta.ino());
+        all.insert(path.clone(), format!("{owner:?} {times:?} {content:?}"));
+        if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).expect("it").map(|entry| entry.expect("it").path()));
+        }
+    }
+    all
+}
+
+fn held(daemon: &Daemon) -> Held {
+    let pid = daemon.pid();
+    let place = daemon.path("");
+    let place = text(&place).trim_end_matches('/');
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("its mounts");
+    Held {
+        mounts: mounts.lines().filter(|line| line.contains(place)).count(),
+        cgroups: cgroups(&format!("step-{pid}-")),
+        children: processes(pid),
+        leases: daemon.buildctl(&["lease", "ls", "-q"]).ok().stdout.lines().count(),
+        descriptors: descriptors(pid),
+    }
+}
+
+/// Open files, but for the mounts of layers: a bounded number of these is kept for the next step, and each leads to a root.
+fn descriptors(pid: u32) -> usize {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").flatten();
+    open.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to != Path::new("/"))).count()
+}
+
+/// Processes that a daemon has at work; the spawner of its steps is not, but those that it started are.
+fn processes(pid: u32) -> usize {
+    let spawner = |child: u32| {
+        let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        line.split('\0').nth(1) == Some("step-spawner")
+    };
+    children(pid).into_iter().map(|child| if spawner(child) { children(child).len() } else { 1 }).sum()
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").expect("the processes").flatten();
+    let ours = |entry: &fs::DirEntry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // After the name, which may have anything in it: the state, then the parent.
+        let parent: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        (parent == pid).then(|| entry.file_name().to_str()?.parse().ok()).flatten()
+    };
+    processes.filter_map(|entry| ours(&entry)).collect()
+}
+
+/// Groups of steps in every hierarchy.
+fn cgroups(prefix: &str) -> usize {
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let places = hierarchies.map(|entry| entry.path().join("buildd")).chain(["/sys/fs/cgroup/buildd".into()]);
+    let groups = places.flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());
+    groups.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).count()
+}
