@@ -8,3 +8,7 @@ pub mod containerd;
 pub mod error_detail;
 pub mod file_sync;
 pub mod llb;
+
+#[cfg(test)]
+#[path = "../../tests/src/random.rs"]
+mod random;

@@ -13,3 +13,7 @@ pub mod request;
 pub use bridge::Bridge;
 pub use error::Error;
 pub use request::{FrontendRequest, FrontendResult, REQUEST_OPTION};
+
+#[cfg(test)]
+#[path = "../../tests/src/random.rs"]
+mod random;

@@ -23,3 +23,7 @@ pub use error::{Error, ErrorKind};
 
 #[cfg(test)]
 mod properties;
+
+#[cfg(test)]
+#[path = "../../tests/src/random.rs"]
+mod random;

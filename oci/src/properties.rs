@@ -101,8 +101,7 @@ fn read_all(bytes: &[u8]) {
 
 /// 2000 cases, or as many times that as `BUILDD_CASES` says.
 pub(crate) fn many() -> ProptestConfig {
-    let times = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    ProptestConfig::with_cases(2000_u32.saturating_mul(times))
+    ProptestConfig::with_cases(2000_u32.saturating_mul(crate::random::times()))
 }
 
 struct Nowhere;

@@ -59,3 +59,7 @@ mod write_behind;
 
 pub use error::Error;
 pub use source::LayoutImage;
+
+#[cfg(test)]
+#[path = "../../tests/src/random.rs"]
+mod random;

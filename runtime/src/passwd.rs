@@ -16,7 +16,7 @@ use crate::{
 const MAX_FILE: u64 = 4 << 20;
 
 /// The number that means "leave it as it is" to the kernel: whoever is given it stays root (CVE-2024-40635).
-const NO_ID: u32 = u32::MAX;
+pub(crate) const NO_ID: u32 = u32::MAX;
 
 /// The user of a step: `user[:group]`, empty for root, with the groups that list the user.
 pub(crate) fn step_user(root: &Path, text: &str) -> Result<StepUser> {

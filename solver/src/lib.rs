@@ -16,3 +16,7 @@ pub mod op;
 pub mod progress;
 pub mod result;
 pub mod scheduler;
+
+#[cfg(test)]
+#[path = "../../tests/src/random.rs"]
+mod random;

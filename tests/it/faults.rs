@@ -40,9 +40,7 @@ fn f_13_a_disk_that_becomes_read_only_fails_what_writes_and_nothing_else() {
 
 #[test]
 fn f_14_a_daemon_without_descriptors_waits_and_recovers() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let pid = daemon.pid().to_string();
     let limit = |most: &str| {
         run(Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={most}:20000")])).ok()

@@ -231,9 +231,7 @@ fn mounts(canary: &str) -> Vec<Case> {
 
 #[test]
 fn mnt_01_to_14_mounts_lead_nowhere_else() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     attack(&daemon, &oracles, mounts(oracles.canary()));
     for entry in fs::read_dir(daemon.path("root/cache-mounts")).expect("a folder") {
         let name = entry.expect("it").file_name().into_string().expect("ASCII");
@@ -259,9 +257,7 @@ fn mnt_01_to_14_mounts_lead_nowhere_else() {
 
 #[test]
 fn mnt_10_very_many_layers_are_mounted() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let layers: String = (0..130).map(|n| format!("COPY file /f{n}\n")).collect();
     let test = "RUN --mount=type=bind,from=deep,target=/m test -e /m/f0 -a -e /m/f129\n";
     let dir = context(&[
@@ -274,9 +270,7 @@ fn mnt_10_very_many_layers_are_mounted() {
 
 #[test]
 fn mnt_11_who_waits_for_a_cache_may_leave() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let start = |seconds: &str| {
         let line =
             format!("FROM alpine\nRUN --mount=type=cache,id=l,sharing=locked,target=/c sleep {seconds}\n");
@@ -308,9 +302,7 @@ fn mnt_11_who_waits_for_a_cache_may_leave() {
 
 #[test]
 fn tar_34_and_run_04_images_whose_folders_are_links_reach_nothing() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let canary = oracles.canary().to_owned();
     let up = format!("../../../../../..{canary}");
     for name in [

@@ -157,9 +157,7 @@ fn definitions(canary: &str) -> Vec<(&'static str, pb::Definition, Option<Code>)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn api_04_and_05_definitions_that_mean_harm_do_none() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let mut control = ControlClient::new(connect(&daemon).await);
     for (number, (name, definition, code)) in definitions(oracles.canary()).into_iter().enumerate() {
         let request = SolveRequest {
@@ -184,9 +182,7 @@ async fn api_04_and_05_definitions_that_mean_harm_do_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn api_03_06_and_09_callers_take_no_more_than_their_share() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let mut control = ControlClient::new(connect(&daemon).await);
     // API-03: a message larger than any.
     let large = SolveRequest { r#ref: "x".repeat(17 << 20), ..SolveRequest::default() };

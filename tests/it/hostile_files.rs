@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 use buildd_tests::{
     daemon::{Daemon, Ran},
     files::{FileServer, Page},
-    fixture::{context, import_base, text},
+    fixture::{context, text},
     oracles::Oracles,
 };
 
@@ -24,9 +24,7 @@ fn project(dockerfile: &str, canary: &str) -> tempfile::TempDir {
 
 #[test]
 fn cp_01_to_15_copies_stay_in_their_trees() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let canary = oracles.canary().to_owned();
     let not_found = "not found";
     let link = format!(
@@ -103,9 +101,7 @@ fn cp_01_to_15_copies_stay_in_their_trees() {
 
 #[test]
 fn cp_12_and_13_texts_beyond_all_bounds_are_refused() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let large = |name: &str, other: &str| {
         let dir = context(&[(other, "FROM alpine\n")]);
         fs::File::create(dir.path().join(name)).and_then(|file| file.set_len(1 << 30)).expect("holes");
@@ -162,9 +158,7 @@ fn tar(entries: &[(&str, tar::EntryType, &str, &[u8])]) -> Vec<u8> {
 #[test]
 fn tar_36_and_37_added_archives_unpack_where_they_are_added() {
     use tar::EntryType::{Directory, Link, Regular, Symlink};
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let canary = oracles.canary().to_owned();
     let file = format!("{canary}/file");
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
@@ -205,9 +199,7 @@ fn tar_36_and_37_added_archives_unpack_where_they_are_added() {
 
 #[test]
 fn cp_16_a_server_does_not_say_where_its_file_goes() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
-    let oracles = Oracles::new(&daemon);
+    let (daemon, oracles) = Oracles::ready();
     let server = FileServer::start();
     for (n, name) in ["../../x", "/x", ".", "..", "a/b"].into_iter().enumerate() {
         let page = Page::of("body").with("content-disposition", &format!("attachment; filename=\"{name}\""));

@@ -66,14 +66,22 @@ fn built(
     told + &fs::read_to_string(out.join("other")).expect("copied")
 }
 
+/// The contexts of `USES`, by a tag and by a digest.
+fn named(layout: &Path) -> [String; 2] {
+    let place = text(layout);
+    [
+        format!("base=oci-layout://{place}:one"),
+        format!("other=oci-layout://{place}@{}", digest_of(layout, "two")),
+    ]
+}
+
 #[test]
 fn images_of_a_layout_are_bases_and_contexts() {
     let daemon = Daemon::start();
     let folder = tempfile::tempdir().expect("a folder");
     let layout = layout(folder.path());
     let dir = context(&[("Dockerfile", USES)]);
-    let base = format!("base=oci-layout://{}:one", text(&layout));
-    let other = format!("other=oci-layout://{}@{}", text(&layout), digest_of(&layout, "two"));
+    let [base, other] = named(&layout);
     let contexts = ["--build-context", &base, "--build-context", &other, text(dir.path())];
     assert_eq!(built(&daemon, &contexts, &|args| daemon.buildctl(args)), "one\non\none\ntwo\n");
     // The next build has a session of its own, and finds what it needs in the cache.
@@ -86,8 +94,8 @@ fn images_of_a_layout_are_bases_and_contexts() {
         (format!("context={}", text(dir.path())), format!("dockerfile={}", text(dir.path())));
     let other_opt = format!("context:other=oci-layout://lay:x@{}", digest_of(&layout, "one"));
     let buildkits = ["--frontend", "dockerfile.v0", "--local", &context_dir, "--local", &file];
-    let named = ["--oci-layout", &lay, "--opt", &opt, "--opt", &other_opt];
-    let arguments = [&buildkits[..], &named[..]].concat();
+    let flags = ["--oci-layout", &lay, "--opt", &opt, "--opt", &other_opt];
+    let arguments = [&buildkits[..], &flags[..]].concat();
     assert_eq!(built(&daemon, &arguments, &|args| daemon.buildctl(args)), "two\non\ntwo\none\n");
 
     for (context, words) in [
@@ -105,8 +113,7 @@ fn buildx_sends_layouts() {
     let folder = tempfile::tempdir().expect("a folder");
     let layout = layout(folder.path());
     let dir = context(&[("Dockerfile", USES)]);
-    let base = format!("base=oci-layout://{}:one", text(&layout));
-    let other = format!("other=oci-layout://{}@{}", text(&layout), digest_of(&layout, "two"));
+    let [base, other] = named(&layout);
     let buildx = Buildx::new(&daemon);
     let contexts =
         ["--builder", "ours", "--build-context", &base, "--build-context", &other, text(dir.path())];

@@ -7,7 +7,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::daemon::{Daemon, run};
+use crate::{
+    daemon::{Daemon, run},
+    random::Random,
+};
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -37,23 +40,20 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }
 
-/// Bytes that do not compress and that a seed repeats: xorshift64.
+/// Bytes that do not compress and that a seed repeats.
 #[derive(Debug)]
-pub struct Noise(u64);
+pub struct Noise(Random);
 
 impl Noise {
     /// Begins anew; each seed has bytes of its own.
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(Random::seeded(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1))
     }
 
     /// The next bytes.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for word in bytes.chunks_mut(8) {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            word.copy_from_slice(&self.0.to_le_bytes()[..word.len()]);
+            word.copy_from_slice(&self.0.number().to_le_bytes()[..word.len()]);
         }
     }
 }

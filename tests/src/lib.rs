@@ -8,4 +8,5 @@ pub mod fixture;
 pub mod killing;
 pub mod oracles;
 pub mod peers;
+mod random;
 pub mod registry;

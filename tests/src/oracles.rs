@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::{
     daemon::{Daemon, eventually, run},
-    fixture::text,
+    fixture::{import_base, text},
 };
 
 /// Descriptors that may come and go with a connection or a pooled file.
@@ -57,6 +57,14 @@ impl Oracles {
         Self { before, canary, pid: daemon.pid(), held: held(daemon), images }
     }
 
+    /// A daemon with the base image, and what is known of it.
+    pub fn ready() -> (Daemon, Self) {
+        let daemon = Daemon::start();
+        import_base(&daemon);
+        let oracles = Self::new(&daemon);
+        (daemon, oracles)
+    }
+
     /// What attacks reach for: a folder with `file`, `empty`, `b/passwd` and the empty folder `b/c`.
     pub fn canary(&self) -> &str {
         text(self.canary.path())
@@ -88,8 +96,7 @@ impl Oracles {
     pub fn finish(self, mut daemon: Daemon) {
         self.check(&daemon, "the end");
         assert_eq!(daemon.stop(Signal::TERM), Some(0), "{}", daemon.log());
-        let mut fsck = std::process::Command::new(crate::daemon::binaries().join("buildd"));
-        let found = run(fsck.arg("fsck").arg("--root").arg(daemon.path("root")));
+        let found = daemon.fsck(&[]);
         assert_eq!(found.code, Some(0), "{found:?}");
         assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
     }

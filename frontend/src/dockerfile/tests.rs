@@ -508,15 +508,9 @@ const PIECES: [&str; 50] = [
 
 /// Pieces of Dockerfiles and plain bytes put together at random, by a fixed sequence; as many times `count` as `BUILDD_CASES` says.
 pub(super) fn random_texts(count: usize) -> impl Iterator<Item = Vec<u8>> {
-    let times = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let count = count.saturating_mul(times);
-    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut random = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
+    let count = count.saturating_mul(crate::random::times() as usize);
+    let mut numbers = crate::random::Random::new();
+    let mut random = move || numbers.number();
     (0..count).map(move |number| {
         if number % 8 == 0 {
             return (0..random() % 64).map(|_| (random() & 0xff) as u8).collect();

@@ -23,7 +23,10 @@ use buildd_oci::{
 };
 
 use super::{Entry, EntryKind, OPAQUE, Time, WHITEOUT, keeps_xattr};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    passwd::NO_ID,
+};
 
 /// Most entries of one layer: more would use up the disk's inodes.
 const MAX_ENTRIES: u64 = 5_000_000;
@@ -31,8 +34,6 @@ const MAX_ENTRIES: u64 = 5_000_000;
 const MAX_DEPTH: usize = 2000;
 /// Longest path of one layer, as kernels have it: a longer one could be unpacked, but no program could open it (TAR-29).
 const MAX_PATH: usize = 4095;
-/// The id that means "leave it as it is" to the kernel: an entry that says so would be root's (TAR-31).
-const NO_ID: u32 = u32::MAX;
 /// Largest numbers of a device that the kernel takes; larger ones would wrap to another device's (TAR-10).
 const MAX_DEVICE: (u32, u32) = (0xfff, 0xf_ffff);
 /// First bytes and size of a well-formed `security.capability`, by its version: the kernel looks at it only when the program is run, and fails

@@ -150,8 +150,7 @@ fn hostile_layers_fail_in_every_form_or_do_no_harm() {
 
 #[test]
 fn random_layers_are_the_same_in_every_form() {
-    let times: u64 = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let all = 400 * times;
+    let all = 400 * u64::from(crate::random::times());
     let made = (0..all).filter(|seed| agree(&format!("seed {seed}"), &random(*seed), false)).count() as u64;
     assert!((all / 4..all).contains(&made), "{made} of {all} could be made: the generator says too little");
 }

@@ -207,6 +207,9 @@ impl Op for ExecOp {
 
 /// The files that the content inputs of an op show, for the explanation of a miss.
 pub(super) async fn prints_of(worker: &Arc<Worker>, keys: Vec<InputKey>, inputs: &[OpResult]) -> Parts {
+    if keys.iter().all(|key| *key == InputKey::Definition) {
+        return Parts::new();
+    }
     let (worker, inputs) = (worker.clone(), inputs.to_vec());
     let work = move || -> Result<Parts, Error> {
         let mut parts = Parts::new();

@@ -83,14 +83,8 @@ fn tar_11_and_man_05_what_is_no_file_is_not_read_and_does_not_hang() {
 
 #[test]
 fn random_files_make_nobody_root_who_is_not() {
-    let times: u64 = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut random = move |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        usize::try_from(seed % below as u64).expect("small")
-    };
+    let mut numbers = crate::random::Random::new();
+    let mut random = move |below: usize| numbers.below(below);
     let words = [
         "root",
         "app",
@@ -110,7 +104,7 @@ fn random_files_make_nobody_root_who_is_not() {
         "\u{ff}",
     ];
     let dir = root();
-    for _ in 0..2000 * times {
+    for _ in 0..2000 * crate::random::times() {
         let mut text =
             |most: usize| (0..random(most)).map(|_| words[random(words.len())]).collect::<String>();
         let (passwd, group, user) = (text(24), text(24), text(4));

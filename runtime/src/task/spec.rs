@@ -9,7 +9,7 @@ use oci_spec::runtime::{Mount, PosixRlimitBuilder, Process, Spec};
 use rustix::{process::Resource, thread::CapabilitySet};
 
 use super::protocol::{ROOTFS, TaskSpec};
-use crate::spec::seccomp;
+use crate::{passwd::NO_ID, spec::seccomp};
 
 /// The annotation by which a client asks for our default filter; containerd has no field for it.
 const DEFAULT_SECCOMP: &str = "io.buildd.seccomp";
@@ -18,8 +18,6 @@ const PROTECTED: [&str; 2] = ["/proc", "/sys"];
 
 /// Where this machine has its hierarchies of cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// The number that means "leave it as it is" to the kernel: whoever is given it stays root (CVE-2024-40635).
-const NO_ID: u32 = u32::MAX;
 
 /// The spec that is run; or why the client's cannot be.
 pub(super) fn adapt(task: &TaskSpec, folder: &Path) -> Result<Spec, String> {

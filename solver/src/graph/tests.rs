@@ -60,16 +60,10 @@ fn broken_definitions_are_named() {
 
 #[test]
 fn random_definitions_are_loaded_or_refused() {
-    let times: u64 = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut random = move |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        usize::try_from(seed % below as u64).expect("small")
-    };
+    let mut numbers = crate::random::Random::new();
+    let mut random = move |below: usize| numbers.below(below);
     let mut loaded = 0;
-    for _ in 0..5000 * times {
+    for _ in 0..5000 * crate::random::times() {
         let mut ops: Vec<Vec<u8>> = vec![source("docker-image://x"), source("local://y")];
         for _ in 0..random(6) {
             let inputs: Vec<_> =

@@ -74,17 +74,11 @@ fn data_must_have_been_asked_for() {
 
 #[test]
 fn random_packets_are_taken_or_refused_and_lead_nowhere() {
-    let times: u64 = std::env::var("BUILDD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut random = move |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        usize::try_from(seed % below as u64).expect("small")
-    };
+    let mut numbers = crate::random::Random::new();
+    let mut random = move |below: usize| numbers.below(below);
     let names = ["a", "b", "a/b", "a/..", "../a", "/a", ".", "", "a//b", "b/a", "c", "a\\b", "d/\0"];
     let modes = [0o644, DIR, SOFT, 1 << 30, u32::MAX];
-    for _ in 0..20_000 * times {
+    for _ in 0..20_000 * crate::random::times() {
         let mut receiver = Receiver::default();
         for _ in 0..random(12) {
             let packet = match random(8) {

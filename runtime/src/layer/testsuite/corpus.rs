@@ -2,6 +2,8 @@
 
 use tar::EntryType;
 
+use crate::random::Random;
+
 /// A tar in the making.
 pub(super) struct Tar {
     bytes: Vec<u8>,
@@ -302,13 +304,8 @@ pub(super) fn hostile() -> Vec<(String, Vec<u8>, bool)> {
 
 /// A tar of a few entries with names that collide.
 pub(super) fn random(seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = |below: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 20) % below
-    };
+    let mut numbers = Random::seeded(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut next = |below: u64| (numbers.number() >> 20) % below;
     let mut tar = Tar::new();
     for _ in 0..=next(12) {
         let parts: Vec<&str> = (0..=next(2))
