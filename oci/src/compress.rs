@@ -79,8 +79,15 @@ const XZ_MEMORY: u64 = 256 << 20;
 ///
 /// A stream that outgrows what it may become ends in an error that `Outgrown::is` knows.
 pub fn reader<'a>(inner: impl Read + Send + 'a, growth: Growth) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let (counted, packed) = Counted::new(inner);
-    let mut buffered = BufReader::with_capacity(256 << 10, counted);
+    buffered_reader(BufReader::with_capacity(256 << 10, inner), growth)
+}
+
+/// The same of a stream that lies in memory in pieces, which are not copied.
+pub fn buffered_reader<'a>(
+    inner: impl BufRead + Send + 'a,
+    growth: Growth,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let (mut buffered, packed) = Counted::new(inner);
     let head = fill(&mut buffered)?;
     let inner: Box<dyn Read + Send + 'a> = match Compression::detect(&head) {
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),

@@ -16,7 +16,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, Read},
+    io::{self, BufRead, Read},
     ops::Range,
 };
 
@@ -154,7 +154,7 @@ pub struct TarStream<R> {
     left: u64,
 }
 
-impl<R: Read> TarStream<R> {
+impl<R: BufRead> TarStream<R> {
     /// The entries of an uncompressed tar.
     pub fn new(inner: R) -> Self {
         Self { inner: Counted { inner, at: 0 }, pieces: VecDeque::new(), left: 0 }
@@ -224,11 +224,13 @@ impl<R: Read> TarStream<R> {
     /// Passes over what is left of the entry, then reads a header block.
     fn header(&mut self) -> io::Result<Option<Header>> {
         self.pieces.clear();
-        let skipped = io::copy(&mut (&mut self.inner).take(self.left), &mut io::sink())?;
-        if skipped != self.left {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends inside an entry"));
+        while self.left > 0 {
+            let passed = self.inner.pass(self.left)?;
+            if passed == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends inside an entry"));
+            }
+            self.left -= passed;
         }
-        self.left = 0;
         let mut header = Header::new_old();
         let mut filled = 0;
         while filled < header.as_bytes().len() {
@@ -330,6 +332,22 @@ impl<R: Read> TarStream<R> {
 struct Counted<R> {
     inner: R,
     at: u64,
+}
+
+impl<R: BufRead> Counted<R> {
+    /// Passes over some of the next `most` bytes, which stay where they are; none is the end.
+    fn pass(&mut self, most: u64) -> io::Result<u64> {
+        let here = loop {
+            match self.inner.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?.len(),
+            }
+        };
+        let passed = usize::try_from(most).map_or(here, |most| most.min(here));
+        self.inner.consume(passed);
+        self.at += passed as u64;
+        Ok(passed as u64)
+    }
 }
 
 impl<R: Read> Read for Counted<R> {

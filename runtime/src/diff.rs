@@ -53,7 +53,8 @@ pub fn apply(
     let blob = store.content.in_namespace(ns).open(layer)?;
     let fresh = is_empty(folder)?;
     let mut writer = DirectoryWriter::new(folder, whiteouts)?;
-    let applied = pieces::decompressed(blob, store.snapshots.growth(), |tar| apply_tar(tar, &mut writer))?;
+    let applied =
+        pieces::decompressed(pieces::of(blob), store.snapshots.growth(), |tar| apply_tar(tar, &mut writer))?;
     if sync {
         let open = std::fs::File::open(folder).map_err(Error::file("open", folder))?;
         rustix::fs::syncfs(&open).map_err(|error| Error::file("sync", folder)(error.into()))?;

@@ -7,13 +7,14 @@
 //! Queues are short: the slowest thread sets the pace, and memory stays small.
 
 use std::{
-    io::{self, Read},
+    collections::VecDeque,
+    io::{self, BufRead, BufReader, Read},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
 };
 
 use buildd_oci::compress::{self, Growth};
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::error::{Error, Result};
 
@@ -31,6 +32,11 @@ pub(crate) fn queue() -> (SyncSender<Piece>, Pieces) {
     (sender, Pieces { queue, piece: Bytes::new() })
 }
 
+/// Reads in pieces what comes from a file.
+pub(crate) fn of<R: Read>(file: R) -> BufReader<R> {
+    BufReader::with_capacity(PIECE, file)
+}
+
 /// Reads what another thread sends; its end is the end.
 #[derive(Debug)]
 pub(crate) struct Pieces {
@@ -40,25 +46,82 @@ pub(crate) struct Pieces {
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let piece = self.fill_buf()?;
+        let count = buffer.len().min(piece.len());
+        buffer[..count].copy_from_slice(&piece[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.piece.is_empty() {
             match self.queue.recv() {
                 Ok(piece) => self.piece = piece?,
-                Err(_) => return Ok(0),
+                Err(_) => break,
             }
         }
-        let count = buffer.len().min(self.piece.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.piece.advance(count);
+        if self.piece.is_empty() {
+            // Whoever sent it may fill it again.
+            self.piece = Bytes::new();
+        }
+    }
+}
+
+/// Shows every byte to `see`, once and in order, before it is read.
+pub(crate) struct Shown<R, F> {
+    inner: R,
+    see: F,
+    /// Bytes of the current piece that were shown.
+    seen: usize,
+}
+
+impl<R: BufRead, F: FnMut(&[u8]) -> io::Result<()>> Shown<R, F> {
+    /// Reads `inner`.
+    pub(crate) fn new(inner: R, see: F) -> Self {
+        Self { inner, see, seen: 0 }
+    }
+}
+
+impl<R: BufRead, F: FnMut(&[u8]) -> io::Result<()>> BufRead for Shown<R, F> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let piece = self.inner.fill_buf()?;
+        if let Some(fresh) = piece.get(self.seen..).filter(|fresh| !fresh.is_empty()) {
+            (self.see)(fresh)?;
+            self.seen = piece.len();
+        }
+        Ok(piece)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.seen -= count;
+        self.inner.consume(count);
+    }
+}
+
+impl<R: BufRead, F: FnMut(&[u8]) -> io::Result<()>> Read for Shown<R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let piece = self.fill_buf()?;
+        let count = buffer.len().min(piece.len());
+        buffer[..count].copy_from_slice(&piece[..count]);
+        self.consume(count);
         Ok(count)
     }
 }
 
 /// Lets `work` read what `blob` is when it is not compressed, while a thread decompresses ahead of it.
 pub(crate) fn decompressed<T>(
-    blob: impl Read + Send,
+    blob: impl BufRead + Send,
     growth: Growth,
-    work: impl FnOnce(&mut dyn Read) -> Result<T>,
+    work: impl FnOnce(&mut dyn BufRead) -> Result<T>,
 ) -> Result<T> {
-    let mut data = compress::reader(blob, growth).map_err(|source| Error::ReadLayer { source })?;
+    let mut data = compress::buffered_reader(blob, growth).map_err(|source| Error::ReadLayer { source })?;
     let (ahead, mut pieces) = queue();
     thread::scope(|scope| {
         scope.spawn(move || run_ahead(&mut data, &ahead));
@@ -71,11 +134,14 @@ pub(crate) fn decompressed<T>(
 
 /// Sends all that `data` has and how it ended, until nobody wants more.
 fn run_ahead(data: &mut dyn Read, ahead: &SyncSender<Piece>) {
+    let mut sent = VecDeque::new();
     loop {
-        let mut piece = vec![0; PIECE];
+        let mut piece = empty(&mut sent);
         let (filled, end) = fill(data, &mut piece);
         piece.truncate(filled);
-        let gone = filled > 0 && ahead.send(Ok(piece.into())).is_err();
+        let piece = piece.freeze();
+        sent.push_back(piece.clone());
+        let gone = filled > 0 && ahead.send(Ok(piece)).is_err();
         match end {
             Ok(false) if !gone => {}
             Err(error) if !gone => {
@@ -85,6 +151,14 @@ fn run_ahead(data: &mut dyn Read, ahead: &SyncSender<Piece>) {
             _ => return,
         }
     }
+}
+
+/// A piece to fill: the oldest that was sent if it was read meanwhile. New memory costs the kernel as much as a copy of it.
+fn empty(sent: &mut VecDeque<Bytes>) -> BytesMut {
+    let read = sent.front().is_some_and(Bytes::is_unique).then(|| sent.pop_front()).flatten();
+    let mut piece = read.and_then(|read| read.try_into_mut().ok()).unwrap_or_default();
+    piece.resize(PIECE, 0);
+    piece
 }
 
 /// Fills a piece as far as it goes: the bytes, and whether that was the end.

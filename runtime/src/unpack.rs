@@ -3,7 +3,7 @@
 //! A build's FROM, an import and a transfer come here. A layer whose chain id is known is not unpacked again; one that is new is verified
 //! against the diff_id that the config gives it.
 
-use std::io::Read;
+use std::io::BufRead;
 
 use buildd_oci::{
     blob::{Provider, read_document},
@@ -124,7 +124,7 @@ pub(crate) fn unpack_from(store: &Store, content: &dyn Provider, found: &FoundIm
             None => {
                 let made = match store.snapshots.stack_known(parent, diff_id)? {
                     Some(made) => made,
-                    None => unpack_stream(store, content.open(layer)?, parent, diff_id)?,
+                    None => unpack_stream(store, pieces::of(content.open(layer)?), parent, diff_id)?,
                 };
                 store.snapshots.set_chain_id(made.id(), chain_id)?;
                 made
@@ -153,7 +153,7 @@ pub(crate) fn leave_to_layer(store: &Store, blob: &Digest, stack: &Hold) -> Resu
 /// Unpacks a layer's blob, whatever it is compressed with, above `parent`.
 pub(crate) fn unpack_stream(
     store: &Store,
-    blob: impl Read + Send,
+    blob: impl BufRead + Send,
     parent: Option<SnapshotId>,
     diff_id: &Digest,
 ) -> Result<Hold> {
@@ -163,7 +163,7 @@ pub(crate) fn unpack_stream(
 /// The same where the diff_id may be unknown.
 pub(crate) fn apply(
     store: &Store,
-    blob: impl Read + Send,
+    blob: impl BufRead + Send,
     parent: Option<SnapshotId>,
     expected: Option<Digest>,
 ) -> Result<(Hold, Applied)> {

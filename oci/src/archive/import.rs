@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{Chain, Cursor, Read},
+    io::{BufRead, BufReader, Chain, Cursor, Read},
 };
 
 use serde::Deserialize;
@@ -24,6 +24,8 @@ use crate::{
     tar_stream::TarStream,
 };
 
+/// Bytes that are read at once.
+const BUFFER: usize = 256 << 10;
 /// Most entries of one archive: more is an attack on memory.
 const MAX_ENTRIES: usize = 1_000_000;
 /// Most bytes of names, links and JSON files of one archive: they are held in memory until its end.
@@ -96,7 +98,7 @@ struct Files {
 pub fn import(reader: impl Read + Send, sink: &mut dyn ImportSink) -> Result<Vec<Imported>, Error> {
     let reader = compress::reader(reader, Growth::default())
         .map_err(|source| Error::ReadArchive { operation: "its first bytes".to_owned(), source })?;
-    let files = read_files(reader, sink)?;
+    let files = read_files(BufReader::with_capacity(BUFFER, reader), sink)?;
     if let Some(layout) = files.documents.get(LAYOUT_FILE) {
         return oci_images(&files, layout);
     }
@@ -110,7 +112,7 @@ fn invalid(reason: impl Into<String>) -> Error {
     Error::InvalidArchive { reason: reason.into() }
 }
 
-fn read_files(reader: impl Read, sink: &mut dyn ImportSink) -> Result<Files, Error> {
+fn read_files(reader: impl BufRead, sink: &mut dyn ImportSink) -> Result<Files, Error> {
     let fail = |operation: &str| {
         let operation = operation.to_owned();
         move |source| Error::ReadArchive { operation, source }

@@ -3,7 +3,7 @@
 //! What a stream becomes is counted while it is read, against the compressed bytes that were read for it: no size that it claims is believed.
 
 use std::{
-    io::{self, Read},
+    io::{self, BufRead, Read},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -40,25 +40,45 @@ impl Outgrown {
     }
 }
 
-/// Counts what is read.
+/// Counts what is read, by pieces: those that were looked at count, however much of the last one was used.
 pub(super) struct Counted<R> {
     inner: R,
     count: Arc<AtomicU64>,
+    /// Bytes of the current piece that were counted.
+    seen: usize,
 }
 
-impl<R: Read> Counted<R> {
+impl<R: BufRead> Counted<R> {
     /// The reader, and where its bytes are counted.
     pub(super) fn new(inner: R) -> (Self, Arc<AtomicU64>) {
         let count = Arc::<AtomicU64>::default();
-        (Self { inner, count: Arc::clone(&count) }, count)
+        (Self { inner, count: Arc::clone(&count), seen: 0 }, count)
     }
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: BufRead> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.count.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
+        let piece = self.fill_buf()?;
+        let count = buffer.len().min(piece.len());
+        buffer[..count].copy_from_slice(&piece[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let piece = self.inner.fill_buf()?;
+        if piece.len() > self.seen {
+            self.count.fetch_add((piece.len() - self.seen) as u64, Ordering::Relaxed);
+            self.seen = piece.len();
+        }
+        Ok(piece)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.inner.consume(count);
+        self.seen -= count;
     }
 }
 

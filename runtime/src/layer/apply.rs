@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     ffi::OsStr,
     fs::File,
-    io::{self, Read},
+    io::{self, BufRead, Read},
     os::{
         fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -28,7 +28,7 @@ use super::{
 use crate::error::{Error, Result};
 
 /// Applies a tar stream to the end of its bytes.
-pub fn apply_tar(stream: impl Read, target: &mut dyn LayerWriter) -> Result<Applied> {
+pub fn apply_tar(stream: impl BufRead, target: &mut dyn LayerWriter) -> Result<Applied> {
     let applied = each_change(stream, &mut |change, body| target.entry(change, body.data))?;
     target.finish()?;
     Ok(applied)

@@ -14,7 +14,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufWriter, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -30,23 +30,26 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    pieces::Shown,
     write_behind::WriteBehind,
 };
 
 /// Bytes that the sparse files of one layer may have once expanded: a header can claim an exabyte.
 const MAX_EXPANDED: u64 = 64 << 30;
 /// Bytes that are written at once.
-const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 256 << 10;
 
 /// Writes the layer whose tar is `stream` to `path`, which must not be there yet.
-pub fn adopt_tar(stream: impl Read, path: &Path) -> Result<Applied> {
+pub fn adopt_tar(stream: impl BufRead, path: &Path) -> Result<Applied> {
     let mut parts = Parts::new(path)?;
-    let mut tee = Tee { inner: stream, out: begin(path)? };
-    let applied = each_change(&mut tee, &mut |change, body| match body.offset {
+    let mut out = begin(path)?;
+    // What comes in large pieces is written as it lies, past the buffer.
+    let copied = Shown::new(stream, |bytes: &[u8]| out.write_all(bytes));
+    let applied = each_change(copied, &mut |change, body| match body.offset {
         Some(offset) => parts.tree.insert(change, Place::Tar(offset)),
         None => parts.expand(change, body.data),
     })?;
-    parts.end(tee.out, applied.size)?;
+    parts.end(out, applied.size)?;
     Ok(applied)
 }
 
@@ -152,20 +155,6 @@ fn copy_sparse(from: &mut dyn Read, out: &mut File) -> io::Result<u64> {
         out.set_len(end)?;
     }
     Ok(total)
-}
-
-/// Writes what is read.
-struct Tee<R> {
-    inner: R,
-    out: BufWriter<WriteBehind>,
-}
-
-impl<R: Read> Read for Tee<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.out.write_all(&buf[..n])?;
-        Ok(n)
-    }
 }
 
 /// Makes a layer file from entries.

@@ -11,7 +11,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    io::{self, Read},
+    io::{self, BufRead, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -26,6 +26,7 @@ use super::{Entry, EntryKind, OPAQUE, Time, WHITEOUT, keeps_xattr};
 use crate::{
     error::{Error, Result},
     passwd::NO_ID,
+    pieces::Shown,
 };
 
 /// Most entries of one layer: more would use up the disk's inodes.
@@ -62,10 +63,14 @@ pub(super) struct Body<'a> {
 
 /// Gives every change of a tar to `take`, and reads the stream to its end.
 pub(super) fn each_change(
-    stream: impl Read,
+    stream: impl BufRead,
     take: &mut dyn FnMut(&Entry, Body<'_>) -> Result<()>,
 ) -> Result<Applied> {
-    let mut hashed = Hashed { inner: stream, digester: Digester::default() };
+    let mut digester = Digester::default();
+    let mut hashed = Shown::new(stream, |bytes: &[u8]| {
+        digester.update(bytes);
+        Ok(())
+    });
     let mut archive = TarStream::new(&mut hashed);
     let mut count = 0;
     while let Some(entry) = archive.next_entry().map_err(|source| Error::ReadLayer { source })? {
@@ -79,21 +84,22 @@ pub(super) fn each_change(
         }
     }
     // Whatever follows the end mark still belongs to the stream that the diff_id is of.
-    io::copy(&mut hashed, &mut io::sink()).map_err(|source| Error::ReadLayer { source })?;
-    let size = hashed.digester.size();
-    Ok(Applied { diff_id: hashed.digester.finish(), size })
+    drain(&mut hashed).map_err(|source| Error::ReadLayer { source })?;
+    drop(hashed);
+    let size = digester.size();
+    Ok(Applied { diff_id: digester.finish(), size })
 }
 
-struct Hashed<R> {
-    inner: R,
-    digester: Digester,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.digester.update(&buf[..n]);
-        Ok(n)
+fn drain(stream: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let here = match stream.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            piece => piece?.len(),
+        };
+        if here == 0 {
+            return Ok(());
+        }
+        stream.consume(here);
     }
 }
 

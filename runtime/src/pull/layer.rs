@@ -71,7 +71,7 @@ impl Pull {
                 let blob = descriptor.clone();
                 let layer = self.on(move |pull| {
                     let data = pull.store.content.in_namespace(&pull.ns).open(&blob)?;
-                    let layer = unpack::unpack_stream(&pull.store, data, None, &diff_id)?;
+                    let layer = unpack::unpack_stream(&pull.store, pieces::of(data), None, &diff_id)?;
                     pull.note(&blob.digest, Some(diff_id))?;
                     Ok(layer)
                 });
@@ -162,7 +162,7 @@ impl Pull {
         let (further, behind) = pieces::queue();
         thread::scope(|scope| {
             let unpacking = diff_id.map(|diff_id| {
-                let data = before.chain(behind);
+                let data = pieces::of(before).chain(behind);
                 scope.spawn(move || unpack::unpack_stream(&self.store, data, None, &diff_id))
             });
             let unpacks = unpacking.is_some();

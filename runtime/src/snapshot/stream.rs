@@ -4,7 +4,7 @@
 //! written as it comes and read as it lies.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, Read, Write},
     path::Path,
 };
 
@@ -25,7 +25,7 @@ impl Snapshots {
     pub fn apply(
         &self,
         parent: Option<SnapshotId>,
-        stream: &mut dyn Read,
+        stream: &mut dyn BufRead,
         expected: Option<Digest>,
     ) -> Result<(Hold, Applied)> {
         let (scratch, applied) = match self.form.files {

@@ -1,6 +1,9 @@
 //! Layers that are more than they seem.
 
-use std::{fs, io::Write};
+use std::{
+    fs,
+    io::{Read, Write},
+};
 
 use buildd_oci::{
     ErrorKind,

@@ -15,7 +15,7 @@ use std::{
 use tar::EntryType::{Block, Char, Directory, Fifo, Link, Regular, Symlink, XGlobalHeader};
 
 use super::{as_file, as_folder, corpus::Tar};
-use crate::{layer::parse::each_change, step::chain};
+use crate::{layer::parse::each_change, pieces, step::chain};
 
 /// What a hostile layer comes to.
 enum Outcome {
@@ -345,7 +345,7 @@ fn tar_18_entries_without_end_are_refused() {
     let header = Tar::new().header(b".wh..wh.x", Regular, b"", 0);
     let header = Tar::new().put(header, b"").end();
     let stream = Endless { block: header[..512].to_vec(), left: 6_000_000 };
-    let error = each_change(stream, &mut |_, _| Ok(())).expect_err("more than five million");
+    let error = each_change(pieces::of(stream), &mut |_, _| Ok(())).expect_err("more than five million");
     assert!(error.to_string().contains("more than 5000000 entries"), "{error}");
 }
 

@@ -24,6 +24,7 @@ use crate::{
     checksum::{Selection, find, patterns},
     error::{Error, Result},
     layer::{DirectoryWriter, Entry, LayerWriter, Time, Whiteouts, apply_tar, describe},
+    pieces,
     snapshot::{Draft, Present},
 };
 
@@ -209,7 +210,8 @@ impl Job {
         }
         make_parents(draft, &target.join("x"), self.owner, Time::default())?;
         let mut writer = draft.below(target)?;
-        apply_tar(open().map_err(Error::file("open", full))?, &mut *writer)?;
+        let archive = open().map_err(Error::file("open", full))?;
+        apply_tar(pieces::of(archive), &mut *writer)?;
         Ok(true)
     }
 }
