@@ -92,6 +92,9 @@ pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<Fro
         let result = bridge.frontend_image(request).await;
         return result.map_err(|source| Error::Frontend { image, source });
     }
+    if asked.is_some_and(|name| name == subrequest::CONVERT) {
+        return subrequest::convert(&build(&sources, &options, bridge).await?);
+    }
     if let Some(name) = asked {
         return subrequest::answer(name, &sources, &options, bridge).await;
     }
@@ -99,14 +102,18 @@ pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<Fro
         let short = format!("{INLINE_CACHE} has no effect: no cache is exported");
         bridge.warn(&sources.vertex, Warning { short, ..Warning::default() }).await;
     }
-    let program = program(&sources, &options).map_err(|fault| sources.error(fault))?;
-    let platforms = subrequest::platforms(&options, bridge);
+    build(&sources, &options, bridge).await
+}
+
+async fn build(sources: &Sources, options: &Options, bridge: &dyn Bridge) -> Result<FrontendResult, Error> {
+    let program = program(sources, options).map_err(|fault| sources.error(fault))?;
+    let platforms = subrequest::platforms(options, bridge);
     let mut result = FrontendResult::default();
     for (number, platform) in platforms.iter().enumerate() {
-        let settled = epoch::settle(&program, &sources, &options, platform, bridge).await?;
-        let solved = resolve::solve_platform(&program, &sources, &settled, platform, bridge).await?;
+        let settled = epoch::settle(&program, sources, options, platform, bridge).await?;
+        let solved = resolve::solve_platform(&program, sources, &settled, platform, bridge).await?;
         if number == 0 {
-            warn(&program, &solved, &sources, &options, bridge).await?;
+            warn(&program, &solved, sources, options, bridge).await?;
         }
         let suffix = if options.multi_platform { format!("/{platform}") } else { String::new() };
         result.metadata.insert(format!("{IMAGE_CONFIG_KEY}{suffix}"), solved.config);

@@ -109,3 +109,21 @@ fn outline_targets_and_describe_answer_both_clients() {
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.stderr.contains("not \"nonsense\""), "{}", unknown.stderr);
 }
+
+#[test]
+fn a_text_is_converted_for_both_clients() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let buildx = Buildx::new(&daemon);
+    let dir = folder("FROM alpine\nRUN true\n");
+    let converted = ask(&daemon, &buildx, dir.path(), "convertllb,format=json").map(|ran| {
+        let ran = ran.ok();
+        serde_json::from_str::<serde_json::Value>(&ran.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    });
+    for json in &converted {
+        let ops = json["def"].as_object().expect("ops by digest");
+        assert!(ops.values().any(|op| op["exec"]["meta"]["args"][2] == "true"), "{json}");
+    }
+    assert_eq!(converted[0]["def"], converted[1]["def"]);
+}

@@ -4,9 +4,9 @@
 //! `pb.Op` with an `exec`: 64-bit numbers are strings, enumerations are names, zero fields are left out. Reading takes numbers
 //! and strings alike, and only an `exec`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::buildkit::pb;
+use crate::{buildkit::pb, llb};
 
 /// A RUN that failed.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,23 +29,11 @@ impl FailedStep {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let meta = self.exec.meta.clone().unwrap_or_default();
-        let hosts = meta.extra_hosts.iter().map(|host| json!({"Host": host.host, "IP": host.ip}));
-        let mut op = json!({"exec": {
-            "meta": {
-                "args": meta.args, "env": meta.env, "cwd": meta.cwd, "user": meta.user, "hostname": meta.hostname,
-                "extraHosts": hosts.collect::<Vec<_>>(),
-            },
-            "mounts": self.exec.mounts.iter().map(mount).collect::<Vec<_>>(),
-            "network": self.exec.network().as_str_name(),
-            "security": self.exec.security().as_str_name(),
-        }});
-        if let Some(platform) = &self.platform {
-            op["platform"] = json!({
-                "OS": platform.os, "Architecture": platform.architecture, "Variant": platform.variant,
-            });
-        }
-        op
+        llb::json::op(&pb::Op {
+            op: Some(pb::op::Op::Exec(self.exec.clone())),
+            platform: self.platform.clone(),
+            ..pb::Op::default()
+        })
     }
 
     pub(super) fn from_json(op: &Value) -> Option<Self> {
@@ -79,26 +67,6 @@ impl FailedStep {
         });
         Some(Self { exec, platform })
     }
-}
-
-fn mount(mount: &pb::Mount) -> Value {
-    let mut value = json!({
-        "input": mount.input.to_string(), "selector": mount.selector, "dest": mount.dest,
-        "output": mount.output.to_string(), "readonly": mount.readonly,
-        "mountType": mount.mount_type().as_str_name(),
-    });
-    if let Some(cache) = &mount.cache_opt {
-        value["cacheOpt"] = json!({"ID": cache.id, "sharing": cache.sharing().as_str_name()});
-    }
-    if let Some(tmpfs) = &mount.tmpfs_opt {
-        value["TmpfsOpt"] = json!({"size": tmpfs.size.to_string()});
-    }
-    if let Some(secret) = &mount.secret_opt {
-        value["secretOpt"] = json!({
-            "ID": secret.id, "uid": secret.uid, "gid": secret.gid, "mode": secret.mode, "optional": secret.optional,
-        });
-    }
-    value
 }
 
 fn mount_of(value: &Value) -> pb::Mount {

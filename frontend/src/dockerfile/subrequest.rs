@@ -7,8 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use buildd_api::error_detail::{Source, SourceText};
-use buildd_oci::platform::Platform;
+use buildd_api::{
+    buildkit::pb,
+    error_detail::{Source, SourceText},
+    llb,
+};
+use buildd_oci::{digest::Digest, platform::Platform};
+use prost::Message;
 use serde_json::{Value, json};
 
 use super::{
@@ -27,10 +32,14 @@ use crate::{Bridge, Error, FrontendResult};
 
 /// What can be asked at all: the one question that is not about a text.
 pub(super) const DESCRIBE: &str = "frontend.subrequests.describe";
+/// The one that is answered by what a build would build.
+pub(super) const CONVERT: &str = "frontend.convertllb";
 const OUTLINE: &str = "frontend.outline";
 const TARGETS: &str = "frontend.targets";
 const LINT: &str = "frontend.lint";
 const VERSION: &str = "1.0.0";
+/// That of `CONVERT`.
+const CONVERT_VERSION: &str = "0.1.0";
 
 /// Answers the request `name`.
 pub(super) async fn answer(
@@ -231,6 +240,26 @@ fn report(report: &Report) -> FrontendResult {
     answer
 }
 
+/// What a build would build, of the first platform: its ops by digest, what is told of them, and where in the text they stand.
+pub(super) fn convert(built: &FrontendResult) -> Result<FrontendResult, Error> {
+    let definition = built.refs.first().and_then(|(_, definition)| definition.clone()).unwrap_or_default();
+    let mut ops = BTreeMap::new();
+    for bytes in &definition.def {
+        let op = pb::Op::decode(bytes.as_slice()).map_err(|error| Error::Option {
+            option: "requestid".to_owned(),
+            reason: format!("{CONVERT}: {error}"),
+        })?;
+        ops.insert(Digest::of(bytes).to_string(), llb::json::op(&op));
+    }
+    let metadata: BTreeMap<_, _> =
+        definition.metadata.iter().map(|(digest, of)| (digest, llb::json::metadata(of))).collect();
+    let source = llb::json::source(&definition.source.unwrap_or_default());
+    let mut answer = result(&json!({ "def": ops, "metadata": metadata, "source": source }), String::new());
+    answer.metadata.remove("result.txt");
+    answer.metadata.insert("version".to_owned(), CONVERT_VERSION.into());
+    Ok(answer)
+}
+
 /// The questions that are answered.
 pub(super) fn describe() -> FrontendResult {
     let metadata = |code: bool| {
@@ -251,6 +280,10 @@ pub(super) fn describe() -> FrontendResult {
         request(OUTLINE, "List all parameters current build target supports", target, false),
         request(TARGETS, "List all targets current build supports", json!([]), false),
         request(LINT, "Lint a Dockerfile", json!([]), true),
+        json!({
+            "name": CONVERT, "version": CONVERT_VERSION, "type": "rpc", "description": "Convert Dockerfile to LLB",
+            "opts": [], "metadata": [{ "name": "result.json" }],
+        }),
         request(DESCRIBE, "List available subrequest types", json!([]), false),
     ];
     let mut rows = vec![["NAME", "VERSION", "DESCRIPTION"].map(str::to_owned).to_vec()];

@@ -1,4 +1,4 @@
-//! Call: a question about a Dockerfile instead of its build: `--call check|outline|targets|describe[,format=json][,ignorestatus]`.
+//! Call: a question about a Dockerfile instead of its build: `--call check|outline|targets|describe|convertllb[,format=json][,ignorestatus]`.
 //!
 //! The daemon's frontend answers in the metadata of a solve; shown as `docker buildx build --call` shows it, with its exit codes.
 
@@ -20,13 +20,14 @@ pub(crate) struct Call {
 }
 
 /// What can be asked, and the frontend's name for it.
-const METHODS: [(&str, &str); 6] = [
+const METHODS: [(&str, &str); 7] = [
     ("check", "frontend.lint"),
     ("lint", "frontend.lint"),
     ("outline", "frontend.outline"),
     ("targets", "frontend.targets"),
     ("describe", "frontend.subrequests.describe"),
     ("subrequests.describe", "frontend.subrequests.describe"),
+    ("convertllb", "frontend.convertllb"),
 ];
 const BUILD: &str = "build";
 const LINT: &str = "frontend.lint";
@@ -51,7 +52,7 @@ impl Call {
         }
         let known = METHODS.iter().find(|(known, _)| *known == name);
         let (_, method) = known.with_context(|| {
-            format!("--call takes build, check, outline, targets or describe, not {name:?}")
+            format!("--call takes build, check, outline, targets, describe or convertllb, not {name:?}")
         })?;
         Ok(Some(Self { method, json, ignore_status }))
     }
@@ -88,7 +89,11 @@ impl Call {
                 out::line("Check complete, no warnings found.")?;
             }
         } else {
-            out::write(text("result.txt").as_bytes())?;
+            // What is for programs alone has no text.
+            match text("result.txt") {
+                "" => out::line(json)?,
+                shown => out::write(shown.as_bytes())?,
+            }
         }
         let code = text("result.statuscode").parse::<u8>().unwrap_or(0);
         Ok(ExitCode::from(if self.ignore_status { 0 } else { code }))

@@ -365,7 +365,7 @@ fn targets_and_outline() {
     assert!(text.starts_with("TARGET:      build\nDESCRIPTION: builds\n\n"), "{text}");
     assert_eq!(json["args"][1]["value"], "7");
     let (json, text, _) = ask(&FakeBridge::default(), "frontend.subrequests.describe", &[]);
-    assert_eq!(json.as_array().map(Vec::len), Some(4));
+    assert_eq!(json.as_array().map(Vec::len), Some(5));
     assert!(text.contains("outline              1.0.0   List all"), "{text}");
     let unknown = run(&bridge, &[("requestid".into(), "frontend.nonsense".into())]).expect_err("unknown");
     assert_eq!(unknown.to_string(), "unsupported request frontend.nonsense");
