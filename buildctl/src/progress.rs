@@ -111,8 +111,14 @@ impl Display {
     pub(crate) fn finish(mut self, outcome: Outcome) {
         match &mut self.renderer {
             Renderer::Tty(tty) => tty.finish(&self.vertices, outcome),
-            Renderer::Plain(_) => {}
-            Renderer::RawJson | Renderer::Quiet => return,
+            // What failed may be far above, or was not shown at all.
+            Renderer::Plain(_) | Renderer::Quiet if outcome == Outcome::Failed => {
+                tty::failed_logs(self.vertices.all()).iter().for_each(|line| crate::output::note(line));
+            }
+            Renderer::Plain(_) | Renderer::Quiet | Renderer::RawJson => {}
+        }
+        if matches!(self.renderer, Renderer::RawJson | Renderer::Quiet) {
+            return;
         }
         for text in &self.warnings {
             crate::output::note(&format!("warning: {}", tty::clean(text)));

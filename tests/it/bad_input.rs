@@ -51,7 +51,9 @@ fn a_missing_source_is_named_with_its_place() {
     build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY mian.c /\n"), ("main.c", "")])
         .fails(1, &["mian.c", "not found", "Dockerfile:2", "did you mean \"main.c\"?"]);
     build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY src/mian.c /\n"), ("src/main.c", "")])
-        .fails(1, &["did you mean \"main.c\"?"]);
+        .fails(1, &["did you mean \"src/main.c\"?"]);
+    build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY a/scr/main.c /\n"), ("a/src/main.c", "")])
+        .fails(1, &["did you mean \"a/src\"?"]);
     build(
         &daemon,
         &[("Dockerfile", "FROM alpine\nCOPY a.log /\n"), (".dockerignore", "b\n*.log\n"), ("a.log", "")],
@@ -69,7 +71,7 @@ fn failing_steps_tell_code_and_signal() {
     build(&daemon, &[("Dockerfile", "FROM alpine\nRUN echo some words; exit 42\n")]).fails(
         1,
         &[
-            "some words",
+            "------\n > [2/2] RUN echo some words; exit 42:\nsome words\n------\n",
             "process \"/bin/sh -c echo some words; exit 42\" did not complete successfully: exit code: 42",
         ],
     );

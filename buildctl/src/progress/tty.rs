@@ -55,15 +55,7 @@ impl Tty {
         let word = if outcome == Outcome::Done { "Building" } else { "Failed" };
         lines.insert(0, self.head(vertices, word));
         if outcome == Outcome::Failed {
-            for vertex in
-                vertices.all().iter().filter(|vertex| !vertex.error.is_empty() && !vertex.log.is_empty())
-            {
-                lines.push("------".to_owned());
-                lines.push(format!(" > {}:", clean(&vertex.name)));
-                let skipped = vertex.log.len().saturating_sub(FAILED_LOG);
-                lines.extend(vertex.log.iter().skip(skipped).map(|line| clean(line)));
-                lines.push("------".to_owned());
-            }
+            lines.extend(failed_logs(vertices.all()));
         }
         self.put(&lines);
         self.drawn = 0;
@@ -90,6 +82,19 @@ impl Tty {
         let mut out = std::io::stderr().lock();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
+}
+
+/// The last lines of what failed, as BuildKit frames them.
+pub(super) fn failed_logs(all: &[Vertex]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for vertex in all.iter().filter(|vertex| !vertex.error.is_empty() && !vertex.log.is_empty()) {
+        lines.push("------".to_owned());
+        lines.push(format!(" > {}:", clean(&vertex.name)));
+        let skipped = vertex.log.len().saturating_sub(FAILED_LOG);
+        lines.extend(vertex.log.iter().skip(skipped).map(|line| clean(line)));
+        lines.push("------".to_owned());
+    }
+    lines
 }
 
 fn lines(all: &[Vertex], columns: usize, now: f64, log: usize) -> Vec<String> {

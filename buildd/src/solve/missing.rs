@@ -14,6 +14,9 @@ use buildd_runtime::{
 use buildd_solver::scheduler::SolveError;
 use prost::Message;
 
+/// Folders that a client is asked about for one hint.
+const MAX_ASKED: usize = 8;
+
 /// A context that a vertex reads.
 struct Context {
     name: String,
@@ -59,7 +62,7 @@ pub(super) async fn dockerfile_hint(
     Some(format!("did you mean {near:?}? name it with -f"))
 }
 
-/// The client's name nearest to that of `path`, in the same folder.
+/// The client's path nearest to `path`: in the same folder, or beside the first folder on the way there that is missing.
 async fn beside_it(
     path: &str,
     local: String,
@@ -67,14 +70,26 @@ async fn beside_it(
     sessions: &dyn Sessions,
     session: &str,
 ) -> Option<String> {
-    let path = path.trim_start_matches('/');
-    let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
-    let pattern = if folder.is_empty() { "*".to_owned() } else { format!("{folder}/*") };
-    let request = SyncRequest { name: local, include: vec![pattern], exclude, ..SyncRequest::default() };
     let client = sessions.any(&[session.to_owned()]).await.ok()?;
-    let listed = client.list_files(request).await.ok()?;
-    let names: Vec<&str> = listed.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
-    nearest(name, &names).map(str::to_owned)
+    let mut path = path.trim_matches('/');
+    for _ in 0..MAX_ASKED {
+        let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+        let pattern = if folder.is_empty() { "*".to_owned() } else { format!("{folder}/*") };
+        let (name_of, include, exclude) = (local.clone(), vec![pattern], exclude.clone());
+        let request = SyncRequest { name: name_of, include, exclude, ..SyncRequest::default() };
+        let listed = client.list_files(request).await.ok()?;
+        let names = listed.iter().filter_map(|path| {
+            let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+            (above == folder).then_some(name)
+        });
+        let names: Vec<&str> = names.collect();
+        if !names.is_empty() || folder.is_empty() {
+            let near = nearest(name, &names)?;
+            return Some(if folder.is_empty() { near.to_owned() } else { format!("{folder}/{near}") });
+        }
+        path = folder;
+    }
+    None
 }
 
 /// The context that a vertex reads, if it reads one.
