@@ -16,7 +16,7 @@ use buildd_runtime::{
     doctor,
     layer::{LayerForm, LayerRules},
     registries::Registries,
-    step::{self, Executor, Network, StepLimits},
+    step::{self, Cpu, Executor, Network, StepLimits},
     store::Store,
     task::{self, Tasks},
 };
@@ -73,6 +73,8 @@ pub(crate) fn assemble(
         limits: StepLimits {
             pids: i64::from(config.worker.step_processes),
             memory: step_memory(&config.worker.step_memory),
+            swap: None,
+            cpu: Cpu::default(),
         },
         proxies: proxies(),
         devices: Devices::new(config.cdi.folders()),

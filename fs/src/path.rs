@@ -35,6 +35,22 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode
     }
 }
 
+/// Opens a folder inside a root, made as the caller's where it or a parent is missing; `path` has no links, as `resolve` answers.
+pub fn make_folders(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let mut walked = PathBuf::new();
+    let mut here = open_in_root(root, &walked, flags, Mode::empty())?;
+    for part in path {
+        match rustix::fs::mkdirat(&here, part, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        walked.push(part);
+        here = open_in_root(root, &walked, flags, Mode::empty())?;
+    }
+    Ok(here)
+}
+
 /// `path` without leading slashes; the root itself is `.`.
 fn relative(path: &Path) -> PathBuf {
     let bytes = path.as_os_str().as_bytes();

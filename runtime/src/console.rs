@@ -17,9 +17,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+use rustix::{
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, sendmsg,
+    },
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
 
 const SOCKET: &str = "console.sock";
@@ -53,6 +56,20 @@ impl Console {
         let (stream, _) = self.listener.accept()?;
         receive(&stream)
     }
+}
+
+/// Makes a terminal of the container's that the calling process is in its own, and its streams; the terminal's master.
+pub(crate) fn take_on() -> io::Result<OwnedFd> {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let name = ptsname(&master, Vec::new())?;
+    let slave = rustix::fs::open(&*name, rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+    rustix::process::ioctl_tiocsctty(&slave)?;
+    rustix::stdio::dup2_stdin(&slave)?;
+    rustix::stdio::dup2_stdout(&slave)?;
+    rustix::stdio::dup2_stderr(&slave)?;
+    Ok(master)
 }
 
 /// Copies until one of the two ends: EIO is how a terminal says that nobody has it open any more.

@@ -63,6 +63,14 @@ pub(crate) fn user_ids(root: &Path, name: &str) -> Result<(u32, u32)> {
     }
 }
 
+/// The home of a user, by number; the root where no line names one, as runc has it.
+pub(crate) fn home(root: &Path, uid: u32) -> String {
+    let passwd = records(root, "etc/passwd").unwrap_or_default();
+    let entry = passwd.iter().find(|record| number(record, 2) == Some(uid));
+    let home = entry.and_then(|record| record.get(5)).filter(|home| !home.is_empty());
+    home.cloned().unwrap_or_else(|| "/".to_owned())
+}
+
 /// The number of a group by name.
 pub(crate) fn group_id(root: &Path, name: &str) -> Result<u32> {
     find_group(&records(root, "etc/group")?, name)

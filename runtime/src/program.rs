@@ -29,15 +29,15 @@ pub(crate) struct Program;
 impl Executor for Program {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let process = spec.process().as_ref().ok_or_else(|| missing().to_owned());
-        process.and_then(find).map(drop).map_err(ExecutorValidationError::ArgValidationError)
+        process.and_then(find_of).map(drop).map_err(ExecutorValidationError::ArgValidationError)
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let process = spec.process().as_ref().ok_or_else(|| ExecutorError::Other(missing().into()))?;
-        let program = find(process).map_err(ExecutorError::Other)?;
+        let program = find_of(process).map_err(ExecutorError::Other)?;
         // The container must not go on without the process that reaps and reports it.
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-        let error = execute(&program, process, None);
+        let error = execute(&program, process.args().as_deref().unwrap_or_default(), None);
         // The container has started already: its own output is the only place left to say it.
         let _ = writeln!(std::io::stderr(), "exec {}: {}", program.display(), reason(error));
         std::process::exit(NOT_EXECUTABLE);
@@ -48,14 +48,13 @@ fn missing() -> &'static str {
     "the container has no process"
 }
 
-/// Executes a program with a process's arguments, in this environment or in our own; returns only if that failed.
-pub(crate) fn execute(program: &Path, process: &Process, environment: Option<Vec<String>>) -> Errno {
-    let text = |text: String| CString::new(text).map_err(|_| Errno::EINVAL);
+/// Executes a program with these arguments, in this environment or in our own; returns only if that failed.
+pub(crate) fn execute(program: &Path, args: &[String], environment: Option<Vec<String>>) -> Errno {
+    let text = |text: &String| CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL);
     let executed = || -> Result<Infallible, Errno> {
         let path = CString::new(program.as_os_str().as_encoded_bytes()).map_err(|_| Errno::EINVAL)?;
-        let args = process.args().clone().unwrap_or_default().into_iter().map(text);
-        let args = args.collect::<Result<Vec<_>, _>>()?;
-        let environment = environment.map(|all| all.into_iter().map(text).collect::<Result<Vec<_>, _>>());
+        let args = args.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        let environment = environment.map(|all| all.iter().map(text).collect::<Result<Vec<_>, _>>());
         let environment = environment.transpose()?;
         crate::sys::default_signals();
         match environment {
@@ -67,12 +66,18 @@ pub(crate) fn execute(program: &Path, process: &Process, environment: Option<Vec
     error
 }
 
-/// The program's path in the container, or why there is none to execute.
-pub(crate) fn find(process: &Process) -> Result<PathBuf, String> {
-    let name = process.args().as_ref().and_then(|args| args.first()).filter(|name| !name.is_empty());
+/// The path of a process's program in the container, or why there is none to execute.
+pub(crate) fn find_of(process: &Process) -> Result<PathBuf, String> {
+    let (args, environment) = (process.args().as_deref(), process.env().as_deref());
+    find(args.unwrap_or_default(), process.cwd(), environment.unwrap_or_default())
+}
+
+/// The path of the program that these arguments begin with, or why there is none to execute.
+pub(crate) fn find(args: &[String], cwd: &Path, environment: &[String]) -> Result<PathBuf, String> {
+    let name = args.first().filter(|name| !name.is_empty());
     let name = name.ok_or("the container has no command")?;
     if name.contains('/') {
-        let path = process.cwd().join(name);
+        let path = cwd.join(name);
         return match executable(&path) {
             Ok(()) => Ok(path),
             Err(Errno::ENOENT) => {
@@ -81,11 +86,10 @@ pub(crate) fn find(process: &Process) -> Result<PathBuf, String> {
             Err(error) => Err(format!("exec: {name:?}: {}", reason(error))),
         };
     }
-    let environment = process.env().clone().unwrap_or_default();
     let path = environment.iter().rev().find_map(|one| one.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let mut refused = None;
     for folder in path.split(':').filter(|folder| !folder.is_empty()) {
-        let candidate = process.cwd().join(folder).join(name);
+        let candidate = cwd.join(folder).join(name);
         match executable(&candidate) {
             Ok(()) => return Ok(candidate),
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
@@ -106,6 +110,7 @@ fn executable(path: &Path) -> Result<(), Errno> {
     unistd::access(path, unistd::AccessFlags::X_OK)
 }
 
-fn reason(error: Errno) -> String {
+/// What an error is called where the user of a container reads it.
+pub(crate) fn reason(error: Errno) -> String {
     error.desc().to_lowercase()
 }

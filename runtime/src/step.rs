@@ -34,6 +34,8 @@ use crate::{
     error::{Error, Result},
 };
 
+mod cgroup;
+mod container;
 mod dialogue;
 mod fence;
 mod helper;
@@ -122,12 +124,31 @@ pub struct StepMount {
 }
 
 /// How much of the machine a step may take.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StepLimits {
     /// Processes and threads: stops fork bombs.
     pub pids: i64,
     /// Bytes of memory; the step is killed beyond.
     pub memory: i64,
+    /// Bytes of memory and swap together; -1 for as much swap as there is.
+    pub swap: Option<i64>,
+    /// Of processors.
+    pub cpu: Cpu,
+}
+
+/// How much of the processors a step may take; all of them, in equal parts with others, if nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// Its part when others want theirs; 1024 is an equal one.
+    pub shares: Option<u64>,
+    /// Microseconds over which the quota is counted.
+    pub period: Option<u64>,
+    /// Microseconds of processor time in a period; -1 for no bound.
+    pub quota: Option<i64>,
+    /// Which processors: `0-2,4`; any if empty.
+    pub cpus: String,
+    /// Which memory nodes; any if empty.
+    pub mems: String,
 }
 
 /// A step.

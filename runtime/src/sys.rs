@@ -7,9 +7,11 @@ use std::{
 };
 
 use nix::{
+    sched::CloneFlags,
     sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal},
-    unistd::{ForkResult, fork},
+    unistd::{ForkResult, Pid},
 };
+use rustix::mount::MountAttrFlags;
 
 /// Gives all signals their defaults and blocks none: called right before a container's program is executed, which inherits what Rust's
 /// runtime, the daemon and whoever started it have set.
@@ -67,12 +69,63 @@ pub(crate) fn load_filter(program: &[u8]) -> std::io::Result<()> {
     }
 }
 
-/// Forks a process that has one thread; refused if it has more.
-pub(crate) fn fork_single_threaded() -> std::io::Result<ForkResult> {
+/// Forks a process that has one thread, into new namespaces of these kinds; refused if it has more threads.
+pub(crate) fn fork_single_threaded(namespaces: CloneFlags) -> std::io::Result<ForkResult> {
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     if threads != 1 {
         return Err(std::io::Error::other(format!("a process of {threads} threads is not forked")));
     }
-    // SAFETY: no other thread exists that could hold a lock across the fork, so the child may run any code.
-    Ok(unsafe { fork() }?)
+    let args = libc::clone_args {
+        flags: u64::from(namespaces.bits().cast_unsigned()),
+        exit_signal: libc::SIGCHLD.cast_unsigned().into(),
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    // SAFETY: no memory is shared (no CLONE_VM), so the child runs on a copy of this stack; no other thread exists that could hold a lock
+    // across the fork, so it may run any code. `args` lives across the call, which only reads it.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) } {
+        -1 => Err(std::io::Error::last_os_error()),
+        0 => Ok(ForkResult::Child),
+        child => Ok(ForkResult::Parent {
+            child: Pid::from_raw(i32::try_from(child).map_err(std::io::Error::other)?),
+        }),
+    }
+}
+
+/// Sets attributes of a mount that is nowhere yet, if asked for with all that are mounted in it.
+pub(crate) fn set_mount_attributes(
+    mount: &OwnedFd,
+    set: MountAttrFlags,
+    recursive: bool,
+) -> std::io::Result<()> {
+    let attributes =
+        libc::mount_attr { attr_set: set.bits().into(), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the descriptor is open as long as `mount` lives; the path and the attributes live across the call, which only reads them.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Lets all descriptors but the three streams close when a program is executed.
+pub(crate) fn close_on_exec() -> std::io::Result<()> {
+    // SAFETY: no descriptor is closed here, so none is taken from its owner.
+    let set =
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

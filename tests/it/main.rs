@@ -34,6 +34,7 @@ mod registry_client;
 mod remote_files;
 mod remote_git;
 mod run;
+mod sandbox;
 mod secrets;
 mod ssh;
 mod step_logs;

@@ -23,7 +23,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{MASKED, READ_ONLY};
+use crate::profile::{MASKED, READ_ONLY};
 
 /// The hidden subcommand that a binary must hand to `probe_main`.
 pub const PROBE: &str = "step-probe";

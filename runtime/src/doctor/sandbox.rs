@@ -20,15 +20,15 @@ use std::{
 use super::probe::{Facts, LOOK, PROBE, TAKE_MEMORY, THREADS, own_namespaces};
 use crate::{
     error::{Error, Result},
-    spec::CAPABILITY_BITS,
+    profile::CAPABILITIES,
     step::{
-        Executor, Network, Output, Security, StepExit, StepLimits, StepMount, StepMountKind, StepSpec,
+        Cpu, Executor, Network, Output, Security, StepExit, StepLimits, StepMount, StepMountKind, StepSpec,
         StepUser,
     },
 };
 
-/// What the probe may take: few processes, so that the limit is soon found.
-const LIMITS: StepLimits = StepLimits { pids: 16, memory: 128 << 20 };
+/// Processes and bytes that the probe may take: few, so that the limit is soon found.
+const LIMITS: (i64, i64) = (16, 128 << 20);
 /// Folders of the machine that the probe needs to run: our own binary's libraries.
 const LIBRARIES: [&str; 6] = ["usr", "bin", "lib", "lib32", "lib64", "libx32"];
 /// Where the probe finds our binary.
@@ -121,7 +121,7 @@ async fn run(
         security: Security::Sandbox,
         ulimits: Vec::new(),
         shm_size: 1 << 20,
-        limits: LIMITS,
+        limits: StepLimits { pids: LIMITS.0, memory: LIMITS.1, swap: None, cpu: Cpu::default() },
     };
     let said = Said::default();
     let exit = executor.run(&spec, &said).await?;
@@ -151,7 +151,7 @@ fn judge(facts: &Facts, outside: &BTreeMap<String, String>, network: Network) ->
     if field("Seccomp") != "2" {
         lacks.push(format!("no seccomp filter: Seccomp is {:?}, not 2", field("Seccomp")));
     }
-    let full = ["CapBnd", "CapPrm", "CapEff"].map(|set| (set, CAPABILITY_BITS));
+    let full = ["CapBnd", "CapPrm", "CapEff"].map(|set| (set, CAPABILITIES.bits()));
     for (set, expected) in full.into_iter().chain([("CapInh", 0), ("CapAmb", 0)]) {
         if u64::from_str_radix(field(set), 16) != Ok(expected) {
             lacks.push(format!("capabilities: {set} is {:?}, not {expected:016x}", field(set)));

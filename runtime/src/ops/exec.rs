@@ -21,11 +21,12 @@ use crate::{
     emulation,
     error::Error,
     snapshot_ref::SnapshotRef,
-    step::{Output, StepExit},
+    step::{Output, StepExit, StepLimits},
     worker::{Worker, op_error},
 };
 
 mod identity;
+mod limits;
 mod mounts;
 mod parts;
 mod prepare;
@@ -48,6 +49,7 @@ pub(crate) struct ExecOp {
     pub(super) meta: pb::Meta,
     inputs: usize,
     platform: Platform,
+    limits: StepLimits,
 }
 
 /// The work behind an exec op; what it needs and we do not have is refused here, before anything runs.
@@ -79,7 +81,8 @@ pub(crate) fn resolve(worker: Arc<Worker>, op: &pb::ExecOp, vertex: &Vertex) -> 
         os_version: String::new(),
         os_features: Vec::new(),
     };
-    Ok(Arc::new(ExecOp { worker, op: op.clone(), meta, inputs: vertex.inputs.len(), platform }))
+    let limits = limits::of(&vertex.metadata.description, &worker.limits).map_err(op_error)?;
+    Ok(Arc::new(ExecOp { worker, op: op.clone(), meta, inputs: vertex.inputs.len(), platform, limits }))
 }
 
 impl ExecOp {
@@ -120,26 +123,27 @@ impl ExecOp {
             .collect();
         InputKey::Content { selector: serde_json::to_string(&selections).expect("strings have a JSON form") }
     }
+}
 
-    fn failure(&self, exit: &StepExit) -> OpError {
-        let end = match (&exit.failure, exit.signal, exit.out_of_memory) {
-            (Some(failure), ..) => failure.clone(),
-            (None, _, true) => format!("exit code: {} (it ran out of memory and was killed)", exit.code),
-            (None, Some(signal), false) => format!("exit code: {} (killed by signal {signal})", exit.code),
-            (None, None, false) => format!("exit code: {}", exit.code),
-        };
-        let error = StepFailed { command: self.meta.args.join(" "), end };
-        let mut error = OpError::new(ErrorKind::Unknown, error);
-        error.exit_code = u32::try_from(exit.code).ok();
-        // 126 and 127: the program was not started.
-        if exit.failure.is_some() || matches!(exit.code, 126 | 127) {
-            error.hint = emulation::hint(&self.platform);
-        }
-        if exit.out_of_memory {
-            error.hint = Some("let the step use less memory, for example fewer parallel jobs".to_owned());
-        }
-        error
+/// The error of a step that ended like this.
+fn failure(args: &[String], platform: &Platform, exit: &StepExit) -> OpError {
+    let end = match (&exit.failure, exit.signal, exit.out_of_memory) {
+        (Some(failure), ..) => failure.clone(),
+        (None, _, true) => format!("exit code: {} (it ran out of memory and was killed)", exit.code),
+        (None, Some(signal), false) => format!("exit code: {} (killed by signal {signal})", exit.code),
+        (None, None, false) => format!("exit code: {}", exit.code),
+    };
+    let error = StepFailed { command: args.join(" "), end };
+    let mut error = OpError::new(ErrorKind::Unknown, error);
+    error.exit_code = u32::try_from(exit.code).ok();
+    // 126 and 127: the program was not started.
+    if exit.failure.is_some() || matches!(exit.code, 126 | 127) {
+        error.hint = emulation::hint(platform);
     }
+    if exit.out_of_memory {
+        error.hint = Some("let the step use less memory, for example fewer parallel jobs".to_owned());
+    }
+    error
 }
 
 struct Log<'a>(&'a VertexProgress);
@@ -192,7 +196,7 @@ impl Op for ExecOp {
             codes => codes.contains(&exit.code),
         };
         if exit.failure.is_some() || !fine {
-            let mut failure = self.failure(&exit);
+            let mut failure = failure(&self.meta.args, &self.platform, &exit);
             let keep = cx.keeps_failed.then(|| (self.op.mounts.clone(), inputs.to_vec()));
             let remains = move || match keep {
                 Some((mounts, inputs)) => prepared.remains(&mounts, inputs),

@@ -6,15 +6,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader},
-    os::fd::AsFd,
     path::Path,
     process::ExitCode,
 };
 
-use libcontainer::{
-    container::{Container, builder::ContainerBuilder},
-    syscall::syscall::SyscallType,
-};
 use nix::{
     sys::{
         signal::{Signal, kill},
@@ -25,10 +20,10 @@ use nix::{
 
 use super::{
     FILTER, INPUT, Order, Security, StepExit, StepSpec,
-    fence::Fenced,
+    cgroup::Cgroup,
+    container::{self, Container, Means, NOT_MADE},
     terminal::{Size, Terminal},
 };
-use crate::{console::Console, spec};
 
 /// The control group of the groups of steps.
 const CGROUP: &str = "/buildd";
@@ -38,7 +33,7 @@ pub(super) type Failure = Box<dyn std::error::Error>;
 /// Runs the step that standard input describes; `folder` takes what it leaves behind.
 pub(super) fn helper_main(folder: &Path) -> ExitCode {
     let exit = run(folder).unwrap_or_else(|error| StepExit {
-        code: 125,
+        code: NOT_MADE,
         failure: Some(chain(error.as_ref())),
         ..StepExit::default()
     });
@@ -69,45 +64,22 @@ fn run(folder: &Path) -> Result<StepExit, Failure> {
     let mut line = String::new();
     input.read_line(&mut line)?;
     let step: StepSpec = serde_json::from_str(&line)?;
-    let id =
-        folder.file_name().and_then(|name| name.to_str()).ok_or("the step's folder has no name")?.to_owned();
+    let id = folder.file_name().and_then(|name| name.to_str()).ok_or("the step's folder has no name")?;
     let parent = if step.cgroup_parent.is_empty() { CGROUP } else { &step.cgroup_parent };
-    let cgroup = format!("{parent}/step-{id}");
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let mut config = spec::of_step(&step, &cgroup, files)?;
-    let fenced = match step.security {
-        Security::Sandbox => Fenced::take(&mut config, &folder.with_file_name(FILTER))?,
-        Security::Insecure => Fenced::default(),
+    let cgroup = Cgroup::create(&format!("{parent}/step-{id}"), &step)?;
+    let filter = match step.security {
+        Security::Sandbox => Some(fs::read(folder.with_file_name(FILTER))?),
+        Security::Insecure => None,
     };
-    config.save(folder.join("config.json"))?;
     let stdin = step.stdin.then(|| owners(&folder.join(INPUT))).transpose()?;
-    let console = step.terminal.then(|| Console::listen(folder)).transpose()?;
-    let mut builder = ContainerBuilder::new(id, SyscallType::default())
-        .with_root_path(folder.join("state"))?
-        .with_executor(fenced);
-    let mut typed = None;
-    match &console {
-        Some(console) => {
-            builder = builder.with_console_socket(Some(console.path()));
-            typed = stdin;
+    let (typed, stdin) = if step.terminal { (stdin, None) } else { (None, stdin) };
+    match container::start(&step, Means { cgroup: &cgroup, filter, stdin })? {
+        Ok(Container { first, terminal }) => {
+            let terminal = terminal.map(|master| Terminal::start(master, typed)).transpose()?;
+            started(first, input, terminal, &cgroup)
         }
-        None => {
-            builder = builder
-                .with_stdin(stdin.map_or_else(|| File::open("/dev/null"), Ok)?)
-                .with_stdout(io::stdout().as_fd().try_clone_to_owned()?)
-                .with_stderr(io::stderr().as_fd().try_clone_to_owned()?);
-        }
+        Err(exit) => Ok(exit),
     }
-    let mut container =
-        builder.validate_id()?.as_init(folder).with_systemd(false).with_detach(true).build()?;
-    let outcome = (|| {
-        let master = console.map(|console| console.receive()).transpose()?;
-        container.start()?;
-        let terminal = master.map(|master| Terminal::start(master, typed)).transpose()?;
-        started(&container, input, terminal, &cgroup)
-    })();
-    container.delete(true)?;
-    outcome
 }
 
 /// The reading end of the owner's pipe. An owner who has said all may have closed it already: we are a writer too while it
@@ -118,13 +90,11 @@ fn owners(path: &Path) -> io::Result<File> {
 }
 
 fn started(
-    container: &Container,
+    first: Pid,
     input: impl BufRead + Send + 'static,
     terminal: Option<Terminal>,
-    cgroup: &str,
+    cgroup: &Cgroup,
 ) -> Result<StepExit, Failure> {
-    let pid = container.pid().ok_or("the container has no process")?;
-    let first = Pid::from_raw(pid.as_raw());
     let size = terminal.as_ref().map(Terminal::size).transpose()?;
     std::thread::spawn(move || obey(input, first, size.as_ref()));
     let mut exit = loop {
@@ -144,7 +114,7 @@ fn started(
     if let Some(terminal) = terminal {
         terminal.finish();
     }
-    exit.out_of_memory = oom_kills(cgroup) > 0;
+    exit.out_of_memory = cgroup.oom_kills() > 0;
     Ok(exit)
 }
 
@@ -166,14 +136,4 @@ fn obey(input: impl BufRead, first: Pid, size: Option<&Size>) {
         }
     }
     let _ = kill(first, Signal::SIGKILL);
-}
-
-/// How often memory ran out in a cgroup; read before it is deleted.
-fn oom_kills(cgroup: &str) -> u64 {
-    let paths = [
-        format!("/sys/fs/cgroup/memory{cgroup}/memory.oom_control"),
-        format!("/sys/fs/cgroup{cgroup}/memory.events"),
-    ];
-    let text = paths.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
 }

@@ -24,7 +24,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use nix::unistd::ForkResult;
+use nix::{sched::CloneFlags, unistd::ForkResult};
 use rustix::{
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -144,7 +144,7 @@ fn serve(steps: &Path) -> io::Result<ExitCode> {
     dup2_stdin(File::open("/dev/null")?)?;
     sys::forget_children(true);
     while let Some((name, [input, out, err, _life])) = receive(&socket)? {
-        match sys::fork_single_threaded() {
+        match sys::fork_single_threaded(CloneFlags::empty()) {
             Ok(ForkResult::Parent { .. }) => {}
             Ok(ForkResult::Child) => {
                 drop(socket);

@@ -9,7 +9,7 @@ use oci_spec::runtime::{Mount, PosixRlimitBuilder, Process, Spec};
 use rustix::{process::Resource, thread::CapabilitySet};
 
 use super::protocol::{ROOTFS, TaskSpec};
-use crate::{passwd::NO_ID, spec::seccomp};
+use crate::{passwd::NO_ID, profile::seccomp};
 
 /// The annotation by which a client asks for our default filter; containerd has no field for it.
 const DEFAULT_SECCOMP: &str = "io.buildd.seccomp";

@@ -8,7 +8,7 @@ fn outside() -> BTreeMap<String, String> {
 
 /// What a step of a sound worker finds.
 fn sound() -> Facts {
-    let caps = format!("{CAPABILITY_BITS:016x}");
+    let caps = format!("{:016x}", CAPABILITIES.bits());
     let status = [
         ("Seccomp", "2"),
         ("CapBnd", &caps),

@@ -58,8 +58,10 @@ pub(super) async fn prepare(
     let mut gathered = mounts::gather(&op.worker, &op.op.mounts, cx, inputs).await?;
     let secrets = mounts::secret_env(&op.worker, &op.op.secretenv, cx).await?;
     let (exec, meta, worker) = (op.op.clone(), op.meta.clone(), op.worker.clone());
+    let limits = op.limits.clone();
     let work = move || -> Result<Prepared> {
-        let (spec, stubs) = spec(&worker, &exec, &meta, secrets, &mut gathered)?;
+        let (mut spec, stubs) = spec(&worker, &exec, &meta, secrets, &mut gathered)?;
+        spec.limits = limits;
         Ok(Prepared { spec, outputs: gathered.writable, stubs, _held: gathered.held })
     };
     buildd_fs::blocking::run(work).await.map_err(op_error)
@@ -115,7 +117,7 @@ pub(super) fn spec(
         },
         ulimits: meta.ulimit.iter().map(ulimit).collect(),
         shm_size: gathered.shm_size.unwrap_or(SHM),
-        limits: worker.limits,
+        limits: worker.limits.clone(),
         cgroup_parent: cgroup_parent(&meta.cgroup_parent)?,
     };
     Ok((spec, stubs))

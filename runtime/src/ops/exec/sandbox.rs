@@ -19,7 +19,7 @@ use buildd_solver::{
 };
 use tokio::sync::Mutex;
 
-use super::{ExecOp, identity, mounts, prepare};
+use super::{failure, identity, mounts, prepare};
 use crate::{
     error::{Error, Result},
     step::{Dialogue, Output, StepMountKind},
@@ -116,8 +116,7 @@ impl Sandbox {
         if exit.failure.is_none() && exit.code == 0 {
             return Ok(());
         }
-        let (worker, platform) = (Arc::clone(&self.worker), Platform::host());
-        Err(ExecOp { worker, op: exec, meta, inputs: 0, platform }.failure(&exit))
+        Err(failure(&meta.args, &Platform::host(), &exit))
     }
 
     /// Gives `look` the folder of the host that mount number `index` shows; memory, caches and secrets are not looked into.

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use buildd_fs::path::{Follow, open_in_root, open_root, resolve};
+use buildd_fs::path::{Follow, make_folders, open_in_root, open_root, resolve};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use crate::error::{Error, Result};
@@ -81,19 +81,7 @@ fn remove_one(root: &OwnedFd, stub: &Path) -> io::Result<()> {
 pub(super) fn make_folder(root: &Path, path: &Path) -> Result<()> {
     let made = || -> io::Result<()> {
         let found = resolve(root, path, Follow::All)?;
-        let root = open_root(root)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let mut walked = PathBuf::new();
-        let mut here = open_in_root(root.as_fd(), Path::new(""), flags, Mode::empty())?;
-        for part in &found {
-            match rustix::fs::mkdirat(&here, part, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-            walked.push(part);
-            here = open_in_root(root.as_fd(), &walked, flags, Mode::empty())?;
-        }
-        Ok(())
+        make_folders(open_root(root)?.as_fd(), &found).map(drop)
     };
     made().map_err(Error::file("create folder", path))
 }

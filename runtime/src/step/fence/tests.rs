@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use libseccomp::{ScmpArch, ScmpSyscall};
 
 use super::compile;
-use crate::spec;
+use crate::profile::seccomp;
 
 const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
@@ -69,7 +69,7 @@ struct Said {
 
 fn said() -> BTreeMap<String, Said> {
     let mut said: BTreeMap<String, Said> = BTreeMap::new();
-    for rule in spec::seccomp::profile().expect("a profile").syscalls().iter().flatten() {
+    for rule in seccomp::profile().expect("a profile").syscalls().iter().flatten() {
         for name in rule.names() {
             let entry = said.entry(name.clone()).or_default();
             entry.errno = rule.errno_ret();

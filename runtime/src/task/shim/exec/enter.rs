@@ -7,10 +7,7 @@
 use std::{
     fs::File,
     io::{self, Read},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::AsFd, unix::net::UnixStream},
 };
 
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
@@ -23,7 +20,6 @@ use nix::{
     },
     unistd::{self, ForkResult, Gid, Pid, Uid},
 };
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::{Entering, Word, say};
 use crate::{console, program, task::shim::Refusal};
@@ -46,7 +42,7 @@ pub(super) fn run(entering: &Entering, socket: &UnixStream) -> Result<u8, Refusa
     setns(File::open(format!("{folder}/pid"))?, CloneFlags::CLONE_NEWPID)?;
     // The child speaks after us: it waits for this pipe to end.
     let (mut told, telling) = io::pipe()?;
-    match crate::sys::fork_single_threaded()? {
+    match crate::sys::fork_single_threaded(CloneFlags::empty())? {
         ForkResult::Child => {
             drop(telling);
             let waited = told.read_to_end(&mut Vec::new()).map_err(Refusal::from);
@@ -94,7 +90,7 @@ fn become_process(
         setns(namespace?, kind)?;
     }
     unistd::chdir(process.cwd())?;
-    let master = process.terminal().unwrap_or_default().then(terminal).transpose()?;
+    let master = process.terminal().unwrap_or_default().then(console::take_on).transpose()?;
     let syscall = create_syscall();
     for limit in process.rlimits().iter().flatten() {
         syscall.set_rlimit(limit)?;
@@ -114,24 +110,11 @@ fn become_process(
     if let Some(set) = process.capabilities() {
         capabilities::drop_privileges(set, syscall.as_ref())?;
     }
-    let found = program::find(process).map_err(|reason| Refusal::new(super::Class::Unknown, reason))?;
+    let found = program::find_of(process).map_err(|reason| Refusal::new(super::Class::Unknown, reason))?;
     say(socket, &Word::Ready)?;
     if let Some(master) = master {
         console::send(socket, master.as_fd())?;
     }
-    Err(program::execute(&found, process, Some(process.env().clone().unwrap_or_default())).into())
-}
-
-/// Makes a terminal of the container's our own; its master.
-fn terminal() -> Result<OwnedFd, Refusal> {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let name = ptsname(&master, Vec::new())?;
-    let slave = rustix::fs::open(&*name, rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
-    rustix::process::ioctl_tiocsctty(&slave)?;
-    rustix::stdio::dup2_stdin(&slave)?;
-    rustix::stdio::dup2_stdout(&slave)?;
-    rustix::stdio::dup2_stderr(&slave)?;
-    Ok(master)
+    let environment = process.env().clone().unwrap_or_default();
+    Err(program::execute(&found, process.args().as_deref().unwrap_or_default(), Some(environment)).into())
 }

@@ -1,0 +1,218 @@
+//! Cgroup: the control groups of one step: how many processes and how much memory it may have, which devices it may open.
+//!
+//! Where control groups are of version 1, each controller is a tree of its own; only those are joined that limit something. The step's first
+//! process joins by itself while it is one thread: the kernel lets a thread move itself at once, while moving a process stops all forks
+//! and exits of the machine for milliseconds (`cgroup_procs_write_start`).
+//!
+//! # Invariants
+//! A group that was made is removed with the value, unless something still runs in it.
+//!
+//! # Sources
+//! cgroups(7); kernel `admin-guide/cgroup-v1`, `admin-guide/cgroup-v2`.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{Cpu, Security, StepLimits, StepSpec};
+use crate::device::DeviceNode;
+
+/// Where machines have their hierarchies.
+const HIERARCHIES: &str = "/sys/fs/cgroup";
+/// What is written to join: whoever writes it.
+const MYSELF: &[u8] = b"0";
+/// The device files that every container has: null, zero, full, random, urandom, tty, console, ptmx, all of devpts; any may be made.
+const DEVICES: [&str; 11] = [
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:1 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+    "c *:* m",
+    "b *:* m",
+];
+/// Controllers of the unified tree that a group below hands down.
+const UNIFIED: [&str; 4] = ["memory", "pids", "cpu", "cpuset"];
+/// Files that say which processors, and whose memory, a group may use.
+const PROCESSORS: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+/// Microseconds over which a quota of processors is counted, where none are given.
+const PERIOD: u64 = 100_000;
+/// How often, and how long after one another, it is tried to remove a group whose last process is just being taken away.
+const TRIES: (u32, Duration) = (200, Duration::from_millis(5));
+
+/// A value for a file of a group, which lies in a controller's tree.
+struct Setting {
+    controller: &'static str,
+    file: &'static str,
+    value: String,
+}
+
+/// A group in one tree.
+struct Joined {
+    folder: PathBuf,
+    /// What the tree is called among the others; empty if it is the only one.
+    tree: &'static str,
+    /// The file that is written to join.
+    join: &'static str,
+}
+
+/// The groups of a step.
+pub(super) struct Cgroup {
+    joined: Vec<Joined>,
+}
+
+impl Cgroup {
+    /// Makes the group `path`, which begins with a slash, in each tree that it takes, with the limits of the step.
+    pub(super) fn create(path: &str, step: &StepSpec) -> io::Result<Self> {
+        Self::create_below(Path::new(HIERARCHIES), path, step)
+    }
+
+    fn create_below(trees: &Path, path: &str, step: &StepSpec) -> io::Result<Self> {
+        let unified = trees.join("cgroup.controllers").exists();
+        let mut group = Self { joined: Vec::new() };
+        for setting in if unified { unified_settings(&step.limits) } else { settings(step) } {
+            let tree = if unified { trees.to_owned() } else { trees.join(setting.controller) };
+            let folder = tree.join(path.trim_start_matches('/'));
+            if group.joined.last().is_none_or(|last| last.folder != folder) {
+                let join = if unified { "cgroup.procs" } else { "tasks" };
+                make(&tree, &folder, unified).map_err(about(&folder))?;
+                group.joined.push(Joined { folder: folder.clone(), tree: setting.controller, join });
+            }
+            let file = folder.join(setting.file);
+            write(&file, setting.value.as_bytes()).map_err(about(&file))?;
+        }
+        Ok(group)
+    }
+
+    /// Puts the calling process into it, which has one thread.
+    pub(super) fn join(&self) -> io::Result<()> {
+        for Joined { folder, join, .. } in &self.joined {
+            let file = folder.join(join);
+            write(&file, MYSELF).map_err(about(&file))?;
+        }
+        Ok(())
+    }
+
+    /// Its groups, each with the name of its tree: what the step may see of them, to know how much it may take.
+    pub(super) fn folders(&self) -> impl Iterator<Item = (&Path, &'static str)> {
+        self.joined.iter().map(|joined| (joined.folder.as_path(), joined.tree))
+    }
+
+    /// How often a process of it was killed because memory ran out.
+    pub(super) fn oom_kills(&self) -> u64 {
+        let files = ["memory.oom_control", "memory.events"];
+        let mut texts = self.joined.iter().flat_map(|joined| files.map(|file| joined.folder.join(file)));
+        let text = texts.find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for Joined { folder, .. } in &self.joined {
+            for _ in 0..TRIES.0 {
+                match fs::remove_dir(folder) {
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(TRIES.1),
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+/// Makes a group and those that it lies in. In the unified tree each of these hands its controllers down; a group of processors begins with
+/// none where they are not copied to it.
+fn make(tree: &Path, folder: &Path, unified: bool) -> io::Result<()> {
+    let below = folder.strip_prefix(tree).unwrap_or(folder);
+    let mut here = tree.to_owned();
+    for part in below {
+        if unified {
+            let handed = UNIFIED.map(|controller| format!("+{controller}")).join(" ");
+            write(&here.join("cgroup.subtree_control"), handed.as_bytes())?;
+        }
+        let parent = here.clone();
+        here.push(part);
+        match fs::create_dir(&here) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        for file in PROCESSORS.into_iter().filter(|_| !unified) {
+            let unset = fs::read_to_string(here.join(file)).is_ok_and(|value| value.trim().is_empty());
+            if unset {
+                write(&here.join(file), fs::read_to_string(parent.join(file))?.trim().as_bytes())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn settings(step: &StepSpec) -> Vec<Setting> {
+    let StepLimits { pids, memory, swap, cpu } = &step.limits;
+    let setting = |controller, file, value| Setting { controller, file, value };
+    let mut settings = vec![
+        setting("pids", "pids.max", pids.to_string()),
+        setting("memory", "memory.limit_in_bytes", memory.to_string()),
+    ];
+    settings.extend(swap.map(|swap| setting("memory", "memory.memsw.limit_in_bytes", swap.to_string())));
+    if step.security == Security::Sandbox {
+        let node = |node: &DeviceNode| format!("{} {}:{} rwm", node.kind, node.major, node.minor);
+        let nodes = step.devices.iter().filter(|node| node.kind != 'p').map(node);
+        let rules = DEVICES.map(str::to_owned).into_iter().chain(nodes);
+        settings.push(setting("devices", "devices.deny", "a".to_owned()));
+        settings.extend(rules.map(|rule| setting("devices", "devices.allow", rule)));
+    }
+    settings.extend(cpu.shares.map(|shares| setting("cpu", "cpu.shares", shares.to_string())));
+    settings.extend(cpu.period.map(|period| setting("cpu", "cpu.cfs_period_us", period.to_string())));
+    settings.extend(cpu.quota.map(|quota| setting("cpu", "cpu.cfs_quota_us", quota.to_string())));
+    settings.extend(processors(cpu, "cpuset"));
+    settings
+}
+
+/// The unified tree has no files for devices.
+fn unified_settings(limits: &StepLimits) -> Vec<Setting> {
+    let setting = |file, value| Setting { controller: "", file, value };
+    let StepLimits { pids, memory, swap, cpu } = limits;
+    let mut settings = vec![
+        setting("pids.max", pids.to_string()),
+        setting("memory.max", memory.to_string()),
+        setting("memory.oom.group", "1".to_owned()),
+    ];
+    let text = |value: i64| if value < 0 { "max".to_owned() } else { value.to_string() };
+    // Version 1 counts memory and swap together.
+    let beyond = swap.map(|swap| if swap < 0 { swap } else { (swap - memory).max(0) });
+    settings.extend(beyond.map(|swap| setting("memory.swap.max", text(swap))));
+    // From 2 to 262,144 to 1 to 10,000, as runc translates.
+    let weight = cpu.shares.map(|shares| 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142);
+    settings.extend(weight.map(|weight| setting("cpu.weight", weight.to_string())));
+    if cpu.quota.is_some() || cpu.period.is_some() {
+        let (quota, period) = (cpu.quota.unwrap_or(-1), cpu.period.unwrap_or(PERIOD));
+        settings.push(setting("cpu.max", format!("{} {period}", text(quota))));
+    }
+    settings.extend(processors(cpu, ""));
+    settings
+}
+
+fn processors(cpu: &Cpu, controller: &'static str) -> impl Iterator<Item = Setting> {
+    let given = PROCESSORS.into_iter().zip([cpu.cpus.clone(), cpu.mems.clone()]);
+    let given = given.filter(|(_, value)| !value.is_empty());
+    given.map(move |(file, value)| Setting { controller, file, value })
+}
+
+/// The kernel takes a value whole, in one call, or not at all.
+fn write(file: &Path, value: &[u8]) -> io::Result<()> {
+    OpenOptions::new().write(true).open(file)?.write_all(value)
+}
+
+fn about(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("control group {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;
