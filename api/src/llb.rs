@@ -14,6 +14,7 @@ mod definition;
 pub mod dump;
 mod exec;
 mod file;
+pub mod json;
 mod marshal;
 mod source;
 
@@ -31,6 +32,13 @@ pub use marshal::SourceText;
 
 /// Description key of the name that clients show for a vertex.
 pub const CUSTOM_NAME: &str = "llb.customname";
+
+/// Description keys begin with it, followed by one of `STEP_LIMITS`, that say how much of the machine a step may take: LLB has no field for it,
+/// and it is no part of what the step does.
+pub const STEP_LIMIT: &str = "buildd.limit.";
+/// What may be limited, by the names of the Dockerfile frontend's options.
+pub const STEP_LIMITS: [&str; 7] =
+    ["memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems"];
 
 /// A file system that a build makes: one output of a vertex, or nothing at all.
 #[derive(Clone, Debug, Default)]

@@ -47,11 +47,36 @@ fn steps_run_under_the_limits_and_in_the_group_that_are_asked_for() {
     for (flags, words) in [
         (["--cgroup-parent", "/../x"], "it is no path of a control group"),
         (["--ulimit", "files=1"], "is none of core, cpu"),
-        (["--opt", "memory=100000000"], "invalid option memory: it is not supported"),
+        (["--memory", "1MB"], "invalid option memory: \"1000000\" is not 6 MiB or more"),
+        (["--cpuset-cpus", "x"], "invalid option cpusetcpus"),
         (["--opt", "attest:sbom=generator=x"], "no attestations are made"),
-        (["--opt", "requestid=frontend.convertllb"], "unsupported request frontend.convertllb"),
+        (["--opt", "requestid=frontend.other"], "unsupported request frontend.other"),
     ] {
         let args = [&["build", "--no-cache"], &flags[..], &[text(dir.path())]].concat();
         daemon.buildctl(&args).fails(1, &[words]);
     }
+}
+
+#[test]
+fn steps_take_no_more_than_they_are_given() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let taking = "RUN x=$(head -c 40000000 /dev/zero | tr '\\0' x); echo ${#x}";
+    let dir = context(&[("Dockerfile", &format!("FROM alpine\n{taking}\n"))]);
+    let build = |flags: &[&str]| daemon.buildctl(&[&["build"], flags, &[text(dir.path())]].concat());
+    build(&["--memory", "16m"]).fails(1, &["it ran out of memory and was killed"]);
+    build(&["--memory", "512m"]).ok();
+    // The limits are no part of the step: what was made with more is not made again.
+    let again = build(&["--memory", "16m", "--progress", "plain"]).ok();
+    assert!((again.stdout + &again.stderr).contains("CACHED"), "the same step");
+    let told = "RUN grep -h . /proc/self/cpuset; grep Cpus_allowed_list /proc/self/status";
+    let dir = context(&[("Dockerfile", &format!("FROM alpine\n{told}\n"))]);
+    let flags =
+        ["build", "--progress", "plain", "--cpuset-cpus", "0", "--cpu-shares", "512", "--cpu-quota", "50000"];
+    let shown = daemon.buildctl(&[&flags[..], &[text(dir.path())]].concat()).ok();
+    let shown = shown.stdout + &shown.stderr;
+    assert!(
+        shown.lines().any(|line| line.contains("Cpus_allowed_list:") && line.ends_with("\t0")),
+        "{shown}"
+    );
 }

@@ -6,6 +6,7 @@
 pub(super) mod call;
 mod context;
 mod layout;
+pub(super) mod limits;
 mod on_error;
 mod output;
 mod plan;
@@ -16,6 +17,8 @@ use std::{collections::HashMap, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{cli::Global, client::Client, output as out, progress::Mode};
+
+use limits::Limits;
 
 /// Flags of `build`.
 #[derive(Debug, clap::Args)]
@@ -77,6 +80,8 @@ pub(crate) struct BuildArgs {
     /// The control group in which each RUN gets its own.
     #[arg(long, value_name = "PATH", help_heading = "Docker's flags")]
     pub(super) cgroup_parent: Option<String>,
+    #[command(flatten)]
+    pub(super) limits: Limits,
     /// Write the image's digest to this file.
     #[arg(long, value_name = "FILE", help_heading = "Docker's flags")]
     iidfile: Option<PathBuf>,
@@ -105,7 +110,7 @@ pub(crate) struct BuildArgs {
     /// Write what the exporters said, as JSON.
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// Ask about the Dockerfile instead of building: check, outline, targets or describe, and `,format=json`.
+    /// Ask about the Dockerfile instead of building: check, outline, targets, describe or convertllb, and `,format=json`.
     #[arg(long, value_name = "METHOD", conflicts_with = "check", help_heading = "Docker's flags")]
     pub(super) call: Option<String>,
     /// Check the Dockerfile instead of building: short for --call=check.

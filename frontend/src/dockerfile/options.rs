@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use buildd_api::buildkit::pb;
+use buildd_api::{
+    buildkit::pb,
+    llb::{STEP_LIMIT, STEP_LIMITS},
+};
 use buildd_oci::platform::Platform;
 
 use crate::{
@@ -20,22 +23,16 @@ const CAPABILITIES: [&str; 4] = [
     "moby.buildkit.frontend.gitquerystring",
 ];
 
-const LIMITS: &str = "[worker] step-memory and step-processes in buildd's configuration bound every step";
 const NO_CACHE_IMPORT: &str = "the cache is the daemon's own, none is imported";
 
 /// What is refused by name, with what there is instead; a name with a colon at its end begins several.
-const REFUSED: [(&str, &str); 10] = [
-    ("memory", LIMITS),
-    ("memswap", LIMITS),
-    ("cpushares", LIMITS),
-    ("cpuperiod", LIMITS),
-    ("cpuquota", LIMITS),
-    ("cpusetcpus", LIMITS),
-    ("cpusetmems", LIMITS),
+const REFUSED: [(&str, &str); 3] = [
     ("cache-from", NO_CACHE_IMPORT),
     ("cache-imports", NO_CACHE_IMPORT),
     ("attest:", "no attestations are made"),
 ];
+/// Fewest bytes of memory that a step can be given; agrees with docker.
+const LEAST_MEMORY: i64 = 6 << 20;
 /// Limits of a process.
 const ULIMITS: [&str; 15] = [
     "core",
@@ -127,6 +124,8 @@ pub struct StepOptions {
     pub hostname: String,
     /// Control group the steps run under.
     pub cgroup_parent: String,
+    /// How much of the machine each may take, as description entries.
+    pub limits: Vec<(String, String)>,
 }
 
 /// What the cache must not answer.
@@ -233,8 +232,50 @@ impl StepOptions {
                 name => name.to_owned(),
             },
             cgroup_parent: text("cgroup-parent").to_owned(),
+            limits: limits(opts)?,
         })
     }
+}
+
+/// How much of the machine a step may take, in the words of the client; the daemon bounds it by its own limits.
+fn limits(opts: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, Error> {
+    let mut limits = Vec::new();
+    for name in STEP_LIMITS {
+        let value = opts.get(name).map_or("", String::as_str);
+        // Docker's clients send 0 for what nobody asked for; the first processor is called 0 too.
+        if value.is_empty() || (value == "0" && !name.starts_with("cpuset")) {
+            continue;
+        }
+        let number = value.parse::<i64>().ok();
+        let (fits, wanted) = match name {
+            "memory" => (number.is_some_and(|bytes| bytes >= LEAST_MEMORY), "6 MiB or more, in bytes"),
+            "memswap" => (
+                number.is_some_and(|bytes| bytes == -1 || bytes >= LEAST_MEMORY),
+                "6 MiB or more of memory and swap together, in bytes, or -1",
+            ),
+            "cpushares" => (number.is_some_and(|shares| shares >= 2), "a number of shares, 2 or more"),
+            "cpuperiod" => (
+                number.is_some_and(|period| (1000..=1_000_000).contains(&period)),
+                "1,000 to 1,000,000 microseconds",
+            ),
+            "cpuquota" => (
+                number.is_some_and(|quota| quota == -1 || quota >= 1000),
+                "1,000 microseconds or more, or -1",
+            ),
+            _ => (value.split(',').all(is_range), "a list of numbers and ranges: 0-2,4"),
+        };
+        if !fits {
+            return Err(invalid(name, format!("{value:?} is not {wanted}")));
+        }
+        limits.push((format!("{STEP_LIMIT}{name}"), value.to_owned()));
+    }
+    Ok(limits)
+}
+
+/// `4` or `0-2`.
+fn is_range(text: &str) -> bool {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(first), Ok(last)) if first <= last)
 }
 
 /// Refuses what a client needs of us and we do not have.

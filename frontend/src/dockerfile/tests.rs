@@ -377,15 +377,21 @@ fn what_is_not_done_is_refused_by_name() {
         run(&with_dockerfile(b"FROM alpine\nRUN x\n"), &opts).map(|_| ()).map_err(|error| error.to_string())
     };
     for (key, value, words) in [
-        ("memory", "1000000", "step-memory"),
-        ("cpusetcpus", "0-1", "step-memory"),
+        ("memory", "1000000", "6 MiB or more"),
+        ("memory", "1g", "6 MiB or more"),
+        ("memswap", "-2", "6 MiB or more of memory and swap"),
+        ("cpushares", "1", "a number of shares"),
+        ("cpuperiod", "10", "1,000 to 1,000,000"),
+        ("cpuquota", "0.5", "1,000 microseconds or more"),
+        ("cpusetcpus", "1-0", "a list of numbers and ranges"),
+        ("cpusetmems", "a", "a list of numbers and ranges"),
         ("cache-from", "image", "cache"),
         ("cache-imports", "[{\"Type\":\"registry\"}]", "cache"),
         ("attest:provenance", "mode=max", "attestations"),
         ("attest:sbom", "generator=x", "attestations"),
         ("ulimit", "nofile=1,openfiles=1:2", "\"openfiles\" is none of core, cpu"),
         ("shm-size", "1k", "number of bytes"),
-        ("requestid", "frontend.convertllb", "unsupported request"),
+        ("requestid", "frontend.other", "unsupported request"),
         ("force-network-mode", "bridge", "none of host"),
     ] {
         let refused = with(key, value).expect_err(key);
@@ -617,4 +623,41 @@ fn what_multiplies_is_refused() {
         assert!(error.to_string().contains(told), "{error}");
         assert!(!error.location().expect("a place").ranges.is_empty(), "{told}");
     }
+}
+
+#[test]
+fn a_text_is_converted_to_ops_in_json() {
+    let text = b"FROM alpine\nCOPY --chown=app:7 --chmod=600 a /b\nRUN --network=none --mount=type=cache,target=/c,sharing=locked true\n";
+    let answer = run(&with_dockerfile(text), &[("requestid".into(), "frontend.convertllb".into())])
+        .expect("an answer");
+    assert!(answer.refs.is_empty() && answer.metadata["version"] == b"0.1.0");
+    let json: serde_json::Value = serde_json::from_slice(&answer.metadata["result.json"]).expect("JSON");
+    let ops: Vec<&serde_json::Value> = json["def"].as_object().expect("ops by digest").values().collect();
+    let of = |kind: &str| {
+        ops.iter().find(|op| !op[kind].is_null()).unwrap_or_else(|| panic!("no {kind} in {json}"))
+    };
+    assert!(of("source")["source"]["identifier"].as_str().is_some_and(|name| name.contains("://")));
+    let copy = &of("file")["file"]["actions"][0];
+    assert_eq!((&copy["secondaryInput"], &copy["copy"]["mode"]), (&"1".into(), &0o600.into()), "{copy}");
+    assert!(copy.get("input").is_none(), "the first input is the default: {copy}");
+    assert_eq!(copy["copy"]["owner"]["user"]["byName"]["name"], "app");
+    assert_eq!(copy["copy"]["owner"]["group"]["byID"], 7);
+    assert_eq!(copy["copy"]["timestamp"], "-1");
+    let exec = &of("exec")["exec"];
+    assert_eq!(exec["meta"]["args"], serde_json::json!(["/bin/sh", "-c", "true"]));
+    assert_eq!((&exec["network"], exec.get("security")), (&"NONE".into(), None));
+    assert_eq!(exec["mounts"][1]["cacheOpt"]["sharing"], "LOCKED");
+    let bare = |op: &&&serde_json::Value| op.as_object().is_some_and(|op| op.keys().eq(["inputs"]));
+    let last = ops.iter().filter(bare).count();
+    assert_eq!(last, 1, "one op has inputs alone: {json}");
+    let told = json["metadata"].as_object().expect("by digest");
+    assert!(
+        told.values()
+            .any(|of| of["description"]["llb.customname"] == "[2/3] COPY --chown=app:7 --chmod=600 a /b"),
+        "{json}"
+    );
+    assert_eq!(json["source"]["infos"][0]["filename"], "Dockerfile");
+    let ranges = json["source"]["locations"].as_object().expect("by digest").values();
+    let lines: Vec<_> = ranges.map(|of| &of["locations"][0]["ranges"][0]["start"]["line"]).collect();
+    assert!(lines.contains(&&3.into()), "{lines:?}");
 }

@@ -191,6 +191,9 @@ fn dockers_flags(args: &BuildArgs, opts: &mut BTreeMap<String, String>) -> Resul
     if let Some(parent) = &args.cgroup_parent {
         set("cgroup-parent", parent.clone());
     }
+    for (key, value) in args.limits.options()? {
+        set(key, value);
+    }
     if !args.ulimit.is_empty() {
         set("ulimit", args.ulimit.join(","));
     }

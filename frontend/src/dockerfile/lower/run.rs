@@ -70,7 +70,8 @@ impl Lowering<'_> {
             cgroup_parent: step.cgroup_parent.clone(),
             ..pb::Meta::default()
         };
-        let options = self.op(title, &[located.lines], &caps);
+        let mut options = self.op(title, &[located.lines], &caps);
+        options.description.extend(step.limits.iter().cloned());
         self.built.state = self.built.state.exec(spec, options);
         self.record(created_by, Layer::Made);
         Ok(())
