@@ -129,3 +129,38 @@ pub(crate) fn close_on_exec() -> std::io::Result<()> {
         unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
+
+/// Lets a program for device files (`BPF_PROG_TYPE_CGROUP_DEVICE`) decide for a control group of version 2, as long as that exists.
+pub(crate) fn attach_device_program(group: &File, program: &[[u8; 8]]) -> std::io::Result<()> {
+    const LOAD: libc::c_int = 5;
+    const ATTACH: libc::c_int = 8;
+    const CGROUP_DEVICE_PROGRAM: u32 = 15;
+    const CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    /// The begin of `union bpf_attr` for `BPF_PROG_LOAD`.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        program: *const [u8; 8],
+        licence: *const libc::c_char,
+        log: [u32; 6],
+    }
+    let count = u32::try_from(program.len()).map_err(std::io::Error::other)?;
+    let licence = c"Apache".as_ptr();
+    let load = Load { kind: CGROUP_DEVICE_PROGRAM, count, program: program.as_ptr(), licence, log: [0; 6] };
+    // SAFETY: the attributes, the instructions, as many as `count` says, and the licence live across the call, which only reads them.
+    let loaded = unsafe { libc::syscall(libc::SYS_bpf, LOAD, &raw const load, size_of::<Load>()) };
+    let loaded = i32::try_from(loaded).ok().filter(|loaded| *loaded >= 0);
+    let loaded = loaded.ok_or_else(std::io::Error::last_os_error)?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+    let loaded = unsafe { OwnedFd::from_raw_fd(loaded) };
+    let descriptor = |fd: i32| u32::try_from(fd).map_err(std::io::Error::other);
+    let attach =
+        [descriptor(group.as_raw_fd())?, descriptor(loaded.as_raw_fd())?, CGROUP_DEVICE, ALLOW_MULTI];
+    // SAFETY: the attributes live across the call, which only reads them.
+    match unsafe { libc::syscall(libc::SYS_bpf, ATTACH, attach.as_ptr(), size_of_val(&attach)) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}

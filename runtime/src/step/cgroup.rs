@@ -18,26 +18,13 @@ use std::{
 };
 
 use super::{Cpu, Security, StepLimits, StepSpec};
-use crate::device::DeviceNode;
+
+mod devices;
 
 /// Where machines have their hierarchies.
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 /// What is written to join: whoever writes it.
 const MYSELF: &[u8] = b"0";
-/// The device files that every container has: null, zero, full, random, urandom, tty, console, ptmx, all of devpts; any may be made.
-const DEVICES: [&str; 11] = [
-    "c 1:3 rwm",
-    "c 1:5 rwm",
-    "c 1:7 rwm",
-    "c 1:8 rwm",
-    "c 1:9 rwm",
-    "c 5:0 rwm",
-    "c 5:1 rwm",
-    "c 5:2 rwm",
-    "c 136:* rwm",
-    "c *:* m",
-    "b *:* m",
-];
 /// Controllers of the unified tree that a group below hands down.
 const UNIFIED: [&str; 4] = ["memory", "pids", "cpu", "cpuset"];
 /// Files that say which processors, and whose memory, a group may use.
@@ -77,7 +64,7 @@ impl Cgroup {
     fn create_below(trees: &Path, path: &str, step: &StepSpec) -> io::Result<Self> {
         let unified = trees.join("cgroup.controllers").exists();
         let mut group = Self { joined: Vec::new() };
-        for setting in if unified { unified_settings(&step.limits) } else { settings(step) } {
+        for setting in if unified { unified_settings(&step.limits) } else { settings(step)? } {
             let tree = if unified { trees.to_owned() } else { trees.join(setting.controller) };
             let folder = tree.join(path.trim_start_matches('/'));
             if group.joined.last().is_none_or(|last| last.folder != folder) {
@@ -87,6 +74,11 @@ impl Cgroup {
             }
             let file = folder.join(setting.file);
             write(&file, setting.value.as_bytes()).map_err(about(&file))?;
+        }
+        if unified && step.security == Security::Sandbox {
+            for Joined { folder, .. } in &group.joined {
+                devices::fence(folder, &devices::rules(step)?).map_err(about(folder))?;
+            }
         }
         Ok(group)
     }
@@ -134,8 +126,10 @@ fn make(tree: &Path, folder: &Path, unified: bool) -> io::Result<()> {
     let mut here = tree.to_owned();
     for part in below {
         if unified {
-            let handed = UNIFIED.map(|controller| format!("+{controller}")).join(" ");
-            write(&here.join("cgroup.subtree_control"), handed.as_bytes())?;
+            let there = fs::read_to_string(here.join("cgroup.controllers"))?;
+            let handed = there.split_whitespace().filter(|controller| UNIFIED.contains(controller));
+            let handed: Vec<String> = handed.map(|controller| format!("+{controller}")).collect();
+            write(&here.join("cgroup.subtree_control"), handed.join(" ").as_bytes())?;
         }
         let parent = here.clone();
         here.push(part);
@@ -153,7 +147,7 @@ fn make(tree: &Path, folder: &Path, unified: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn settings(step: &StepSpec) -> Vec<Setting> {
+fn settings(step: &StepSpec) -> io::Result<Vec<Setting>> {
     let StepLimits { pids, memory, swap, cpu } = &step.limits;
     let setting = |controller, file, value| Setting { controller, file, value };
     let mut settings = vec![
@@ -162,20 +156,18 @@ fn settings(step: &StepSpec) -> Vec<Setting> {
     ];
     settings.extend(swap.map(|swap| setting("memory", "memory.memsw.limit_in_bytes", swap.to_string())));
     if step.security == Security::Sandbox {
-        let node = |node: &DeviceNode| format!("{} {}:{} rwm", node.kind, node.major, node.minor);
-        let nodes = step.devices.iter().filter(|node| node.kind != 'p').map(node);
-        let rules = DEVICES.map(str::to_owned).into_iter().chain(nodes);
         settings.push(setting("devices", "devices.deny", "a".to_owned()));
-        settings.extend(rules.map(|rule| setting("devices", "devices.allow", rule)));
+        let rules = devices::rules(step)?;
+        settings.extend(rules.iter().map(|rule| setting("devices", "devices.allow", rule.text())));
     }
     settings.extend(cpu.shares.map(|shares| setting("cpu", "cpu.shares", shares.to_string())));
     settings.extend(cpu.period.map(|period| setting("cpu", "cpu.cfs_period_us", period.to_string())));
     settings.extend(cpu.quota.map(|quota| setting("cpu", "cpu.cfs_quota_us", quota.to_string())));
     settings.extend(processors(cpu, "cpuset"));
-    settings
+    Ok(settings)
 }
 
-/// The unified tree has no files for devices.
+/// The unified tree has no files for devices: a program decides there.
 fn unified_settings(limits: &StepLimits) -> Vec<Setting> {
     let setting = |file, value| Setting { controller: "", file, value };
     let StepLimits { pids, memory, swap, cpu } = limits;

@@ -1,7 +1,10 @@
 //! Groups of this machine, made, filled and removed.
 
 use super::*;
-use crate::step::{Cpu, Network, StepUser};
+use crate::{
+    device::DeviceNode,
+    step::{Cpu, Network, StepUser},
+};
 
 fn step(limits: StepLimits) -> StepSpec {
     StepSpec {
@@ -81,4 +84,66 @@ fn a_group_that_cannot_be_limited_is_named() {
     fs::create_dir(dir.path().join("pids")).expect("a folder");
     let error = Cgroup::create_below(dir.path(), "/a/b", &step(limits)).err().expect("no kernel's files");
     assert!(error.to_string().contains("pids/a/b/pids.max"), "{error}");
+}
+
+/// A group in a tree of version 2, which machines of version 1 have beside the others.
+struct Unified(PathBuf);
+
+impl Unified {
+    fn new() -> Self {
+        let trees = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let tree =
+            trees.into_iter().find(|tree| tree.join("cgroup.procs").exists()).expect("a tree of version 2");
+        let group = tree.join(format!("buildd-unit-devices-{}", std::process::id()));
+        fs::create_dir(&group).expect("a group");
+        Self(group)
+    }
+}
+
+impl Drop for Unified {
+    fn drop(&mut self) {
+        drop(Cgroup { joined: vec![Joined { folder: self.0.clone(), tree: "", join: "cgroup.procs" }] });
+    }
+}
+
+#[test]
+fn a_program_opens_the_devices_that_the_rules_allow_and_no_others() {
+    let group = Unified::new();
+    let mut spec = step(StepLimits { pids: 1, memory: 1, swap: None, cpu: Cpu::default() });
+    spec.devices.push(DeviceNode {
+        path: "/dev/given".into(),
+        kind: 'c',
+        major: 1,
+        minor: 11,
+        mode: 0o600,
+        uid: None,
+        gid: None,
+    });
+    devices::fence(&group.0, &devices::rules(&spec).expect("rules"))
+        .expect("a program that the kernel takes");
+    let dir = tempfile::tempdir().expect("a folder");
+    let script = format!(
+        "echo 0 > {}/cgroup.procs && cd {} || exit 9
+        for node in 'null c 1 3' 'zero c 1 5' 'given c 1 11' 'mem c 1 1' 'disk b 7 0' 'fuse c 10 229'; do
+            set -- $node; mknod $1 $2 $3 $4 || exit 8
+            if (exec 3< $1) 2> why; then echo $1 opens; else grep -q 'not permitted' why && echo $1 is refused; fi
+        done",
+        group.0.display(),
+        dir.path().display()
+    );
+    let ran = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
+    let told = String::from_utf8_lossy(&ran.stdout);
+    let wanted =
+        ["null opens", "zero opens", "given opens", "mem is refused", "disk is refused", "fuse is refused"];
+    assert_eq!(told.lines().collect::<Vec<_>>(), wanted, "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn rules_are_written_as_version_1_reads_them() {
+    let spec = step(StepLimits { pids: 1, memory: 1, swap: None, cpu: Cpu::default() });
+    let rules: Vec<String> = devices::rules(&spec).expect("rules").iter().map(devices::Rule::text).collect();
+    assert_eq!(
+        (rules[0].as_str(), rules[8].as_str(), rules[10].as_str()),
+        ("c 1:3 rwm", "c 136:* rwm", "b *:* m")
+    );
 }
