@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::error::{Error, Result};
 
+mod claim;
 mod protocol;
 mod remains;
 mod shim;

@@ -43,8 +43,9 @@ fn ctr_unpacks_by_itself() {
     ctr(&daemon, &["images", "import", "--local", text(&archive)]).ok();
     let layers = committed(&daemon, "default");
     assert_eq!(layers.len(), 2, "{layers:?}");
-    let cat =
-        ctr(&daemon, &["run", "--rm", MADE, "c", "sh", "-c", "cat /file; stat -c %a /root"]).ok().stdout;
+    let cat = ctr(&daemon, &["run", "--rm", MADE, "unpacked", "sh", "-c", "cat /file; stat -c %a /root"])
+        .ok()
+        .stdout;
     assert_eq!(cat, "hello\n700\n");
     // It is at once a base of builds, and its layers are not unpacked twice.
     let dir = context(&[("Dockerfile", "FROM made\nRUN cat /file > /copy\n")]);
@@ -141,8 +142,8 @@ fn events_are_told_in_the_order_they_happen() {
     });
     import_base(&daemon);
     let image = "docker.io/library/alpine:latest";
-    ctr(&daemon, &["run", "--rm", image, "c", "sh", "-c", "exit 3"]).fails(3, &[]);
-    ctr(&daemon, &["-n", "probe1", "run", "--rm", image, "c", "true"]).fails(1, &["not found"]);
+    ctr(&daemon, &["run", "--rm", image, "told", "sh", "-c", "exit 3"]).fails(3, &[]);
+    ctr(&daemon, &["-n", "probe1", "run", "--rm", image, "told", "true"]).fails(1, &["not found"]);
     ctr(&daemon, &["images", "label", image, "a=b"]).ok();
     ctr(&daemon, &["images", "rm", "--sync", image]).ok();
     eventually("the last event", || all.text().contains("/content/delete"));
@@ -151,15 +152,15 @@ fn events_are_told_in_the_order_they_happen() {
     for wanted in [
         "default /content/create {\"digest\":",
         "default /images/create {\"name\":\"docker.io/library/alpine:latest\"",
-        "default /snapshot/prepare {\"key\":\"c\",\"parent\":\"sha256:",
-        "default /containers/create {\"id\":\"c\",\"image\":\"docker.io/library/alpine:latest\"",
-        "default /tasks/create {\"container_id\":\"c\"",
-        "default /tasks/start {\"container_id\":\"c\",\"pid\":",
-        "default /tasks/exit {\"container_id\":\"c\",\"id\":\"c\"",
+        "default /snapshot/prepare {\"key\":\"told\",\"parent\":\"sha256:",
+        "default /containers/create {\"id\":\"told\",\"image\":\"docker.io/library/alpine:latest\"",
+        "default /tasks/create {\"container_id\":\"told\"",
+        "default /tasks/start {\"container_id\":\"told\",\"pid\":",
+        "default /tasks/exit {\"container_id\":\"told\",\"id\":\"told\"",
         "\"exit_status\":3",
-        "default /tasks/delete {\"container_id\":\"c\"",
-        "default /snapshot/remove {\"key\":\"c\"",
-        "default /containers/delete {\"id\":\"c\"}",
+        "default /tasks/delete {\"container_id\":\"told\"",
+        "default /snapshot/remove {\"key\":\"told\"",
+        "default /containers/delete {\"id\":\"told\"}",
         "default /images/update {",
         "default /images/delete {",
         "default /content/delete {",

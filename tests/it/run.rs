@@ -153,33 +153,33 @@ fn a_task_outlives_its_daemon() {
 #[test]
 fn what_is_executed_later_has_the_same_fence() {
     let daemon = with_base();
-    let run = ["run", "-d", "--seccomp", "docker.io/library/alpine:latest", "c", "sleep", "1000"];
+    let run = ["run", "-d", "--seccomp", "docker.io/library/alpine:latest", "fenced", "sleep", "1000"];
     ctr(&daemon, &run).ok();
     let exec = |id: &str, command: &[&str]| {
-        ctr(&daemon, &[&["tasks", "exec", "--exec-id", id, "c"], command].concat())
+        ctr(&daemon, &[&["tasks", "exec", "--exec-id", id, "fenced"], command].concat())
     };
     let status = exec("a", &["grep", "-E", "^(Seccomp|CapBnd):", "/proc/self/status"]).ok().stdout;
     assert!(status.contains("Seccomp:\t2"), "{status}");
     assert!(status.contains("CapBnd:\t00000000a80425fb"), "{status}");
     let group = exec("b", &["cat", "/proc/self/cgroup"]).ok().stdout;
-    assert!(group.lines().any(|line| line.ends_with(":/default/c")), "{group}");
+    assert!(group.lines().any(|line| line.ends_with(":/default/fenced")), "{group}");
     exec("c", &["sh", "-c", "exit 9"]).fails(9, &[]);
     exec("d", &["nothing"]).fails(1, &["executable file not found"]);
-    ctr(&daemon, &["tasks", "pause", "c"]).ok();
+    ctr(&daemon, &["tasks", "pause", "fenced"]).ok();
     assert!(ctr(&daemon, &["tasks", "ls"]).ok().stdout.contains("PAUSED"));
-    ctr(&daemon, &["tasks", "resume", "c"]).ok();
-    let refused = ctr(&daemon, &["tasks", "rm", "c"]);
+    ctr(&daemon, &["tasks", "resume", "fenced"]).ok();
+    let refused = ctr(&daemon, &["tasks", "rm", "fenced"]);
     assert_ne!(refused.code, Some(0), "a running task is not removed");
-    ctr(&daemon, &["tasks", "rm", "--force", "c"]);
-    ctr(&daemon, &["containers", "rm", "c"]).ok();
+    ctr(&daemon, &["tasks", "rm", "--force", "fenced"]);
+    ctr(&daemon, &["containers", "rm", "fenced"]).ok();
 }
 
 #[test]
 fn a_killed_shim_takes_its_container_along() {
     let daemon = with_base();
-    ctr(&daemon, &["run", "-d", "docker.io/library/alpine:latest", "c", "sleep", "4711"]).ok();
+    ctr(&daemon, &["run", "-d", "docker.io/library/alpine:latest", "orphan", "sleep", "4711"]).ok();
     let pids = |pattern: &str| run(Command::new("pgrep").args(["-f", pattern])).stdout;
-    let shim = format!("shim {}", text(&daemon.path("state/tasks/default/c")));
+    let shim = format!("shim {}", text(&daemon.path("state/tasks/default/orphan")));
     // A child that has not executed its program yet goes by the same name.
     let found = pids(&shim);
     let shim = found.lines().next().expect("the shim");
@@ -187,10 +187,40 @@ fn a_killed_shim_takes_its_container_along() {
     eventually("the end of the container", || pids("^sleep 4711").is_empty());
     let tasks = ctr(&daemon, &["tasks", "ls"]).ok().stdout;
     assert!(tasks.contains("STOPPED"), "{tasks}");
-    ctr(&daemon, &["tasks", "rm", "c"]);
-    ctr(&daemon, &["containers", "rm", "c"]).ok();
+    ctr(&daemon, &["tasks", "rm", "orphan"]);
+    ctr(&daemon, &["containers", "rm", "orphan"]).ok();
     assert_eq!(ctr(&daemon, &["tasks", "ls", "-q"]).ok().stdout, "");
-    ctr(&daemon, &["run", "--rm", "docker.io/library/alpine:latest", "c", "true"]).ok();
+    ctr(&daemon, &["run", "--rm", "docker.io/library/alpine:latest", "orphan", "true"]).ok();
+}
+
+#[test]
+fn a_container_whose_control_group_is_anothers_is_refused_and_harms_nobody() {
+    let (first, second) = (with_base(), with_base());
+    let image = "docker.io/library/alpine:latest";
+    let started = |daemon: &Daemon| ctr(daemon, &["run", "-d", image, "twin", "sleep", "1000"]);
+    started(&first).ok();
+    started(&second).fails(1, &["control group /default/twin: another task has it"]);
+    ctr(&second, &["containers", "rm", "twin"]).ok();
+    let listed = ctr(&first, &["tasks", "ls"]).ok().stdout;
+    assert!(listed.contains("RUNNING"), "{listed}");
+    // What ends leaves the group to the other.
+    ctr(&first, &["tasks", "rm", "--force", "twin"]);
+    started(&second).ok();
+    // A runtime that takes no locks is heeded as well: here, whoever is in a group of ours by hand.
+    let group = std::path::Path::new("/sys/fs/cgroup/devices/default/foreign");
+    assert!(group.parent().is_some_and(|parent| parent.exists()), "control groups of version 1");
+    fs::create_dir(group).expect("a group");
+    let mut foreign = Command::new("sleep").arg("1000").spawn().expect("start sleep");
+    fs::write(group.join("cgroup.procs"), foreign.id().to_string()).expect("move it");
+    ctr(&second, &["run", "-d", image, "foreign", "sleep", "1000"])
+        .fails(1, &["control group /default/foreign: 1 process(es) of another container run there"]);
+    assert_eq!(foreign.try_wait().expect("look at it"), None, "it lives");
+    foreign.kill().and_then(|()| foreign.wait()).expect("end our own child");
+    fs::remove_dir(group).expect("remove the group");
+    ctr(&second, &["tasks", "rm", "--force", "twin"]);
+    // The root of all groups is nobody's.
+    ctr(&second, &["run", "-d", "--cgroup", "/", image, "root", "sleep", "1000"])
+        .fails(1, &["control group /", "another container"]);
 }
 
 #[test]

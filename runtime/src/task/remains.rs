@@ -9,7 +9,10 @@ use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
 use oci_spec::runtime::Spec;
 use rustix::{io::Errno, mount::UnmountFlags};
 
-use super::protocol::{Class, EXIT, Exit, Process, ROOTFS, Reply, Request, Status, TASK, TaskSpec};
+use super::{
+    claim::{Claim, TREES},
+    protocol::{Class, EXIT, Exit, Process, ROOTFS, Reply, Request, Status, TASK, TaskSpec},
+};
 use crate::error::{Error, Result};
 
 /// The exit code of a process that nobody saw end: it was killed with its shim.
@@ -74,15 +77,21 @@ fn remove_cgroups(spec: &Spec) {
     let Some(path) = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()) else {
         return;
     };
-    let config =
-        CgroupConfig { cgroup_path: path.clone(), systemd_cgroup: false, container_name: String::new() };
-    let removed = create_cgroup_manager(config).map(|manager| manager.remove());
-    tracing::debug!(path = %path.display(), gone = matches!(removed, Ok(Ok(()))), "remove a task's cgroups");
+    match Claim::inherit(&path) {
+        Ok(Some(_claim)) => {
+            let cgroup_path = path.clone();
+            let config = CgroupConfig { cgroup_path, systemd_cgroup: false, container_name: String::new() };
+            let removed = create_cgroup_manager(config).map(|manager| manager.remove());
+            tracing::debug!(path = %path.display(), gone = matches!(removed, Ok(Ok(()))), "remove a task's cgroups");
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(path = %path.display(), %error, "remove a task's cgroups"),
+    }
     // libcontainer leaves the parent, which goes with the last of its tasks: the kernel refuses while there is another.
     let parent = path.parent().and_then(|parent| parent.strip_prefix("/").ok());
     let Some(parent) = parent.filter(|parent| !parent.as_os_str().is_empty()) else { return };
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+    for hierarchy in fs::read_dir(TREES).into_iter().flatten().flatten() {
         let _ = fs::remove_dir(hierarchy.path().join(parent));
     }
-    let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(parent));
+    let _ = fs::remove_dir(Path::new(TREES).join(parent));
 }

@@ -190,7 +190,7 @@ fn it_looks_into_images_and_content() {
         assert_eq!(blobs(), before, "{word}");
         ctr(&daemon, &["content", "prune", "references"]).ok();
         assert!(blobs() < before, "{word}: {} of {before}", blobs());
-        let ran = super::ctr(&daemon, &["run", "--rm", MADE, "c", "cat", "/words"]).ok();
+        let ran = super::ctr(&daemon, &["run", "--rm", MADE, "converted", "cat", "/words"]).ok();
         assert_eq!(ran.stdout, "some words\n", "{word}");
         let refused = daemon.buildctl(&["image", "export", "-o", text(&daemon.path("x.tar")), MADE]);
         refused.fails(1, &["not found"]);

@@ -23,6 +23,7 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::{
     super::{
+        claim::Claim,
         protocol::{Class, ROOTFS, Streams, TaskSpec},
         spec,
     },
@@ -42,6 +43,7 @@ pub(super) struct Init {
     state: PathBuf,
     spec: Spec,
     cgroup: PathBuf,
+    claim: Claim,
 }
 
 /// Unmounts the root again if the container does not come to be.
@@ -58,6 +60,12 @@ impl Drop for Mounted<'_> {
 /// Makes the container, waiting to be started. Forks: the caller has one thread.
 pub(super) fn create(folder: &Path, task: &TaskSpec) -> Result<(Init, First), Refusal> {
     let spec = spec::adapt(task, folder).map_err(|reason| Refusal::new(Class::Invalid, reason))?;
+    // Before anything tells of the group: what of a refused task is cleared away must not reach it.
+    let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default();
+    let claim = Claim::take(&cgroup).map_err(|error| match error.kind() {
+        io::ErrorKind::ResourceBusy => Refusal::new(Class::AlreadyExists, error.to_string()),
+        _ => error.into(),
+    })?;
     let root = folder.join(ROOTFS);
     fs::create_dir(&root)?;
     let mut mounted = Mounted(None);
@@ -71,8 +79,7 @@ pub(super) fn create(folder: &Path, task: &TaskSpec) -> Result<(Init, First), Re
         mounted.0 = Some(&root);
     }
     spec.save(folder.join("config.json"))?;
-    let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default();
-    let init = Init { state: folder.join(STATE), spec, cgroup };
+    let init = Init { state: folder.join(STATE), spec, cgroup, claim };
     let first = build(folder, &init, &task.streams)?;
     mounted.0 = None;
     Ok((init, first))
@@ -167,11 +174,13 @@ impl Init {
     /// Removes it with all processes that are left.
     pub(super) fn delete(&self) -> Result<(), Refusal> {
         match self.container() {
-            Ok(mut container) => Ok(container.delete(true)?),
+            Ok(mut container) => container.delete(true)?,
             // An earlier delete came this far.
-            Err(_) if !self.state.join(NAME).exists() => Ok(()),
-            Err(refusal) => Err(refusal),
+            Err(_) if !self.state.join(NAME).exists() => {}
+            Err(refusal) => return Err(refusal),
         }
+        self.claim.release();
+        Ok(())
     }
 }
 
