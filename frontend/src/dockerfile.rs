@@ -92,9 +92,6 @@ pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<Fro
         let result = bridge.frontend_image(request).await;
         return result.map_err(|source| Error::Frontend { image, source });
     }
-    if asked.is_some_and(|name| name == subrequest::CONVERT) {
-        return subrequest::convert(&build(&sources, &options, bridge).await?);
-    }
     if let Some(name) = asked {
         return subrequest::answer(name, &sources, &options, bridge).await;
     }
@@ -105,6 +102,7 @@ pub async fn solve(request: &FrontendRequest, bridge: &dyn Bridge) -> Result<Fro
     build(&sources, &options, bridge).await
 }
 
+/// What the text builds, for each platform.
 async fn build(sources: &Sources, options: &Options, bridge: &dyn Bridge) -> Result<FrontendResult, Error> {
     let program = program(sources, options).map_err(|fault| sources.error(fault))?;
     let platforms = subrequest::platforms(options, bridge);

@@ -6,12 +6,27 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use buildd_oci::digest::Digest;
+use prost::{DecodeError, Message};
 use serde_json::{Value, json};
 
 use crate::buildkit::pb;
 
+/// A whole definition: its ops by digest, what is told of them, and where in the text they stand.
+pub fn definition(definition: &pb::Definition) -> Result<Value, DecodeError> {
+    let decoded = |bytes: &Vec<u8>| -> Result<(String, Value), DecodeError> {
+        let decoded = pb::Op::decode(bytes.as_slice())?;
+        Ok((Digest::of(bytes).to_string(), op(&decoded)))
+    };
+    let ops = definition.def.iter().map(decoded).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let told: BTreeMap<_, _> =
+        definition.metadata.iter().map(|(digest, of)| (digest, metadata(of))).collect();
+    let source = definition.source.as_ref().map_or_else(|| json!({}), source);
+    Ok(json!({ "def": ops, "metadata": told, "source": source }))
+}
+
 /// An op.
-pub fn op(op: &pb::Op) -> Value {
+pub(crate) fn op(op: &pb::Op) -> Value {
     let input = |input: &pb::Input| object([("digest", json!(input.digest)), ("index", long(input.index))]);
     let (name, body) = match &op.op {
         Some(pb::op::Op::Exec(op)) => ("exec", exec(op)),
@@ -42,7 +57,7 @@ pub fn op(op: &pb::Op) -> Value {
 }
 
 /// What is told of an op beside it; Go's own JSON of its client's struct.
-pub fn metadata(metadata: &pb::OpMetadata) -> Value {
+fn metadata(metadata: &pb::OpMetadata) -> Value {
     let group = metadata.progress_group.as_ref();
     let group = group.map(|group| {
         object([("id", json!(group.id)), ("name", json!(group.name)), ("weak", json!(group.weak))])
@@ -58,7 +73,7 @@ pub fn metadata(metadata: &pb::OpMetadata) -> Value {
 }
 
 /// The texts that ops come from, and where in them they stand.
-pub fn source(source: &pb::Source) -> Value {
+fn source(source: &pb::Source) -> Value {
     let position = |position: &Option<pb::Position>| {
         let position = position.unwrap_or_default();
         object([("line", json!(position.line)), ("character", json!(position.character))])

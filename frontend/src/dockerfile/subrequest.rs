@@ -8,16 +8,14 @@
 use std::collections::BTreeMap;
 
 use buildd_api::{
-    buildkit::pb,
     error_detail::{Source, SourceText},
     llb,
 };
-use buildd_oci::{digest::Digest, platform::Platform};
-use prost::Message;
+use buildd_oci::platform::Platform;
 use serde_json::{Value, json};
 
 use super::{
-    Program, args,
+    Program, args, build,
     lint::{self, Report, Subject},
     lower::Image,
     named::Named,
@@ -28,12 +26,12 @@ use super::{
     syntax,
     variables::Walker,
 };
-use crate::{Bridge, Error, FrontendResult};
+use crate::{Bridge, Error, FrontendResult, REQUEST_OPTION};
 
 /// What can be asked at all: the one question that is not about a text.
 pub(super) const DESCRIBE: &str = "frontend.subrequests.describe";
 /// The one that is answered by what a build would build.
-pub(super) const CONVERT: &str = "frontend.convertllb";
+const CONVERT: &str = "frontend.convertllb";
 const OUTLINE: &str = "frontend.outline";
 const TARGETS: &str = "frontend.targets";
 const LINT: &str = "frontend.lint";
@@ -48,8 +46,11 @@ pub(super) async fn answer(
     options: &Options,
     bridge: &dyn Bridge,
 ) -> Result<FrontendResult, Error> {
-    if ![OUTLINE, TARGETS, LINT].contains(&name) {
+    if ![OUTLINE, TARGETS, LINT, CONVERT].contains(&name) {
         return Err(Error::Subrequest { name: name.to_owned() });
+    }
+    if name == CONVERT {
+        return convert(build(sources, options, bridge).await?);
     }
     if name == LINT {
         return lint(sources, options, bridge).await;
@@ -240,24 +241,14 @@ fn report(report: &Report) -> FrontendResult {
     answer
 }
 
-/// What a build would build, of the first platform: its ops by digest, what is told of them, and where in the text they stand.
-pub(super) fn convert(built: &FrontendResult) -> Result<FrontendResult, Error> {
-    let definition = built.refs.first().and_then(|(_, definition)| definition.clone()).unwrap_or_default();
-    let mut ops = BTreeMap::new();
-    for bytes in &definition.def {
-        let op = pb::Op::decode(bytes.as_slice()).map_err(|error| Error::Option {
-            option: "requestid".to_owned(),
-            reason: format!("{CONVERT}: {error}"),
-        })?;
-        ops.insert(Digest::of(bytes).to_string(), llb::json::op(&op));
-    }
-    let metadata: BTreeMap<_, _> =
-        definition.metadata.iter().map(|(digest, of)| (digest, llb::json::metadata(of))).collect();
-    let source = llb::json::source(&definition.source.unwrap_or_default());
-    let mut answer = result(&json!({ "def": ops, "metadata": metadata, "source": source }), String::new());
-    answer.metadata.remove("result.txt");
-    answer.metadata.insert("version".to_owned(), CONVERT_VERSION.into());
-    Ok(answer)
+/// What a build would build, of the first platform.
+fn convert(built: FrontendResult) -> Result<FrontendResult, Error> {
+    let definition = built.refs.into_iter().next().and_then(|(_, definition)| definition).unwrap_or_default();
+    let json = llb::json::definition(&definition).map_err(|error| Error::Option {
+        option: REQUEST_OPTION.to_owned(),
+        reason: format!("{CONVERT}: {error}"),
+    })?;
+    Ok(of_json(&json, CONVERT_VERSION))
 }
 
 /// The questions that are answered.
@@ -296,12 +287,14 @@ pub(super) fn describe() -> FrontendResult {
 }
 
 fn result(json: &Value, text: String) -> FrontendResult {
+    let mut answer = of_json(json, VERSION);
+    answer.metadata.insert("result.txt".to_owned(), text.into_bytes());
+    answer
+}
+
+fn of_json(json: &Value, version: &str) -> FrontendResult {
     let pretty = serde_json::to_vec_pretty(json).expect("values have a JSON form");
-    let metadata = [
-        ("result.json", pretty),
-        ("result.txt", text.into_bytes()),
-        ("version", VERSION.as_bytes().to_vec()),
-    ];
+    let metadata = [("result.json", pretty), ("version", version.as_bytes().to_vec())];
     let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     FrontendResult { refs: Vec::new(), metadata }
 }
