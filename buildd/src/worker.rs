@@ -16,7 +16,7 @@ use buildd_runtime::{
     doctor,
     layer::{LayerForm, LayerRules},
     registries::Registries,
-    step::{self, Cpu, Executor, Network, StepLimits},
+    step::{self, Executor, Network, StepLimits},
     store::Store,
     task::{self, Tasks},
 };
@@ -70,12 +70,10 @@ pub(crate) fn assemble(
         sessions,
         registries,
         namespace: config.worker.namespace.clone(),
-        limits: StepLimits {
-            pids: i64::from(config.worker.step_processes),
-            memory: step_memory(&config.worker.step_memory),
-            swap: None,
-            cpu: Cpu::default(),
-        },
+        limits: StepLimits::new(
+            i64::from(config.worker.step_processes),
+            step_memory(&config.worker.step_memory),
+        ),
         proxies: proxies(),
         devices: Devices::new(config.cdi.folders()),
         default_network: match config.worker.default_network.as_str() {

@@ -10,7 +10,7 @@ use std::{
     str::FromStr,
 };
 
-use self::growth::{Bounded, Counted};
+use self::growth::{Bounded, counted};
 pub use self::growth::{Growth, Outgrown};
 
 /// How a stream is compressed.
@@ -87,7 +87,7 @@ pub fn buffered_reader<'a>(
     inner: impl BufRead + Send + 'a,
     growth: Growth,
 ) -> io::Result<Box<dyn Read + Send + 'a>> {
-    let (mut buffered, packed) = Counted::new(inner);
+    let (mut buffered, packed) = counted(inner);
     let head = fill(&mut buffered)?;
     let inner: Box<dyn Read + Send + 'a> = match Compression::detect(&head) {
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),

@@ -17,6 +17,7 @@ pub mod media_type;
 pub mod platform;
 pub mod reference;
 pub mod registry;
+pub mod shown;
 pub mod tar_stream;
 
 pub use error::{Error, ErrorKind};

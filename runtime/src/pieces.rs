@@ -46,9 +46,7 @@ pub(crate) struct Pieces {
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = self.fill_buf()?;
-        let count = buffer.len().min(piece.len());
-        buffer[..count].copy_from_slice(&piece[..count]);
+        let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
         Ok(count)
     }
@@ -71,47 +69,6 @@ impl BufRead for Pieces {
             // Whoever sent it may fill it again.
             self.piece = Bytes::new();
         }
-    }
-}
-
-/// Shows every byte to `see`, once and in order, before it is read.
-pub(crate) struct Shown<R, F> {
-    inner: R,
-    see: F,
-    /// Bytes of the current piece that were shown.
-    seen: usize,
-}
-
-impl<R: BufRead, F: FnMut(&[u8]) -> io::Result<()>> Shown<R, F> {
-    /// Reads `inner`.
-    pub(crate) fn new(inner: R, see: F) -> Self {
-        Self { inner, see, seen: 0 }
-    }
-}
-
-impl<R: BufRead, F: FnMut(&[u8]) -> io::Result<()>> BufRead for Shown<R, F> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let piece = self.inner.fill_buf()?;
-        if let Some(fresh) = piece.get(self.seen..).filter(|fresh| !fresh.is_empty()) {
-            (self.see)(fresh)?;
-            self.seen = piece.len();
-        }
-        Ok(piece)
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.seen -= count;
-        self.inner.consume(count);
-    }
-}
-
-impl<R: BufRead, F: FnMut(&[u8]) -> io::Result<()>> Read for Shown<R, F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = self.fill_buf()?;
-        let count = buffer.len().min(piece.len());
-        buffer[..count].copy_from_slice(&piece[..count]);
-        self.consume(count);
-        Ok(count)
     }
 }
 

@@ -136,6 +136,13 @@ pub struct StepLimits {
     pub cpu: Cpu,
 }
 
+impl StepLimits {
+    /// So many processes and bytes of memory, and nothing said of the rest.
+    pub fn new(pids: i64, memory: i64) -> Self {
+        Self { pids, memory, swap: None, cpu: Cpu::default() }
+    }
+}
+
 /// How much of the processors a step may take; all of them, in equal parts with others, if nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cpu {

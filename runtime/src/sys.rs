@@ -7,11 +7,17 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sched::CloneFlags,
     sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal},
     unistd::{ForkResult, Pid},
 };
 use rustix::mount::MountAttrFlags;
+
+/// The answer of a system call that has none but whether it worked.
+fn done(answer: libc::c_long) -> std::io::Result<()> {
+    Ok(Errno::result(answer).map(drop)?)
+}
 
 /// Gives all signals their defaults and blocks none: called right before a container's program is executed, which inherits what Rust's
 /// runtime, the daemon and whoever started it have set.
@@ -63,10 +69,9 @@ pub(crate) fn load_filter(program: &[u8]) -> std::io::Result<()> {
     let mut instructions: Vec<_> = instructions.iter().copied().map(instruction).collect();
     let program = libc::sock_fprog { len: length, filter: instructions.as_mut_ptr() };
     // SAFETY: `program` and the instructions that it points at, as many as it says, live across the call, which only reads them.
-    match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
+    let loaded =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    done(loaded)
 }
 
 /// Forks a process that has one thread, into new namespaces of these kinds; refused if it has more threads.
@@ -90,12 +95,13 @@ pub(crate) fn fork_single_threaded(namespaces: CloneFlags) -> std::io::Result<Fo
     };
     // SAFETY: no memory is shared (no CLONE_VM), so the child runs on a copy of this stack; no other thread exists that could hold a lock
     // across the fork, so it may run any code. `args` lives across the call, which only reads it.
-    match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) } {
-        -1 => Err(std::io::Error::last_os_error()),
+    let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match Errno::result(child)? {
         0 => Ok(ForkResult::Child),
-        child => Ok(ForkResult::Parent {
-            child: Pid::from_raw(i32::try_from(child).map_err(std::io::Error::other)?),
-        }),
+        child => {
+            let child = Pid::from_raw(i32::try_from(child).map_err(std::io::Error::other)?);
+            Ok(ForkResult::Parent { child })
+        }
     }
 }
 
@@ -119,7 +125,7 @@ pub(crate) fn set_mount_attributes(
             size_of::<libc::mount_attr>(),
         )
     };
-    if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    done(set)
 }
 
 /// Lets all descriptors but the three streams close when a program is executed.
@@ -127,7 +133,7 @@ pub(crate) fn close_on_exec() -> std::io::Result<()> {
     // SAFETY: no descriptor is closed here, so none is taken from its owner.
     let set =
         unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    done(set)
 }
 
 /// Lets a program for device files (`BPF_PROG_TYPE_CGROUP_DEVICE`) decide for a control group of version 2, as long as that exists.
@@ -151,16 +157,12 @@ pub(crate) fn attach_device_program(group: &File, program: &[[u8; 8]]) -> std::i
     let load = Load { kind: CGROUP_DEVICE_PROGRAM, count, program: program.as_ptr(), licence, log: [0; 6] };
     // SAFETY: the attributes, the instructions, as many as `count` says, and the licence live across the call, which only reads them.
     let loaded = unsafe { libc::syscall(libc::SYS_bpf, LOAD, &raw const load, size_of::<Load>()) };
-    let loaded = i32::try_from(loaded).ok().filter(|loaded| *loaded >= 0);
-    let loaded = loaded.ok_or_else(std::io::Error::last_os_error)?;
+    let loaded = i32::try_from(Errno::result(loaded)?).map_err(std::io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor, and nobody else has it.
     let loaded = unsafe { OwnedFd::from_raw_fd(loaded) };
     let descriptor = |fd: i32| u32::try_from(fd).map_err(std::io::Error::other);
     let attach =
         [descriptor(group.as_raw_fd())?, descriptor(loaded.as_raw_fd())?, CGROUP_DEVICE, ALLOW_MULTI];
     // SAFETY: the attributes live across the call, which only reads them.
-    match unsafe { libc::syscall(libc::SYS_bpf, ATTACH, attach.as_ptr(), size_of_val(&attach)) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
+    done(unsafe { libc::syscall(libc::SYS_bpf, ATTACH, attach.as_ptr(), size_of_val(&attach)) })
 }

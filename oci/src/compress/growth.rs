@@ -10,6 +10,8 @@ use std::{
     },
 };
 
+use crate::shown::Shown;
+
 /// What a compressed stream may become: `free` bytes in any case, and `ratio` times its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Growth {
@@ -40,46 +42,15 @@ impl Outgrown {
     }
 }
 
-/// Counts what is read, by pieces: those that were looked at count, however much of the last one was used.
-pub(super) struct Counted<R> {
-    inner: R,
-    count: Arc<AtomicU64>,
-    /// Bytes of the current piece that were counted.
-    seen: usize,
-}
-
-impl<R: BufRead> Counted<R> {
-    /// The reader, and where its bytes are counted.
-    pub(super) fn new(inner: R) -> (Self, Arc<AtomicU64>) {
-        let count = Arc::<AtomicU64>::default();
-        (Self { inner, count: Arc::clone(&count), seen: 0 }, count)
-    }
-}
-
-impl<R: BufRead> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = self.fill_buf()?;
-        let count = buffer.len().min(piece.len());
-        buffer[..count].copy_from_slice(&piece[..count]);
-        self.consume(count);
-        Ok(count)
-    }
-}
-
-impl<R: BufRead> BufRead for Counted<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let piece = self.inner.fill_buf()?;
-        if piece.len() > self.seen {
-            self.count.fetch_add((piece.len() - self.seen) as u64, Ordering::Relaxed);
-            self.seen = piece.len();
-        }
-        Ok(piece)
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.inner.consume(count);
-        self.seen -= count;
-    }
+/// A stream, and where its bytes are counted: by pieces, however much of the last one was used.
+pub(super) fn counted(inner: impl BufRead) -> (impl BufRead, Arc<AtomicU64>) {
+    let count = Arc::<AtomicU64>::default();
+    let counter = Arc::clone(&count);
+    let shown = Shown::new(inner, move |piece: &[u8]| {
+        counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        Ok(())
+    });
+    (shown, count)
 }
 
 /// A decompressor that fails where its stream outgrows what it may become.

@@ -22,13 +22,15 @@ use crate::{
     error::{Error, Result},
     profile::CAPABILITIES,
     step::{
-        Cpu, Executor, Network, Output, Security, StepExit, StepLimits, StepMount, StepMountKind, StepSpec,
+        Executor, Network, Output, Security, StepExit, StepLimits, StepMount, StepMountKind, StepSpec,
         StepUser,
     },
 };
 
-/// Processes and bytes that the probe may take: few, so that the limit is soon found.
-const LIMITS: (i64, i64) = (16, 128 << 20);
+/// Processes that the probe may have: few, so that the limit is soon found.
+const PROCESSES: i64 = 16;
+/// Bytes of memory that it may have.
+const MEMORY: i64 = 128 << 20;
 /// Folders of the machine that the probe needs to run: our own binary's libraries.
 const LIBRARIES: [&str; 6] = ["usr", "bin", "lib", "lib32", "lib64", "libx32"];
 /// Where the probe finds our binary.
@@ -121,7 +123,7 @@ async fn run(
         security: Security::Sandbox,
         ulimits: Vec::new(),
         shm_size: 1 << 20,
-        limits: StepLimits { pids: LIMITS.0, memory: LIMITS.1, swap: None, cpu: Cpu::default() },
+        limits: StepLimits::new(PROCESSES, MEMORY),
     };
     let said = Said::default();
     let exit = executor.run(&spec, &said).await?;

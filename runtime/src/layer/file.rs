@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use buildd_oci::digest::Digest;
+use buildd_oci::{digest::Digest, shown::Shown};
 
 use super::{
     Applied, Entry, EntryKind, ExportOptions, LayerWriter, TarWriter,
@@ -30,7 +30,6 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    pieces::Shown,
     write_behind::WriteBehind,
 };
 

@@ -19,6 +19,7 @@ use std::{
 use buildd_fs::path::clean;
 use buildd_oci::{
     digest::{Digest, Digester},
+    shown::Shown,
     tar_stream::{TarEntry, TarStream},
 };
 
@@ -26,7 +27,6 @@ use super::{Entry, EntryKind, OPAQUE, Time, WHITEOUT, keeps_xattr};
 use crate::{
     error::{Error, Result},
     passwd::NO_ID,
-    pieces::Shown,
 };
 
 /// Most entries of one layer: more would use up the disk's inodes.
@@ -84,23 +84,10 @@ pub(super) fn each_change(
         }
     }
     // Whatever follows the end mark still belongs to the stream that the diff_id is of.
-    drain(&mut hashed).map_err(|source| Error::ReadLayer { source })?;
+    io::copy(&mut hashed, &mut io::sink()).map_err(|source| Error::ReadLayer { source })?;
     drop(hashed);
     let size = digester.size();
     Ok(Applied { diff_id: digester.finish(), size })
-}
-
-fn drain(stream: &mut impl BufRead) -> io::Result<()> {
-    loop {
-        let here = match stream.fill_buf() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            piece => piece?.len(),
-        };
-        if here == 0 {
-            return Ok(());
-        }
-        stream.consume(here);
-    }
 }
 
 pub(crate) fn broken(entry: impl Into<String>, reason: impl Into<String>) -> Error {

@@ -31,7 +31,7 @@ fn step(limits: StepLimits) -> StepSpec {
 fn a_group_has_its_limits_and_goes_with_its_value() {
     let path = format!("/buildd-unit-{}/step", std::process::id());
     let cpu = Cpu { shares: Some(512), period: Some(50_000), quota: Some(25_000), ..Cpu::default() };
-    let limits = StepLimits { pids: 17, memory: 64 << 20, swap: None, cpu };
+    let limits = StepLimits { cpu, ..StepLimits::new(17, 64 << 20) };
     let group = Cgroup::create(&path, &step(limits)).expect("a group: root and a hierarchy are needed");
     let folders: Vec<PathBuf> = group.folders().map(|(folder, _)| folder.to_owned()).collect();
     let value = |names: &[&str]| {
@@ -64,7 +64,7 @@ fn a_group_has_its_limits_and_goes_with_its_value() {
 fn a_step_may_have_some_processors_only() {
     let path = format!("/buildd-unit-cpus-{}/deep/step", std::process::id());
     let cpu = Cpu { cpus: "0".to_owned(), ..Cpu::default() };
-    let limits = StepLimits { pids: 17, memory: 64 << 20, swap: None, cpu };
+    let limits = StepLimits { cpu, ..StepLimits::new(17, 64 << 20) };
     let group = Cgroup::create(&path, &step(limits)).expect("a group: root and a hierarchy are needed");
     let folders: Vec<PathBuf> = group.folders().map(|(folder, _)| folder.to_owned()).collect();
     let cpus = folders.iter().find_map(|folder| fs::read_to_string(folder.join("cpuset.cpus")).ok());
@@ -80,7 +80,7 @@ fn a_step_may_have_some_processors_only() {
 #[test]
 fn a_group_that_cannot_be_limited_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
-    let limits = StepLimits { pids: 1, memory: 1, swap: None, cpu: Cpu::default() };
+    let limits = StepLimits::new(1, 1);
     fs::create_dir(dir.path().join("pids")).expect("a folder");
     let error = Cgroup::create_below(dir.path(), "/a/b", &step(limits)).err().expect("no kernel's files");
     assert!(error.to_string().contains("pids/a/b/pids.max"), "{error}");
@@ -109,7 +109,7 @@ impl Drop for Unified {
 #[test]
 fn a_program_opens_the_devices_that_the_rules_allow_and_no_others() {
     let group = Unified::new();
-    let mut spec = step(StepLimits { pids: 1, memory: 1, swap: None, cpu: Cpu::default() });
+    let mut spec = step(StepLimits::new(1, 1));
     spec.devices.push(DeviceNode {
         path: "/dev/given".into(),
         kind: 'c',
@@ -140,7 +140,7 @@ fn a_program_opens_the_devices_that_the_rules_allow_and_no_others() {
 
 #[test]
 fn rules_are_written_as_version_1_reads_them() {
-    let spec = step(StepLimits { pids: 1, memory: 1, swap: None, cpu: Cpu::default() });
+    let spec = step(StepLimits::new(1, 1));
     let rules: Vec<String> = devices::rules(&spec).expect("rules").iter().map(devices::Rule::text).collect();
     assert_eq!(
         (rules[0].as_str(), rules[8].as_str(), rules[10].as_str()),

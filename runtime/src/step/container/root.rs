@@ -159,12 +159,24 @@ fn kernel(step: &StepSpec) -> Result<OwnedFd, Refusal> {
     if step.network == Network::None {
         return new("sysfs", &[], attributes);
     }
+    let path = Path::new("/sys");
+    let tree = copy_of(path, insecure).and_then(|tree| {
+        sys::set_mount_attributes(&tree, attributes, false)?;
+        Ok(tree)
+    });
+    tree.map_err(|error| Refusal::at("show", path, error))
+}
+
+/// What is at a path, as a mount of its own that is nowhere yet; if asked for with all that is mounted in it.
+fn copy_of(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let depth = if recursive { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let depth = if insecure { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() };
-    let tree = open_tree(CWD, "/sys", clone | depth)?;
-    sys::set_mount_attributes(&tree, attributes, false)
-        .map_err(|error| Refusal::at("guard", Path::new("/sys"), error))?;
-    Ok(tree)
+    Ok(open_tree(CWD, path, clone | depth)?)
+}
+
+/// Attaches a mount over what is at a path.
+fn cover(path: &Path, what: &OwnedFd) -> io::Result<()> {
+    Ok(move_mount(what, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// The step's own control groups, to be read: programs that size themselves by their limits look there.
@@ -192,10 +204,7 @@ fn limits(cgroup: &Cgroup, place: &impl Fn(OwnedFd, &Path) -> Result<(), Refusal
 fn asked(mount: &StepMount) -> Result<OwnedFd, Refusal> {
     match &mount.kind {
         StepMountKind::Bind { source, writable, nodev } => {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_RECURSIVE;
-            let tree = open_tree(CWD, source, flags)?;
+            let tree = copy_of(source, true)?;
             let mut attributes = MountAttrFlags::empty();
             if !writable {
                 attributes |= READ;
@@ -269,14 +278,12 @@ fn mask() -> Result<(), Refusal> {
 }
 
 fn guard(path: &Path) -> io::Result<()> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = match open_tree(CWD, path, flags) {
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
+    let tree = match copy_of(path, true) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         tree => tree?,
     };
     sys::set_mount_attributes(&tree, INERT | READ, true)?;
-    Ok(move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    cover(path, &tree)
 }
 
 fn hide(path: &Path) -> Result<(), Refusal> {
@@ -284,11 +291,7 @@ fn hide(path: &Path) -> Result<(), Refusal> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
         Ok(meta) if meta.is_dir() => new("tmpfs", &[("nr_inodes", "1")], INERT | READ)?,
-        Ok(_) => {
-            let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            open_tree(CWD, "/dev/null", clone)?
-        }
+        Ok(_) => copy_of(Path::new("/dev/null"), false)?,
     };
-    move_mount(&what, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    Ok(())
+    Ok(cover(path, &what)?)
 }

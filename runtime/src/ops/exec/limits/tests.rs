@@ -4,7 +4,7 @@ use super::*;
 use crate::step::Cpu;
 
 fn limited(pairs: &[(&str, &str)]) -> Result<StepLimits> {
-    let most = StepLimits { pids: 100, memory: 1 << 30, swap: None, cpu: Cpu::default() };
+    let most = StepLimits::new(100, 1 << 30);
     let description = pairs.iter().map(|(name, value)| (format!("{STEP_LIMIT}{name}"), (*value).to_owned()));
     let other = ("llb.customname".to_owned(), "RUN".to_owned());
     of(&description.chain([other]).collect(), &most)
