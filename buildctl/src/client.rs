@@ -31,6 +31,8 @@ use crate::{cli::Global, private_daemon};
 pub(crate) const MESSAGE_BYTES: usize = 16 << 20;
 /// Headers of one answer, as Go's clients bound them: an error has the whole text that it is in, and more than once.
 const HEADER_BYTES: u32 = 16 << 20;
+/// Bytes of one frame that we take: with HTTP/2's default of 16 KiB a large file is tens of thousands of messages within messages.
+pub(crate) const FRAME: u32 = 256 << 10;
 /// HTTP/2 windows: Go's default of 64 KiB makes a context or an archive crawl.
 pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 /// Window of the whole connection, several streams wide.
@@ -186,5 +188,6 @@ fn tuned(endpoint: Endpoint) -> Endpoint {
     endpoint
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .http2_max_header_list_size(HEADER_BYTES)
 }

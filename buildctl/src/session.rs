@@ -41,7 +41,7 @@ use buildd_api::{
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf},
     task::JoinHandle,
 };
 use tokio_util::{
@@ -63,10 +63,12 @@ pub(crate) use secrets::Secret;
 pub(crate) use ssh::Agent;
 pub(crate) use upload::Upload;
 
-use crate::client::{CONNECTION_WINDOW, MESSAGE_BYTES, STREAM_WINDOW};
+use crate::client::{CONNECTION_WINDOW, FRAME, MESSAGE_BYTES, STREAM_WINDOW};
 
+/// Bytes of one piece of the pipe: HTTP/2 writes the head of a frame by itself, and each piece is a message of the outer stream.
+const PIPE_PIECE: usize = 64 << 10;
 /// Pieces of the pipe in flight; when full, HTTP/2 waits.
-const PIPE_PIECES: usize = 64;
+const PIPE_PIECES: usize = 32;
 
 /// What the daemon calls; it looks a method up here before calling it.
 const METHODS: &[&str] = &[
@@ -131,7 +133,8 @@ impl Session {
             incoming.map_ok(|message| Bytes::from(message.data)).map_err(io::Error::other),
         ));
         let sink = PollSender::new(pipe_out).sink_map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
-        let pipe = Pipe { read: Box::new(read), write: Box::new(SinkWriter::new(CopyToBytes::new(sink))) };
+        let write = BufWriter::with_capacity(PIPE_PIECE, SinkWriter::new(CopyToBytes::new(sink)));
+        let pipe = Pipe { read: Box::new(read), write: Box::new(write) };
         let server = tokio::spawn(serve(pipe, options));
         Ok(Self { id, server })
     }
@@ -155,6 +158,7 @@ async fn serve(pipe: Pipe, options: SessionOptions) {
     let served = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .add_service(HealthServer::new(health::HealthService))
         .add_service(filesync)
         .add_service(filesend::FileSendService::new(options.targets))

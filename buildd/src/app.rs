@@ -77,6 +77,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     let server = Server::builder()
         .initial_stream_window_size(buildkit::STREAM_WINDOW)
         .initial_connection_window_size(buildkit::CONNECTION_WINDOW)
+        .max_frame_size(buildkit::FRAME)
         .layer(activity)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(

@@ -23,7 +23,7 @@ use tonic::{Status, codec::CompressionEncoding, service::RoutesBuilder, transpor
 
 use gateway::Gateway;
 
-pub(crate) use transport::{CONNECTION_WINDOW, STREAM_WINDOW};
+pub(crate) use transport::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW};
 
 use crate::solve::{Build, Builds, seat::Seat};
 

@@ -38,6 +38,8 @@ struct Rule {
     line: usize,
     exclusion: bool,
     tokens: Vec<Token>,
+    /// Its text, if it means itself: most do, and text is compared faster.
+    literal: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +123,10 @@ impl Patterns {
             };
             let cleaned = clean_pattern(pattern);
             let tokens = tokens(cleaned.trim_start_matches('/')).map_err(|reason| fail(trimmed, reason))?;
-            rules.push(Rule { text: trimmed.to_owned(), line, exclusion, tokens });
+            let literal =
+                tokens.iter().map(|token| if let Token::Literal(c) = token { Some(*c) } else { None });
+            let literal = literal.collect();
+            rules.push(Rule { text: trimmed.to_owned(), line, exclusion, tokens, literal });
         }
         Ok(Self { rules })
     }
@@ -148,8 +153,12 @@ impl Patterns {
 
     /// The last rule that matches.
     fn deciding(&self, path: &str) -> Option<&Rule> {
-        let chars: Vec<char> = path.trim_matches('/').chars().collect();
-        self.rules.iter().rev().find(|rule| matches(&rule.tokens, &chars))
+        let path = path.trim_matches('/');
+        let mut chars = None;
+        self.rules.iter().rev().find(|rule| match &rule.literal {
+            Some(literal) => is_or_holds(literal, path),
+            None => matches(&rule.tokens, chars.get_or_insert_with(|| path.chars().collect::<Vec<_>>())),
+        })
     }
 
     /// Whether something below the folder `path` may match without exclusions being considered.
@@ -158,6 +167,11 @@ impl Patterns {
         chars.push('/');
         self.rules.iter().filter(|rule| !rule.exclusion).any(|rule| reaches(&rule.tokens, &chars))
     }
+}
+
+/// Whether `path` is `folder` or lies below it.
+fn is_or_holds(folder: &str, path: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn tokens(pattern: &str) -> Result<Vec<Token>, &'static str> {

@@ -9,6 +9,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
@@ -72,6 +73,20 @@ pub enum WalkError {
 
 /// Every entry below `root` that the options let through.
 pub fn walk(root: &Path, options: &WalkOptions) -> Result<Vec<WalkEntry>, WalkError> {
+    let mut entries = Vec::new();
+    walk_each(root, options, &mut |entry| {
+        entries.push(entry);
+        ControlFlow::Continue(())
+    })?;
+    Ok(entries)
+}
+
+/// Gives every entry below `root` that the options let through to `take`, as it is found, until `take` wants no more.
+pub fn walk_each(
+    root: &Path,
+    options: &WalkOptions,
+    take: &mut dyn FnMut(WalkEntry) -> ControlFlow<()>,
+) -> Result<(), WalkError> {
     let mut include = options.include.clone();
     if !options.follow.is_empty() {
         include.extend(follow_links(root, &options.follow));
@@ -79,9 +94,11 @@ pub fn walk(root: &Path, options: &WalkOptions) -> Result<Vec<WalkEntry>, WalkEr
     let everything = include.iter().any(|pattern| pattern.is_empty() || pattern == "." || pattern == "/");
     let include = if everything { Patterns::default() } else { Patterns::from_list(&include)? };
     let exclude = Patterns::from_list(&options.exclude)?;
-    let mut walk = Walk { root, include, exclude, pending: Vec::new(), entries: Vec::new() };
-    walk.folder("", 0)?;
-    Ok(walk.entries)
+    let mut walk = Walk { root, include, exclude, pending: Vec::new(), take };
+    match walk.folder("", 0) {
+        Ok(()) | Err(Stop::Enough) => Ok(()),
+        Err(Stop::Failed(error)) => Err(error),
+    }
 }
 
 struct Walk<'a> {
@@ -90,67 +107,99 @@ struct Walk<'a> {
     exclude: Patterns,
     /// Folders on the way down that nothing below was given of yet.
     pending: Vec<WalkEntry>,
-    entries: Vec<WalkEntry>,
+    take: &'a mut dyn FnMut(WalkEntry) -> ControlFlow<()>,
+}
+
+/// Why a walk ends before its end.
+enum Stop {
+    Enough,
+    Failed(WalkError),
+}
+
+impl From<WalkError> for Stop {
+    fn from(error: WalkError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Walk<'_> {
-    fn folder(&mut self, path: &str, depth: usize) -> Result<(), WalkError> {
+    fn folder(&mut self, path: &str, depth: usize) -> Result<(), Stop> {
         let full = self.root.join(path);
         if depth > MAX_DEPTH {
-            return Err(WalkError::Depth { path: full });
+            return Err(WalkError::Depth { path: full }.into());
         }
-        let fail = |source| WalkError::Read { path: full.clone(), source };
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&full).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name();
-            names.push(name.into_string().map_err(|name| WalkError::Name { path: full.join(name) })?);
-        }
-        names.sort_unstable();
-        for name in names {
+        for (name, meta) in listed(&full)? {
             let child = if path.is_empty() { name } else { format!("{path}/{name}") };
-            self.entry(child, depth)?;
+            self.entry(child, meta, depth)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: String, depth: usize) -> Result<(), WalkError> {
-        let full = self.root.join(&path);
-        let fail = |source| WalkError::Read { path: full.clone(), source };
+    fn entry(&mut self, path: String, meta: fs::Metadata, depth: usize) -> Result<(), Stop> {
         let excluded = self.exclude.matches(&path);
-        let meta = match fs::symlink_metadata(&full) {
-            Ok(meta) => meta,
-            // Deleted since the folder was read: it is not part of the tree.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(fail(error)),
-        };
         if excluded && !(meta.is_dir() && self.exclude.has_exclusions()) {
             return Ok(());
         }
         let included = self.include.is_empty() || self.include.matches(&path);
-        if !meta.is_dir() && !included {
+        let folder = meta.is_dir();
+        if !folder && !included {
             return Ok(());
         }
-        let link = if meta.is_symlink() {
-            let target = fs::read_link(&full).map_err(fail)?;
-            Some(target.into_os_string().into_string().map_err(|_| WalkError::Name { path: full.clone() })?)
-        } else {
-            None
-        };
-        let folder = meta.is_dir();
-        let entry = WalkEntry { path: path.clone(), meta, link };
+        let link = if meta.is_symlink() { Some(target(self.root.join(&path))?) } else { None };
+        let below = folder.then(|| path.clone());
+        let entry = WalkEntry { path, meta, link };
         if included && !excluded {
-            self.entries.append(&mut self.pending);
-            self.entries.push(entry);
+            for above in self.pending.drain(..) {
+                give(self.take, above)?;
+            }
+            give(self.take, entry)?;
         } else if folder {
             self.pending.push(entry);
         }
-        if folder && (included || self.include.may_match_below(&path)) {
+        let Some(path) = below else { return Ok(()) };
+        if included || self.include.may_match_below(&path) {
             self.folder(&path, depth + 1)?;
         }
-        if folder && self.pending.last().is_some_and(|last| last.path == path) {
+        if self.pending.last().is_some_and(|last| last.path == path) {
             self.pending.pop();
         }
         Ok(())
+    }
+}
+
+fn give(take: &mut dyn FnMut(WalkEntry) -> ControlFlow<()>, entry: WalkEntry) -> Result<(), Stop> {
+    match take(entry) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Stop::Enough),
+    }
+}
+
+/// What is in a folder, sorted. The folder is closed again before anything below it is opened.
+fn listed(folder: &Path) -> Result<Vec<(String, fs::Metadata)>, WalkError> {
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| WalkError::Read { path, source }
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail(folder))? {
+        let entry = entry.map_err(fail(folder))?;
+        let meta = match entry.metadata() {
+            Ok(meta) => meta,
+            // Deleted since the folder was read: it is not part of the tree.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(fail(&entry.path())(error)),
+        };
+        let name = entry.file_name().into_string();
+        found.push((name.map_err(|name| WalkError::Name { path: folder.join(name) })?, meta));
+    }
+    found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(found)
+}
+
+fn target(link: PathBuf) -> Result<String, WalkError> {
+    match fs::read_link(&link) {
+        Ok(target) => target.into_os_string().into_string().map_err(|_| WalkError::Name { path: link }),
+        Err(source) => Err(WalkError::Read { path: link, source }),
     }
 }
 

@@ -7,8 +7,7 @@
 //! design cache-model.md; spec solver 2.2, "contenthash".
 
 use std::{
-    fs::{self, File},
-    io,
+    fs,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -24,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Result},
     layer::{Entry, EntryKind, describe},
+    listing::{Found, Listing},
 };
 
 /// Entries whose changes are told one by one: each is read once more whenever its step runs.
@@ -48,8 +48,8 @@ pub struct Selection {
 
 /// Digest of a whole tree.
 pub fn tree(root: &Path) -> Result<Digest> {
-    let mut digester = Digester::default();
-    below(root, Path::new(""), &Patterns::default(), &Patterns::default(), &mut digester)?;
+    let (mut digester, all) = (Digester::default(), Patterns::default());
+    Listing::folder(root).below(Path::new(""), &all, &all, &mut |found| one(found, &mut digester))?;
     Ok(digester.finish())
 }
 
@@ -69,20 +69,22 @@ pub(crate) fn listed<'a>(entries: impl Iterator<Item = (&'a Entry, Option<Digest
     digester.finish()
 }
 
-/// Digest of what the selections find below `root`. What is missing has a digest too: that it is missing.
-pub fn selected(root: &Path, selections: &[Selection]) -> Result<Digest> {
+/// Digest of what the selections find in a tree. What is missing has a digest too: that it is missing.
+pub(crate) fn selected(tree: &Listing, selections: &[Selection]) -> Result<Digest> {
+    let root = tree.path();
     let mut digester = Digester::default();
     for selection in selections {
         let (include, exclude) = (patterns(&selection.include)?, patterns(&selection.exclude)?);
-        for found in find(root, selection)? {
+        for path in find(&root, selection)? {
             digester.update(b"selected");
-            let full = root.join(&found);
-            if !full.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-                one(&full, Path::new(""), &mut digester)?;
-                continue;
+            let mut is_folder = false;
+            tree.one(&path, &mut |found| {
+                is_folder = found.is_folder();
+                one(found, &mut digester)
+            })?;
+            if is_folder {
+                tree.below(&path, &include, &exclude, &mut |found| one(found, &mut digester))?;
             }
-            one(&full, Path::new(""), &mut digester)?;
-            below(&full, Path::new(""), &include, &exclude, &mut digester)?;
         }
         digester.update(b"end");
     }
@@ -137,7 +139,7 @@ fn print(full: &Path, entry: &Entry) -> Result<u64> {
             header(entry, &mut digester);
             digester.update(&size.to_le_bytes());
         }
-        _ => one(full, Path::new(""), &mut digester)?,
+        _ => Listing::folder(full).one(Path::new(""), &mut |found| one(found, &mut digester))?,
     }
     Ok(fingerprint(digester.finish().as_bytes()))
 }
@@ -183,41 +185,10 @@ pub fn patterns(list: &[String]) -> Result<Patterns> {
     })
 }
 
-fn below(
-    root: &Path,
-    path: &Path,
-    include: &Patterns,
-    exclude: &Patterns,
-    digester: &mut Digester,
-) -> Result<()> {
-    let full = root.join(path);
-    let list =
-        || -> io::Result<Vec<_>> { fs::read_dir(&full)?.map(|entry| Ok(entry?.file_name())).collect() };
-    let mut names = list().map_err(Error::file("list", &full))?;
-    names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-    for name in names {
-        let child = path.join(name);
-        let text = child.to_string_lossy();
-        let folder = root.join(&child).symlink_metadata().is_ok_and(|meta| meta.is_dir());
-        let wanted = (include.is_empty() || include.matches(&text)) && !exclude.matches(&text);
-        if wanted {
-            one(&root.join(&child), &child, digester)?;
-        }
-        if folder {
-            below(root, &child, include, exclude, digester)?;
-        }
-    }
-    Ok(())
-}
-
-fn one(full: &Path, name: &Path, digester: &mut Digester) -> Result<()> {
-    let Some((entry, _)) = describe(full, name.to_owned())? else { return Ok(()) };
-    header(&entry, digester);
-    if let EntryKind::File { .. } = entry.kind {
-        let mut file = File::open(full).map_err(Error::file("open", full))?;
-        let mut content = Digester::default();
-        io::copy(&mut file, &mut content).map_err(Error::file("read", full))?;
-        digester.update(content.finish().as_bytes());
+fn one(found: Found<'_>, digester: &mut Digester) -> Result<()> {
+    header(&found.entry, digester);
+    if let Some(content) = found.digest()? {
+        digester.update(content.as_bytes());
     }
     Ok(())
 }

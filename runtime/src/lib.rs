@@ -26,6 +26,7 @@ pub mod image;
 pub mod intake;
 pub mod layer;
 pub mod lease;
+mod listing;
 pub mod mount;
 pub mod named_snapshot;
 pub mod namespace;

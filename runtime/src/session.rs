@@ -11,7 +11,8 @@ mod agent;
 mod tree;
 
 pub use agent::{AgentSocket, AgentStream};
-pub use tree::{SyncedTree, TreeSink};
+pub(crate) use tree::Known;
+pub use tree::{Beside, SyncedTree, TreeSink};
 
 /// Paths that are listed for a message: a nearest name among more is not worth the time.
 pub const MAX_LISTED: usize = 10_000;

@@ -24,10 +24,11 @@ use rustix::fs::{Mode, OFlags};
 use crate::{
     device::Devices,
     error::{Error, Result},
+    listing::Listing,
     ops,
     registries::Registries,
     session::Sessions,
-    snapshot::View,
+    snapshot::{SnapshotId, View},
     snapshot_ref::SnapshotRef,
     source,
     step::{Executor, Network, StepLimits},
@@ -115,6 +116,12 @@ impl Worker {
     pub fn view(&self, result: Option<&OpResult>) -> Result<View> {
         let snapshot = result.map(SnapshotRef::of).transpose()?.and_then(|r| r.id());
         self.store.snapshots.view(snapshot)
+    }
+
+    /// A stack to be hashed or copied from; of a client's files, what is known of them serves.
+    pub(crate) fn listing(&self, snapshot: Option<SnapshotId>) -> Result<Listing> {
+        let synced = snapshot.and_then(|id| self.contexts.tree(id));
+        Listing::stack(self.store.snapshots.reading(snapshot)?, synced)
     }
 
     /// Reads a file of a result, at most `limit` bytes; only regular files are read.

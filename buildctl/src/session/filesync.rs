@@ -1,38 +1,31 @@
 //! File sync: our folders as the daemon asks for them, filtered on our side so that ignored files never leave.
 //!
-//! One call is one tree: stats in order, contents on request (`buildd_api::file_sync` has the rules).
+//! One call is one tree: stats in order, contents on request (`buildd_api::file_sync` has the rules). Entries leave as the walk finds them,
+//! and go through the channels in batches: with one at a time, waking the other end costs more than the entry.
 
-use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{self, Read as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod contents;
+mod entries;
+
+use std::{collections::BTreeMap, path::PathBuf, pin::Pin};
 
 use buildd_api::{
     buildkit::moby::filesync::v1::file_sync_server::FileSync,
-    file_sync::{self, CHUNK_BYTES, Packet, Requested, Sender, Stat, stat},
+    file_sync::{self, Packet, Requested, Sender},
 };
-use buildd_fs::{
-    blocking,
-    walk::{WalkEntry, WalkError, WalkOptions, walk},
-};
-use futures::StreamExt as _;
-use rustix::fs::OFlags;
+use buildd_fs::{blocking, walk::WalkOptions};
+use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
-/// Packets waiting for the wire.
-const QUEUE: usize = 128;
-/// Bytes of an attribute, and of all names, that Linux allows.
-const MAX_XATTR: usize = 64 << 10;
-/// Files read at once.
-const PARALLEL_FILES: usize = 4;
+use self::{contents::read_files, entries::describe_all};
 
-type PacketSender = mpsc::Sender<Result<Packet, Status>>;
+/// Batches of packets waiting for the wire, and of entries waiting to become packets.
+const QUEUE: usize = 16;
+/// Entries of one batch, and small files.
+const BATCH: usize = 128;
+type PacketSender = mpsc::Sender<Result<Vec<Packet>, Status>>;
+type Packets = Pin<Box<dyn Stream<Item = Result<Packet, Status>> + Send>>;
 
 /// Answers the daemon.
 #[derive(Debug)]
@@ -48,8 +41,8 @@ impl FileSyncService {
 
 #[tonic::async_trait]
 impl FileSync for FileSyncService {
-    type DiffCopyStream = ReceiverStream<Result<Packet, Status>>;
-    type TarStreamStream = ReceiverStream<Result<Packet, Status>>;
+    type DiffCopyStream = Packets;
+    type TarStreamStream = Packets;
 
     async fn diff_copy(
         &self,
@@ -65,14 +58,18 @@ impl FileSync for FileSyncService {
         let Some(root) = self.locals.get(&name).cloned() else {
             return Err(Status::not_found(format!("no local folder is named {name:?}")));
         };
-        let (packets, stream) = mpsc::channel(QUEUE);
+        let (packets, batches) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
             if let Err(status) = send_tree(root, options, request.into_inner(), packets.clone()).await {
                 // A receiver that is gone needs no answer.
                 let _ = packets.send(Err(status)).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let each = |batch: Result<Vec<Packet>, Status>| match batch {
+            Ok(packets) => stream::iter(packets).map(Ok).left_stream(),
+            Err(status) => stream::iter([Err(status)]).right_stream(),
+        };
+        Ok(Response::new(Box::pin(ReceiverStream::new(batches).flat_map(each))))
     }
 
     async fn tar_stream(
@@ -89,36 +86,42 @@ async fn send_tree(
     mut incoming: Streaming<Packet>,
     packets: PacketSender,
 ) -> Result<(), Status> {
+    let (found, mut entries) = mpsc::channel(QUEUE);
     let walked = root.clone();
-    let describe_all = move || -> Result<Vec<Stat>, WalkError> {
-        Ok(walk(&walked, &options)?.iter().map(|entry| describe(&walked, entry)).collect())
-    };
-    let entries = blocking::run(describe_all)
-        .await
-        .map_err(|e| Status::internal(format!("read folder {}: {e}", root.display())))?;
-    let entries = Arc::new(entries);
+    let walk = tokio::spawn(blocking::run(move || describe_all(&walked, &options, &found)));
     let (wanted, queue) = mpsc::unbounded_channel();
-    let readers = tokio::spawn(read_files(root, Arc::clone(&entries), queue, packets.clone()));
+    let readers = tokio::spawn(read_files(root.clone(), queue, packets.clone()));
     let mut sender = Sender::default();
-    let mut unannounced = entries.iter();
-    let mut listed = false;
+    let mut paths = Vec::new();
+    let mut waiting: Option<Vec<Packet>> = None;
+    let mut walk = Some(walk);
     loop {
         tokio::select! {
-            slot = packets.reserve(), if !listed => {
-                let Ok(slot) = slot else { return Ok(()) };
-                match unannounced.next() {
-                    Some(entry) => slot.send(Ok(sender.announce(entry.clone()).map_err(refused)?)),
-                    None => {
-                        listed = true;
-                        slot.send(Ok(sender.end()));
-                    }
+            batch = entries.recv(), if waiting.is_none() && walk.is_some() => {
+                let mut announced = Vec::new();
+                for stat in batch.into_iter().flatten() {
+                    paths.push(stat.path.clone());
+                    announced.push(sender.announce(stat).map_err(refused)?);
                 }
+                if announced.is_empty() && let Some(walk) = walk.take() {
+                    let walked = walk.await.map_err(|e| Status::internal(e.to_string()))?;
+                    walked.map_err(|e| Status::internal(format!("read folder {}: {e}", root.display())))?;
+                    announced.push(sender.end());
+                }
+                waiting = Some(announced);
+            }
+            slot = packets.reserve(), if waiting.is_some() => {
+                let Ok(slot) = slot else { return Ok(()) };
+                slot.send(Ok(waiting.take().unwrap_or_default()));
             }
             packet = incoming.message() => {
                 let Some(packet) = packet? else { return Ok(()) };
                 match sender.receive(&packet).map_err(refused)? {
                     // Bounded by the number of entries: each can be asked for once.
-                    Requested::File(id) => { let _ = wanted.send(id); }
+                    Requested::File(id) => {
+                        let path = paths.get(id as usize).cloned();
+                        let _ = wanted.send((id, path.ok_or_else(|| Status::internal("an unknown entry"))?));
+                    }
                     Requested::Finish => break,
                 }
             }
@@ -126,78 +129,8 @@ async fn send_tree(
     }
     drop(wanted);
     readers.await.map_err(|e| Status::internal(e.to_string()))??;
-    let _ = packets.send(Ok(file_sync::fin())).await;
+    let _ = packets.send(Ok(vec![file_sync::fin()])).await;
     Ok(())
-}
-
-async fn read_files(
-    root: PathBuf,
-    entries: Arc<Vec<Stat>>,
-    queue: mpsc::UnboundedReceiver<u32>,
-    packets: PacketSender,
-) -> Result<(), Status> {
-    let mut results = UnboundedReceiverStream::new(queue)
-        .map(|id| {
-            let path = entries.get(id as usize).map(|entry| root.join(&entry.path));
-            let packets = packets.clone();
-            async move {
-                let path = path.ok_or_else(|| Status::internal("an unknown entry"))?;
-                let shown = path.display().to_string();
-                let sent = blocking::run(move || send_file(id, &path, &packets)).await;
-                sent.map_err(|e| Status::internal(format!("read {shown}: {e}")))
-            }
-        })
-        .buffer_unordered(PARALLEL_FILES);
-    while let Some(result) = results.next().await {
-        if let Err(status) = result {
-            let _ = packets.send(Ok(file_sync::failure(status.message()))).await;
-            return Err(status);
-        }
-    }
-    Ok(())
-}
-
-fn send_file(id: u32, path: &Path, packets: &PacketSender) -> io::Result<()> {
-    // A link put there since the walk is not followed, a pipe does not block.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut file: File = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-    loop {
-        let mut piece = vec![0; CHUNK_BYTES];
-        let read = file.read(&mut piece)?;
-        if read == 0 {
-            break;
-        }
-        piece.truncate(read);
-        packets.blocking_send(Ok(file_sync::data(id, piece))).map_err(gone)?;
-    }
-    packets.blocking_send(Ok(file_sync::end_of_file(id))).map_err(gone)
-}
-
-/// A context belongs to nobody: the owner's ids on this machine mean nothing in an image.
-fn describe(root: &Path, entry: &WalkEntry) -> Stat {
-    let mut stat = stat::from_metadata(&entry.path, &entry.meta, entry.link.as_deref());
-    (stat.uid, stat.gid) = (0, 0);
-    if entry.meta.is_file() || entry.meta.is_dir() {
-        stat.xattrs = attributes(&root.join(&entry.path)).into_iter().collect();
-    }
-    stat
-}
-
-/// The extended attributes that mean something in an image; a file system without them has none.
-fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut names = vec![0; MAX_XATTR];
-    let Ok(length) = rustix::fs::llistxattr(path, &mut names) else { return Vec::new() };
-    let names = names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
-    names
-        .filter(|name| *name == "security.capability" || name.starts_with("user."))
-        .filter_map(|name| {
-            let mut value = vec![0; MAX_XATTR];
-            let length = rustix::fs::lgetxattr(path, name, &mut value).ok()?;
-            value.truncate(length);
-            Some((name.to_owned(), value))
-        })
-        .collect()
 }
 
 fn refused(error: file_sync::Error) -> Status {

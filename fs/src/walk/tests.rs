@@ -1,8 +1,8 @@
 //! Walks: their order, their filters, and what followed links bring.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{fs, ops::ControlFlow, os::unix::fs::symlink, path::PathBuf};
 
-use super::{WalkOptions, walk};
+use super::{WalkOptions, walk, walk_each};
 
 struct Tree(PathBuf);
 
@@ -50,4 +50,22 @@ fn followed_paths_bring_their_targets() {
     assert_eq!(tree.paths(&[], &[], &["link/file"]), ["link", "real", "real/file"]);
     assert_eq!(tree.paths(&[], &[], &["/z/k*"]), ["z", "z/keep"]);
     assert_eq!(tree.paths(&[], &[], &["absent"]), [""; 0]);
+}
+
+#[test]
+fn a_walk_ends_when_no_more_is_wanted() {
+    let tree = Tree::new("enough");
+    let mut given = Vec::new();
+    // The folder that only leads to what is included is given just before it: also that may be the last.
+    let include = ["a/c/d".to_owned(), "z".to_owned()].into();
+    walk_each(&tree.0, &WalkOptions { include, ..WalkOptions::default() }, &mut |entry| {
+        given.push(entry.path);
+        if given.len() < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })
+    .expect("to stop is no failure");
+    assert_eq!(given, ["a", "a/c"]);
+    let links = walk(&tree.0, &WalkOptions::default()).expect("a walk");
+    let link = links.iter().find(|entry| entry.path == "link").expect("the link");
+    assert_eq!(link.link.as_deref(), Some("real"));
+    assert!(link.meta.is_symlink(), "it is not followed");
 }

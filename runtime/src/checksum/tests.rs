@@ -7,7 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{Selection, selected, tree};
+use super::{Listing, Selection, selected, tree};
 
 fn make(root: &Path) {
     fs::create_dir_all(root.join("d/e")).expect("folders");
@@ -84,8 +84,9 @@ fn only_what_is_selected_counts() {
         include: Vec::new(),
         exclude: exclude.iter().map(|e| (*e).to_owned()).collect(),
     };
-    let digest =
-        |selection: &Selection| selected(dir.path(), std::slice::from_ref(selection)).expect("a digest");
+    let digest = |selection: &Selection| {
+        selected(&Listing::folder(dir.path()), std::slice::from_ref(selection)).expect("a digest")
+    };
     let (file, glob, excluding) =
         (select("/d/file", false, &[]), select("d/f*", true, &[]), select("d", false, &["e"]));
     let before = (digest(&file), digest(&glob), digest(&excluding));

@@ -84,6 +84,13 @@ fn not_whole() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it is not a whole layer file")
 }
 
+/// Whether a layer file has no tar.
+pub(super) fn is_loose(file: &File) -> io::Result<bool> {
+    let mut magic = [0; 8];
+    file.read_exact_at(&mut magic, 0)?;
+    Ok(magic == NO_TAR)
+}
+
 /// Opens the tar of a layer file; None if it has none.
 pub fn open_tar(path: &Path) -> Result<Option<Blob>> {
     let open = || {

@@ -19,7 +19,7 @@ use std::{
 use super::{
     Entry,
     erofs::{BLOCK, Layout, round_up, write_index},
-    head::{HEAD, Summing, write_head},
+    head::{HEAD, Summing, is_loose, write_head},
     tree::{Place, Tree},
 };
 use crate::error::{Error, Result};
@@ -136,6 +136,27 @@ impl LooseFileWriter {
             write_head(&self.file, None, index, sum, &superblock)
         };
         work().map_err(Error::file("write layer file", &self.path))
+    }
+}
+
+/// A layer file without a tar, to be read where its files lie.
+#[derive(Debug)]
+pub(crate) struct LooseFile(File);
+
+impl LooseFile {
+    /// Opens it; None if it is no such file.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
+        let open = || {
+            let file = File::open(path)?;
+            let loose = file.metadata()?.is_file() && is_loose(&file)?;
+            Ok(loose.then_some(Self(file)))
+        };
+        open().map_err(Error::file("open layer file", path))
+    }
+
+    /// Reads what lies at `at`, counted from the begin of the file data.
+    pub(crate) fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(into, HEAD + at)
     }
 }
 

@@ -31,6 +31,9 @@ const MAX_TARGET: usize = 4095;
 /// Links followed on the way to one path: more is a loop.
 const MAX_LINKS: usize = 40;
 
+/// What an entry is called in a message; put together only for one.
+type Shown<'a> = &'a dyn Fn() -> String;
+
 /// Where a file's bytes lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -110,27 +113,27 @@ impl Tree {
 
     /// Adds one entry; `place` is where a file's bytes lie.
     pub(super) fn insert(&mut self, entry: &Entry, place: Place) -> Result<()> {
-        let shown = || entry.path.display().to_string();
+        let shown: Shown<'_> = &|| entry.path.display().to_string();
         let Some(name) = entry.path.file_name() else {
             // The root itself is as we make it: only that it hides what lies below could matter.
             return if entry.kind == EntryKind::Opaque { Err(opaque_root()) } else { Ok(()) };
         };
         if entry.kind == EntryKind::Opaque {
-            let folder = self.walk(&entry.path, true, &shown())?;
+            let folder = self.walk(&entry.path, true, shown)?;
             self.nodes[folder].xattrs.insert(opaque(), b"y".to_vec());
             return Ok(());
         }
-        let parent = self.walk(entry.path.parent().unwrap_or(Path::new("")), true, &shown())?;
-        let name = checked(name, &shown())?;
+        let parent = self.walk(entry.path.parent().unwrap_or(Path::new("")), true, shown)?;
+        let name = checked(name, shown)?;
         if let EntryKind::Hardlink(target) = &entry.kind {
-            let linked = self.find(target, &shown())?;
-            self.spend(name.len() + NODE_BYTES, &shown())?;
+            let linked = self.find(target, shown)?;
+            self.spend(name.len() + NODE_BYTES, shown)?;
             self.children(parent).insert(name.into(), linked);
             return Ok(());
         }
         let present = self.children(parent).get(name).copied();
-        let mut node = described(entry, place, &shown())?;
-        self.spend(name.len() + node.bytes(), &shown())?;
+        let mut node = described(entry, place, shown)?;
+        self.spend(name.len() + node.bytes(), shown)?;
         if let (Some(number), NodeKind::Directory(_)) = (present, &node.kind) {
             match &mut self.nodes[number].kind {
                 NodeKind::Directory(children) => node.kind = NodeKind::Directory(std::mem::take(children)),
@@ -162,10 +165,12 @@ impl Tree {
     }
 
     /// Counts what something takes in memory.
-    fn spend(&mut self, bytes: usize, shown: &str) -> Result<()> {
+    fn spend(&mut self, bytes: usize, shown: Shown<'_>) -> Result<()> {
         self.bytes = self.bytes.saturating_add(bytes);
         match self.bytes > MAX_BYTES {
-            true => Err(broken(shown, "the names, links and attributes of this layer take more than 1 GiB")),
+            true => {
+                Err(broken(shown(), "the names, links and attributes of this layer take more than 1 GiB"))
+            }
             false => Ok(()),
         }
     }
@@ -184,10 +189,10 @@ impl Tree {
     }
 
     /// What a hard link names.
-    fn find(&mut self, target: &Path, shown: &str) -> Result<usize> {
+    fn find(&mut self, target: &Path, shown: Shown<'_>) -> Result<usize> {
         let missing = || {
             broken(
-                shown,
+                shown(),
                 format!("hard link to {}, which is not there", target.display().to_string().escape_debug()),
             )
         };
@@ -195,13 +200,13 @@ impl Tree {
         let parent = self.walk(target.parent().unwrap_or(Path::new("")), false, shown)?;
         let linked = *self.children(parent).get(name.as_bytes()).ok_or_else(missing)?;
         match self.nodes[linked].is_folder() {
-            true => Err(broken(shown, "hard link to a folder")),
+            true => Err(broken(shown(), "hard link to a folder")),
             false => Ok(linked),
         }
     }
 
     /// The folder at `path`, links on the way followed inside the layer; with `make`, missing ones are made.
-    fn walk(&mut self, path: &Path, make: bool, shown: &str) -> Result<usize> {
+    fn walk(&mut self, path: &Path, make: bool, shown: Shown<'_>) -> Result<usize> {
         let mut above = vec![0];
         // What is left to go, the next part last; and whether the entry itself said it or a link.
         let mut todo: Vec<(Vec<u8>, bool)> = Vec::new();
@@ -222,7 +227,7 @@ impl Tree {
                     self.children(here).insert(part.into(), made);
                     made
                 }
-                None => return Err(broken(shown, "its parent is missing or a dangling link")),
+                None => return Err(broken(shown(), "its parent is missing or a dangling link")),
             };
             match &self.nodes[next].kind {
                 NodeKind::Directory(_) => above.push(next),
@@ -234,8 +239,8 @@ impl Tree {
                     }
                     push_parts(&mut todo, Path::new(OsStr::from_bytes(&target)), false);
                 }
-                NodeKind::Symlink(_) => return Err(broken(shown, "its parents are links in a loop")),
-                _ => return Err(broken(shown, "its parent is not a folder")),
+                NodeKind::Symlink(_) => return Err(broken(shown(), "its parents are links in a loop")),
+                _ => return Err(broken(shown(), "its parent is not a folder")),
             }
         }
         Ok(above[above.len() - 1])
@@ -256,15 +261,15 @@ fn push_parts(todo: &mut Vec<(Vec<u8>, bool)>, path: &Path, said: bool) {
     }
 }
 
-fn checked<'a>(name: &'a OsStr, shown: &str) -> Result<&'a [u8]> {
+fn checked<'a>(name: &'a OsStr, shown: Shown<'_>) -> Result<&'a [u8]> {
     match name.len() > MAX_NAME || name.as_bytes().contains(&0) {
-        true => Err(broken(shown, format!("a name has at most {MAX_NAME} bytes, none of them 0"))),
+        true => Err(broken(shown(), format!("a name has at most {MAX_NAME} bytes, none of them 0"))),
         false => Ok(name.as_bytes()),
     }
 }
 
 /// The node of an entry that is not a hard link.
-fn described(entry: &Entry, place: Place, shown: &str) -> Result<Node> {
+fn described(entry: &Entry, place: Place, shown: Shown<'_>) -> Result<Node> {
     if entry.kind == EntryKind::Whiteout {
         return Ok(Node { kind: NodeKind::Char(0, 0), mode: 0o600, ..Node::folder() });
     }
@@ -275,7 +280,7 @@ fn described(entry: &Entry, place: Place, shown: &str) -> Result<Node> {
             let target = target.as_os_str().as_bytes();
             if target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
                 return Err(broken(
-                    shown,
+                    shown(),
                     format!("a link's target has 1 to {MAX_TARGET} bytes, none of them 0"),
                 ));
             }
@@ -299,6 +304,6 @@ fn described(entry: &Entry, place: Place, shown: &str) -> Result<Node> {
         _ => entry.mode & 0o7777,
     };
     let node = Node { kind, mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs };
-    erofs::check(&node).map_err(|error| broken(shown, error.to_string()))?;
+    erofs::check(&node).map_err(|error| broken(shown(), error.to_string()))?;
     Ok(node)
 }

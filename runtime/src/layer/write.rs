@@ -13,7 +13,7 @@ use std::{
 
 use buildd_oci::digest::{Digest, Digester};
 
-use super::{Entry, EntryKind, OPAQUE, WHITEOUT, read_directory};
+use super::{Entry, EntryKind, OPAQUE, WHITEOUT, large, read_directory};
 use crate::error::{Error, Result};
 
 /// Longest name and link in an old header; longer ones go into PAX records.
@@ -184,19 +184,20 @@ impl<W: Write> TarWriter<W> {
     }
 
     fn data(&mut self, size: u64, data: &mut dyn Read) -> io::Result<()> {
+        if size >= large::LARGE {
+            let (digester, copied) =
+                large::copy(data, size, &mut self.out, std::mem::take(&mut self.digester));
+            self.digester = digester;
+            copied?;
+            return self.pad(size);
+        }
         let mut left = size;
         let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).min(128 << 10)];
         while left > 0 {
             let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            match data.read(&mut buffer[..want]) {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")),
-                Ok(n) => {
-                    self.put(&buffer[..n])?;
-                    left -= n as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            let count = large::read_some(data, &mut buffer[..want])?;
+            self.put(&buffer[..count])?;
+            left -= count as u64;
         }
         self.pad(size)
     }

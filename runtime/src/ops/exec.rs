@@ -243,8 +243,7 @@ pub(super) async fn digest_of(
             let selections: Vec<Selection> = serde_json::from_str(&selector).map_err(|error| {
                 Error::Invalid { what: "selector", name: selector.clone(), reason: error.to_string() }
             })?;
-            let tree = worker.store.snapshots.reading(SnapshotRef::of(&result)?.id())?;
-            checksum::selected(&tree.path(), &selections)
+            checksum::selected(&worker.listing(SnapshotRef::of(&result)?.id())?, &selections)
         };
     buildd_fs::blocking::run(work).await.map_err(op_error)
 }

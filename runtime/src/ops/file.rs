@@ -21,7 +21,8 @@ use super::exec::{digest_of, prints_of};
 use crate::{
     checksum::Selection,
     error::{Error, Result},
-    snapshot::{Draft, Hold, Reading, SnapshotId},
+    listing::Listing,
+    snapshot::{Draft, Hold, SnapshotId},
     snapshot_ref::SnapshotRef,
     worker::{Worker, op_error},
 };
@@ -212,7 +213,7 @@ impl Run {
             }
             _ => Ok(None),
         };
-        act::apply(action, &mut draft, source.as_ref().map(Reading::path).as_deref(), &users)?;
+        act::apply(action, &mut draft, source.as_ref(), &users)?;
         self.made.insert(own, Made::Open(draft.into()));
         Ok(())
     }
@@ -258,11 +259,11 @@ impl Run {
     }
 
     /// What a copy reads.
-    fn source(&mut self, index: usize) -> Result<Reading> {
+    fn source(&mut self, index: usize) -> Result<Listing> {
         let id = match index < self.inputs.len() {
             true => self.inputs[index],
             false => Some(self.settle(index)?.id()),
         };
-        self.worker.store.snapshots.reading(id)
+        self.worker.listing(id)
     }
 }

@@ -10,7 +10,8 @@
 //! BuildKit `source/local`, fsutil `receive.go`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -21,57 +22,18 @@ use std::{
 use buildd_oci::digest::{Digest, Digester};
 
 use crate::{
-    checksum,
     error::{Error, Result},
     layer::{Entry, EntryKind, Extent},
 };
 
 mod file;
 mod folder;
+mod synced;
 
 use file::FileStore;
 use folder::FolderStore;
-
-/// What is known of an entry that a client sent.
-#[derive(Clone, Debug)]
-struct Known {
-    /// As the client described it.
-    entry: Entry,
-    /// Of a file, its bytes.
-    digest: Option<Digest>,
-    /// Of a file in a layer file, where they lie.
-    extent: Option<Extent>,
-}
-
-/// A tree that a client sent before: where it lies, and how the client described it.
-#[derive(Debug)]
-pub struct SyncedTree {
-    place: PathBuf,
-    entries: BTreeMap<PathBuf, Known>,
-}
-
-impl SyncedTree {
-    /// Whether a file is described as it was: its bytes need not come again.
-    pub fn has(&self, entry: &Entry) -> bool {
-        self.entries.get(&entry.path).is_some_and(|known| known.entry == *entry)
-    }
-
-    /// How many entries it has.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Digest of all that it holds.
-    pub(crate) fn digest(&self) -> Digest {
-        checksum::listed(self.entries.values().map(|known| (&known.entry, known.digest)))
-    }
-
-    /// Moves to where the tree's layer lies.
-    pub fn at(mut self, place: PathBuf) -> Self {
-        self.place = place;
-        self
-    }
-}
+pub(crate) use synced::Known;
+pub use synced::{Beside, SyncedTree};
 
 /// Where a client's files go: a layer in one of its forms.
 trait TreeStore: Send + std::fmt::Debug {
@@ -79,12 +41,12 @@ trait TreeStore: Send + std::fmt::Debug {
     fn make(&mut self, entry: &Entry) -> Result<()>;
     /// Takes a file over from the earlier tree.
     fn reuse(&mut self, earlier: &SyncedTree, known: &Known) -> Result<Option<Extent>>;
-    /// Begins a file whose bytes will come.
-    fn begin(&mut self, entry: &Entry) -> Result<()>;
+    /// Begins a file whose bytes will come under this number.
+    fn begin(&mut self, id: u32, entry: &Entry) -> Result<()>;
     /// Appends to it.
-    fn write(&mut self, path: &Path, data: &[u8]) -> Result<()>;
+    fn write(&mut self, id: u32, data: &[u8]) -> Result<()>;
     /// It has all its bytes.
-    fn end(&mut self, path: &Path) -> Result<Option<Extent>>;
+    fn end(&mut self, id: u32) -> Result<Option<Extent>>;
     /// All is there.
     fn finish(&mut self) -> Result<()>;
 }
@@ -94,12 +56,12 @@ trait TreeStore: Send + std::fmt::Debug {
 pub struct TreeSink {
     place: PathBuf,
     store: Box<dyn TreeStore>,
-    /// Files whose bytes come, and their hash so far.
-    open: HashMap<PathBuf, Digester>,
+    /// Files whose bytes come, by the numbers under which they do: their places in `entries` and their hashes so far.
+    open: HashMap<u32, (usize, Digester)>,
     base: Option<Arc<SyncedTree>>,
-    entries: BTreeMap<PathBuf, Known>,
-    /// Entries that are all as in the base: not made as long as nothing differs.
-    pending: Vec<Entry>,
+    entries: Vec<Known>,
+    /// As long as nothing differs, nothing is made: so many entries of the base came again.
+    same: usize,
     differs: bool,
     received: Arc<AtomicU64>,
 }
@@ -124,8 +86,8 @@ impl TreeSink {
             open: HashMap::new(),
             differs: base.is_none(),
             base,
-            entries: BTreeMap::new(),
-            pending: Vec::new(),
+            entries: Vec::new(),
+            same: 0,
             received: Arc::default(),
         }
     }
@@ -140,90 +102,89 @@ impl TreeSink {
         self.received.clone()
     }
 
-    /// Takes an entry; a file that the base does not have is empty until it is written to.
-    pub fn entry(&mut self, entry: &Entry) -> Result<()> {
-        let known = self.base.as_ref().is_some_and(|base| base.has(entry));
-        if !known {
-            self.make_pending()?;
+    /// Takes entries that the base has, described as they are there, by their numbers there.
+    pub fn known(&mut self, numbers: Range<usize>) -> Result<()> {
+        if !self.differs && numbers.start == self.same {
+            self.same = numbers.end;
+            return Ok(());
         }
-        match self.differs {
-            true => self.make(entry),
-            false => {
-                self.pending.push(entry.clone());
-                Ok(())
-            }
-        }
+        self.make_same()?;
+        self.take_over(numbers)
     }
 
-    /// Something differs: makes what was put off.
-    fn make_pending(&mut self) -> Result<()> {
-        self.differs = true;
-        for entry in std::mem::take(&mut self.pending) {
-            self.make(&entry)?;
+    /// Takes an entry that the base does not have; a file's bytes come under the number `id`, unless it has none.
+    pub fn entry(&mut self, id: u32, entry: Entry) -> Result<()> {
+        self.make_same()?;
+        let mut digest = None;
+        match entry.kind {
+            EntryKind::File { size: 0 } => {
+                digest = Some(Digest::of(b""));
+                self.store.make(&entry)?;
+            }
+            EntryKind::File { .. } => {
+                self.store.begin(id, &entry)?;
+                self.open.insert(id, (self.entries.len(), Digester::default()));
+            }
+            _ => self.store.make(&entry)?,
         }
+        self.entries.push(Known { entry, digest, extent: None });
         Ok(())
     }
 
-    fn make(&mut self, entry: &Entry) -> Result<()> {
-        let mut made = Known { entry: entry.clone(), digest: None, extent: None };
-        match entry.kind {
-            EntryKind::File { size: 0 } => {
-                made.digest = Some(Digest::of(b""));
-                self.store.make(entry)?;
+    /// Something differs: makes what was put off.
+    fn make_same(&mut self) -> Result<()> {
+        self.differs = true;
+        let numbers = 0..std::mem::take(&mut self.same);
+        self.take_over(numbers)
+    }
+
+    fn take_over(&mut self, numbers: Range<usize>) -> Result<()> {
+        let Some(base) = self.base.clone() else { return Ok(()) };
+        for known in base.some(numbers) {
+            let mut made = known.clone();
+            match known.entry.kind {
+                EntryKind::File { size: 1.. } => made.extent = self.store.reuse(&base, known)?,
+                _ => self.store.make(&known.entry)?,
             }
-            EntryKind::File { .. } => {
-                let earlier =
-                    self.base.as_ref().and_then(|base| Some((base, base.entries.get(&entry.path)?)));
-                match earlier.filter(|(_, known)| known.entry == *entry) {
-                    Some((base, known)) => {
-                        made = Known { extent: self.store.reuse(base, known)?, ..known.clone() };
-                    }
-                    None => {
-                        self.store.begin(entry)?;
-                        self.open.insert(entry.path.clone(), Digester::default());
-                    }
-                }
-            }
-            _ => self.store.make(entry)?,
+            self.entries.push(made);
         }
-        self.entries.insert(entry.path.clone(), made);
         Ok(())
     }
 
     /// Appends to a file that was announced.
-    pub fn write(&mut self, path: &Path, data: &[u8]) -> Result<()> {
+    pub fn write(&mut self, id: u32, data: &[u8]) -> Result<()> {
         self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-        let Some(digester) = self.open.get_mut(path) else {
+        let Some((_, digester)) = self.open.get_mut(&id) else {
             return Err(Error::LayerEntry {
-                entry: path.display().to_string(),
+                entry: id.to_string(),
                 reason: "its bytes were not asked for".to_owned(),
             });
         };
         digester.update(data);
-        self.store.write(path, data)
+        self.store.write(id, data)
     }
 
     /// A file has all its bytes.
-    pub fn close(&mut self, path: &Path) -> Result<()> {
-        let Some(digester) = self.open.remove(path) else { return Ok(()) };
-        let extent = self.store.end(path)?;
-        if let Some(known) = self.entries.get_mut(path) {
-            (known.digest, known.extent) = (Some(digester.finish()), extent);
-        }
+    pub fn close(&mut self, id: u32) -> Result<()> {
+        let Some((number, digester)) = self.open.remove(&id) else { return Ok(()) };
+        let known = &mut self.entries[number];
+        (known.extent, known.digest) = (self.store.end(id)?, Some(digester.finish()));
         Ok(())
     }
 
     /// All is there. None if the tree is the base's, and none was made.
     pub fn finish(mut self) -> Result<Option<SyncedTree>> {
-        let made = self.entries.len() + self.pending.len();
-        let fewer = self.base.as_ref().is_some_and(|base| base.entries.len() != made);
-        if !self.differs && !fewer {
+        let all = self.base.as_ref().is_some_and(|base| base.len() == self.same);
+        if !self.differs && all {
             return Ok(None);
         }
-        self.make_pending()?;
-        if let Some(path) = self.open.keys().next() {
+        self.make_same()?;
+        if let Some((number, _)) = self.open.values().next() {
             let source = std::io::ErrorKind::UnexpectedEof.into();
-            return Err(Error::Apply { entry: path.display().to_string(), source });
+            return Err(Error::Apply {
+                entry: self.entries[*number].entry.path.display().to_string(),
+                source,
+            });
         }
         self.store.finish()?;
         Ok(Some(SyncedTree { place: self.place, entries: self.entries }))

@@ -41,6 +41,8 @@ struct FileDraft {
     last: Option<(PathBuf, PathBuf)>,
     /// Folders of the stack that a file took the place of.
     replaced: HashSet<PathBuf>,
+    /// Folders that the stack has not: nothing is in them but what the draft itself put there.
+    fresh: HashSet<PathBuf>,
 }
 
 /// What there is at a path.
@@ -61,7 +63,8 @@ impl Snapshots {
         if self.form.files {
             let scratch = self.scratch_file();
             let writer = LayerFileWriter::new(scratch.path())?;
-            draft.file = Some(FileDraft { writer, scratch, last: None, replaced: HashSet::new() });
+            let (replaced, fresh) = (HashSet::new(), HashSet::new());
+            draft.file = Some(FileDraft { writer, scratch, last: None, replaced, fresh });
         }
         Ok(draft)
     }
@@ -142,6 +145,9 @@ impl Draft {
                 file.clear(&tree, &entry.path)?;
             }
             EntryKind::Directory | EntryKind::OpaqueDirectory => {
+                if tree.join(&entry.path).symlink_metadata().is_err() {
+                    file.fresh.insert(entry.path.clone());
+                }
                 self.folders.entry(&entry, &mut io::empty())?;
                 if file.replaced.contains(&entry.path) {
                     entry.kind = EntryKind::OpaqueDirectory;
@@ -217,6 +223,7 @@ impl FileDraft {
                 Err(_) => {
                     let made = Entry::directory(folder.to_owned());
                     folders.entry(&made, &mut io::empty())?;
+                    self.fresh.insert(folder.to_owned());
                     Some(made)
                 }
             };
@@ -246,6 +253,10 @@ impl FileDraft {
 
     /// Takes out of the tree what something that is not in it takes the place of.
     fn clear(&mut self, tree: &Path, path: &Path) -> Result<()> {
+        let fresh = path.parent().is_some_and(|folder| self.fresh.contains(folder));
+        if fresh && self.writer.is_folder(path).is_none() {
+            return Ok(());
+        }
         let full = tree.join(path);
         let Ok(meta) = full.symlink_metadata() else { return Ok(()) };
         if meta.is_dir() {

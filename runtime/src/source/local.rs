@@ -55,6 +55,12 @@ impl Contexts {
         found.map(|(_, context)| context.clone())
     }
 
+    /// What is known of a snapshot, if it is one of these trees.
+    pub(crate) fn tree(&self, id: SnapshotId) -> Option<Arc<SyncedTree>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(_, context)| context.id == id).map(|(_, context)| Arc::clone(&context.tree))
+    }
+
     fn keep(&self, key: ContextKey, context: Context) -> Context {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|(known, _)| *known != key);

@@ -2,10 +2,7 @@
 //!
 //! Only files that an earlier build does not have are asked for. One task reads packets, one blocking thread makes files; between them a short queue, so that a slow disk slows the client.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::ops::Range;
 
 use buildd_api::{
     buildkit::{fsutil::types::Packet, moby::filesync::v1::file_sync_client::FileSyncClient},
@@ -14,8 +11,9 @@ use buildd_api::{
 use buildd_oci::ErrorKind;
 use buildd_runtime::{
     layer::{Entry, EntryKind, Time, keeps_xattr},
-    session::{MAX_LISTED, SessionError, SyncRequest, SyncedTree, TreeSink},
+    session::{Beside, MAX_LISTED, SessionError, SyncRequest, TreeSink},
 };
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{
@@ -27,14 +25,19 @@ use tonic::{
 use super::calls::{failed, refused};
 use crate::buildkit::MESSAGE_LIMIT;
 
-/// Pieces of at most 32 KiB that wait for the disk.
-const QUEUE: usize = 256;
+/// Batches that wait for the disk.
+const QUEUE: usize = 32;
+/// Things of one batch, and bytes of files in it: a few hundred small files, or eight pieces of a large one.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
 
 /// What the disk has to do next.
 enum Work {
-    Make(Entry),
-    Write(PathBuf, Vec<u8>),
-    Close(PathBuf),
+    /// Entries that the earlier tree has.
+    Known(Range<usize>),
+    Make(u32, Entry),
+    Write(u32, Vec<u8>),
+    Close(u32),
 }
 
 /// Fetches what is asked for into the sink.
@@ -44,62 +47,116 @@ pub(super) async fn receive(
     sink: TreeSink,
 ) -> Result<TreeSink, SessionError> {
     let (work, disk) = mpsc::channel(QUEUE);
-    let base = sink.base();
+    let base = sink.base().map(Beside::new);
     let disk = tokio::spawn(buildd_fs::blocking::run(move || make(sink, disk)));
-    let read = packets(channel, &request, base.as_deref(), &work).await;
-    drop(work);
+    let read = packets(channel, &request, base, Batch { work, gathered: Vec::new(), bytes: 0 }).await;
     let made = disk.await.map_err(|error| failed(ErrorKind::Internal, "receive files", &error))?;
     // What the disk says comes first: it is why nobody took the packets.
     let sink = made.map_err(|error| failed(error.kind(), "receive files", &error))?;
     read.map(|()| sink)
 }
 
-fn make(mut sink: TreeSink, mut work: mpsc::Receiver<Work>) -> Result<TreeSink, buildd_runtime::Error> {
-    while let Some(work) = work.blocking_recv() {
-        match work {
-            Work::Make(entry) => sink.entry(&entry)?,
-            Work::Write(path, data) => sink.write(&path, &data)?,
-            Work::Close(path) => sink.close(&path)?,
+fn make(
+    mut sink: TreeSink,
+    mut batches: mpsc::Receiver<Vec<Work>>,
+) -> Result<TreeSink, buildd_runtime::Error> {
+    while let Some(batch) = batches.blocking_recv() {
+        for work in batch {
+            match work {
+                Work::Known(numbers) => sink.known(numbers)?,
+                Work::Make(id, entry) => sink.entry(id, entry)?,
+                Work::Write(id, data) => sink.write(id, &data)?,
+                Work::Close(id) => sink.close(id)?,
+            }
         }
     }
     Ok(sink)
 }
 
+/// Gathers what the disk has to do, so that the thread that does it is not woken for every small file.
+struct Batch {
+    work: mpsc::Sender<Vec<Work>>,
+    gathered: Vec<Work>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Adds; what is full goes to the disk.
+    async fn add(&mut self, work: Work) -> Result<(), Stopped> {
+        match (&work, self.gathered.last_mut()) {
+            (Work::Known(next), Some(Work::Known(last))) if last.end == next.start => {
+                last.end = next.end;
+                return Ok(());
+            }
+            (Work::Write(_, data), _) => self.bytes += data.len(),
+            _ => {}
+        }
+        self.gathered.push(work);
+        if self.gathered.len() >= BATCH || self.bytes >= BATCH_BYTES {
+            self.hand_over().await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn hand_over(&mut self) -> Result<(), Stopped> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        self.bytes = 0;
+        self.work.send(std::mem::take(&mut self.gathered)).await.map_err(|_| Stopped)
+    }
+}
+
+/// Nobody takes the work any more.
+struct Stopped;
+
 async fn packets(
     channel: Channel,
     wanted: &SyncRequest,
-    base: Option<&SyncedTree>,
-    work: &mpsc::Sender<Work>,
+    mut base: Option<Beside>,
+    mut batch: Batch,
 ) -> Result<(), SessionError> {
     let what = format!("fetch files of {:?}", wanted.name);
     let bad = |error: file_sync::Error| failed(ErrorKind::InvalidArgument, &what, &error);
-    let stopped =
-        || SessionError { kind: ErrorKind::Internal, message: format!("{what}: nobody takes them") };
+    let stopped = |_: Stopped| SessionError {
+        kind: ErrorKind::Internal,
+        message: format!("{what}: nobody takes them"),
+    };
     let (mut packets, answers) = call(channel, wanted).await.map_err(|status| refused(&what, &status))?;
     let mut receiver = Receiver::default();
-    let mut paths = HashMap::new();
     let mut done = false;
-    while let Some(packet) = packets.message().await.map_err(|status| refused(&what, &status))? {
-        match receiver.receive(packet).map_err(bad)? {
+    loop {
+        let packet = match packets.message().now_or_never() {
+            Some(packet) => packet,
+            // The disk works while we wait.
+            None => {
+                batch.hand_over().await.map_err(stopped)?;
+                packets.message().await
+            }
+        };
+        let Some(packet) = packet.map_err(|status| refused(&what, &status))? else { break };
+        let work = match receiver.receive(packet).map_err(bad)? {
             Received::Entry { id, kind, stat } => {
                 let fetch = kind == Kind::File && stat.linkname.is_empty() && stat.size > 0;
-                let Some(entry) = entry(kind, &stat) else { continue };
-                if fetch && !base.is_some_and(|base| base.has(&entry)) {
-                    paths.insert(id, entry.path.clone());
-                    let _ = answers.send(receiver.request(id).map_err(bad)?);
+                let Some(entry) = entry(kind, stat) else { continue };
+                match base.as_mut().and_then(|base| base.same(&entry)) {
+                    Some(number) => Some(Work::Known(number..number + 1)),
+                    None => {
+                        if fetch {
+                            let _ = answers.send(receiver.request(id).map_err(bad)?);
+                        }
+                        Some(Work::Make(id, entry))
+                    }
                 }
-                work.send(Work::Make(entry)).await.map_err(|_| stopped())?;
             }
-            Received::Data { id, data } => {
-                let path = paths.get(&id).cloned().unwrap_or_default();
-                work.send(Work::Write(path, data)).await.map_err(|_| stopped())?;
-            }
-            Received::EndOfFile { id } => {
-                let path = paths.remove(&id).unwrap_or_default();
-                work.send(Work::Close(path)).await.map_err(|_| stopped())?;
-            }
-            Received::EndOfEntries => {}
-            Received::Finished => return Ok(()),
+            Received::Data { id, data } => Some(Work::Write(id, data)),
+            Received::EndOfFile { id } => Some(Work::Close(id)),
+            Received::EndOfEntries => None,
+            Received::Finished => return batch.hand_over().await.map_err(stopped),
+        };
+        if let Some(work) = work {
+            batch.add(work).await.map_err(stopped)?;
         }
         if receiver.is_complete() && !done {
             done = true;
@@ -178,22 +235,21 @@ fn query_escape(text: &str) -> String {
 }
 
 /// An entry as layers have it; None for what no layer can have (sockets).
-fn entry(kind: Kind, stat: &Stat) -> Option<Entry> {
-    let path = PathBuf::from(&stat.path);
-    let link = || PathBuf::from(&stat.linkname);
+fn entry(kind: Kind, stat: Stat) -> Option<Entry> {
+    let (seconds, nanos) = stat::modified_parts(&stat);
     let device = |n: i64| u32::try_from(n).unwrap_or_default();
     let kind = match kind {
         Kind::Directory => EntryKind::Directory,
-        Kind::File if !stat.linkname.is_empty() => EntryKind::Hardlink(link()),
+        Kind::File if !stat.linkname.is_empty() => EntryKind::Hardlink(stat.linkname.into()),
         Kind::File => EntryKind::File { size: u64::try_from(stat.size).unwrap_or_default() },
-        Kind::Symlink => EntryKind::Symlink(link()),
+        Kind::Symlink => EntryKind::Symlink(stat.linkname.into()),
         Kind::Character => EntryKind::Char(device(stat.devmajor), device(stat.devminor)),
         Kind::Block => EntryKind::Block(device(stat.devmajor), device(stat.devminor)),
         Kind::Fifo => EntryKind::Fifo,
         Kind::Socket => return None,
     };
-    let (seconds, nanos) = stat::modified_parts(stat);
     Some(Entry {
+        path: stat.path.into(),
         kind,
         mode: mode::unix_from_go(stat.mode)? & 0o7777,
         uid: stat.uid,
@@ -202,10 +258,9 @@ fn entry(kind: Kind, stat: &Stat) -> Option<Entry> {
         // What overlayfs and the kernel keep for themselves is not a client's to set.
         xattrs: stat
             .xattrs
-            .iter()
+            .into_iter()
             .filter(|(name, _)| keeps_xattr(name))
-            .map(|(name, value)| (name.into(), value.clone()))
+            .map(|(name, value)| (name.into(), value))
             .collect(),
-        ..Entry::directory(Path::new(&path).to_owned())
     })
 }

@@ -15,6 +15,7 @@ use crate::{
     checksum::{Selection, find},
     error::{Error, Result},
     layer::{Entry, EntryKind, LayerWriter as _, Time},
+    listing::Listing,
     passwd,
     snapshot::{Draft, Present, View},
 };
@@ -53,7 +54,7 @@ pub(super) fn owner_inputs(action: &pb::FileAction) -> Vec<i64> {
 pub(super) fn apply(
     action: &pb::FileAction,
     draft: &mut Draft,
-    source: Option<&Path>,
+    source: Option<&Listing>,
     users: &Users<'_>,
 ) -> Result<()> {
     match &action.action {

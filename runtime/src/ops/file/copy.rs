@@ -4,7 +4,7 @@
 //! leaves its root. A folder's content is copied, not the folder; a target that ends in a slash is a folder.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     os::fd::AsFd,
     path::{Path, PathBuf},
@@ -23,7 +23,8 @@ use super::{act::Owner, mode::Chmod};
 use crate::{
     checksum::{Selection, find, patterns},
     error::{Error, Result},
-    layer::{DirectoryWriter, Entry, LayerWriter, Time, Whiteouts, apply_tar, describe},
+    layer::{DirectoryWriter, Entry, LayerWriter, Time, Whiteouts, apply_tar},
+    listing::{Found, Listing},
     pieces,
     snapshot::{Draft, Present},
 };
@@ -52,22 +53,22 @@ pub(in crate::ops) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         exclude: Patterns::default(),
     };
     let mut writer = DirectoryWriter::new(to, Whiteouts::Refuse)?;
-    job.content(&mut writer, from, Path::new(""), Path::new(""))?;
+    job.content(&mut writer, &Listing::folder(from), Path::new(""), Path::new(""))?;
     writer.finish()
 }
 
 /// Copies what the action selects.
 pub(super) fn copy(
     action: &pb::FileActionCopy,
-    source: &Path,
+    source: &Listing,
     draft: &mut Draft,
     owner: Option<Owner>,
 ) -> Result<()> {
     let selection = selection(action);
-    let found = find(source, &selection)?;
+    let found = find(&source.path(), &selection)?;
     let wildcard = action.allow_wildcard && action.src.contains(['*', '?', '[']);
     if found.is_empty() && !(wildcard && action.allow_empty_wildcard) {
-        return Err(missing(&action.src, source));
+        return Err(missing(&action.src, &source.path()));
     }
     let job = Job {
         owner,
@@ -128,8 +129,14 @@ struct Job {
 }
 
 impl Job {
-    fn one(&self, action: &pb::FileActionCopy, source: &Path, path: &Path, draft: &mut Draft) -> Result<()> {
-        let full = source.join(path);
+    fn one(
+        &self,
+        action: &pb::FileActionCopy,
+        source: &Listing,
+        path: &Path,
+        draft: &mut Draft,
+    ) -> Result<()> {
+        let full = source.path().join(path);
         let meta = full.symlink_metadata().map_err(Error::file("read", &full))?;
         let target = resolve(&draft.path(), Path::new(&action.dest), Follow::All)
             .map_err(Error::file("resolve", &action.dest))?;
@@ -150,53 +157,30 @@ impl Job {
         if action.create_dest_path {
             make_parents(draft, &into, self.owner, now)?;
         }
-        if !meta.is_dir() {
-            return self.entry(draft, &full, into);
+        if !meta.is_dir() || draft.present(&into) == Present::Nothing {
+            source.one(path, &mut |found| self.entry(draft, found, &into))?;
         }
-        if draft.present(&into) == Present::Nothing {
-            self.entry(draft, &full, into.clone())?;
-        }
-        self.content(draft, &full, Path::new(""), &into)
+        if meta.is_dir() { self.content(draft, source, path, &into) } else { Ok(()) }
     }
 
-    /// Copies what lies in a folder, `below` being its path within what is copied.
-    fn content(&self, writer: &mut dyn LayerWriter, from: &Path, below: &Path, to: &Path) -> Result<()> {
-        let folder = from.join(below);
-        let list =
-            || -> io::Result<Vec<_>> { fs::read_dir(&folder)?.map(|entry| Ok(entry?.file_name())).collect() };
-        let mut names = list().map_err(Error::file("list", &folder))?;
-        names.sort_unstable();
-        for name in names {
-            let path = below.join(name);
-            let text = path.to_string_lossy().into_owned();
-            let full = from.join(&path);
-            let is_folder = full.symlink_metadata().is_ok_and(|meta| meta.is_dir());
-            let wanted =
-                (self.include.is_empty() || self.include.matches(&text)) && !self.exclude.matches(&text);
-            if wanted {
-                self.entry(writer, &full, to.join(&path))?;
-            }
-            if is_folder && (wanted || self.exclude.has_exclusions() || self.include.may_match_below(&text)) {
-                self.content(writer, from, &path, to)?;
-            }
-        }
-        Ok(())
+    /// Copies what lies in the folder `from` of a tree.
+    fn content(&self, writer: &mut dyn LayerWriter, tree: &Listing, from: &Path, to: &Path) -> Result<()> {
+        tree.below(from, &self.include, &self.exclude, &mut |found| self.entry(writer, found, to))
     }
 
-    fn entry(&self, writer: &mut dyn LayerWriter, full: &Path, target: PathBuf) -> Result<()> {
-        let Some((mut entry, meta)) = describe(full, target)? else { return Ok(()) };
+    fn entry(&self, writer: &mut dyn LayerWriter, found: Found<'_>, to: &Path) -> Result<()> {
+        let is_folder = found.is_folder();
+        let (mut entry, mut bytes) = found.open()?;
+        entry.path = match entry.path.as_os_str().is_empty() {
+            true => to.to_owned(),
+            false => to.join(&entry.path),
+        };
         if let Some(owner) = self.owner {
             (entry.uid, entry.gid) = (owner.uid, owner.gid);
         }
-        entry.mode = self.chmod.apply(entry.mode, meta.is_dir());
+        entry.mode = self.chmod.apply(entry.mode, is_folder);
         entry.mtime = self.time.unwrap_or(entry.mtime);
-        match meta.is_file() {
-            true => {
-                let mut file = File::open(full).map_err(Error::file("open", full))?;
-                writer.entry(&entry, &mut file)
-            }
-            false => writer.entry(&entry, &mut io::empty()),
-        }
+        writer.entry(&entry, &mut bytes)
     }
 
     /// Unpacks a tar archive into a folder, whatever it is compressed with; false if the file is none.

@@ -2,10 +2,7 @@
 //!
 //! A file's place is reserved when it is announced, and it moves if it turns out to be longer: it was written to meanwhile.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path};
 
 use super::{Known, SyncedTree, TreeStore};
 use crate::{
@@ -17,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct FileStore {
     writer: LooseFileWriter,
-    open: HashMap<PathBuf, Growing>,
+    open: HashMap<u32, Growing>,
     /// Hard links: what they name may still be open.
     links: Vec<Entry>,
 }
@@ -56,15 +53,15 @@ impl TreeStore for FileStore {
         Ok(Some(here))
     }
 
-    fn begin(&mut self, entry: &Entry) -> Result<()> {
+    fn begin(&mut self, id: u32, entry: &Entry) -> Result<()> {
         let EntryKind::File { size } = entry.kind else { return self.make(entry) };
         let growing = Growing { entry: entry.clone(), reserved: self.writer.reserve(size)?, written: 0 };
-        self.open.insert(entry.path.clone(), growing);
+        self.open.insert(id, growing);
         Ok(())
     }
 
-    fn write(&mut self, path: &Path, data: &[u8]) -> Result<()> {
-        let Some(file) = self.open.get_mut(path) else { return Ok(()) };
+    fn write(&mut self, id: u32, data: &[u8]) -> Result<()> {
+        let Some(file) = self.open.get_mut(&id) else { return Ok(()) };
         let end = file.written + data.len() as u64;
         if end > file.reserved.size {
             let place = self.writer.reserve(end.saturating_mul(2))?;
@@ -76,8 +73,8 @@ impl TreeStore for FileStore {
         Ok(())
     }
 
-    fn end(&mut self, path: &Path) -> Result<Option<Extent>> {
-        let Some(mut file) = self.open.remove(path) else { return Ok(None) };
+    fn end(&mut self, id: u32) -> Result<Option<Extent>> {
+        let Some(mut file) = self.open.remove(&id) else { return Ok(None) };
         let here = Extent { at: file.reserved.at, size: file.written };
         file.entry.kind = EntryKind::File { size: here.size };
         self.writer.entry(&file.entry, Some(here))?;

@@ -22,7 +22,8 @@ use crate::{
 pub(super) struct FolderStore {
     root: PathBuf,
     writer: DirectoryWriter,
-    open: HashMap<PathBuf, File>,
+    /// Files whose bytes come, opened with the first of them.
+    open: HashMap<u32, (PathBuf, Option<File>)>,
     times: Vec<(PathBuf, Time)>,
 }
 
@@ -64,21 +65,23 @@ impl TreeStore for FolderStore {
         Ok(None)
     }
 
-    fn begin(&mut self, entry: &Entry) -> Result<()> {
+    fn begin(&mut self, id: u32, entry: &Entry) -> Result<()> {
         self.times.push((entry.path.clone(), entry.mtime));
+        self.open.insert(id, (entry.path.clone(), None));
         self.make(&Entry { kind: EntryKind::File { size: 0 }, ..entry.clone() })
     }
 
-    fn write(&mut self, path: &Path, data: &[u8]) -> Result<()> {
-        if !self.open.contains_key(path) {
-            let file = self.open(path, OFlags::WRONLY | OFlags::APPEND).map_err(failed(path))?;
-            self.open.insert(path.to_owned(), file);
-        }
-        self.open.get_mut(path).expect("just opened").write_all(data).map_err(failed(path))
+    fn write(&mut self, id: u32, data: &[u8]) -> Result<()> {
+        let Some((path, file)) = self.open.remove(&id) else { return Ok(()) };
+        let open = || self.open(&path, OFlags::WRONLY | OFlags::APPEND);
+        let written = file.map_or_else(open, Ok).and_then(|mut file| file.write_all(data).map(|()| file));
+        let file = written.map_err(failed(&path))?;
+        self.open.insert(id, (path, Some(file)));
+        Ok(())
     }
 
-    fn end(&mut self, path: &Path) -> Result<Option<Extent>> {
-        self.open.remove(path);
+    fn end(&mut self, id: u32) -> Result<Option<Extent>> {
+        self.open.remove(&id);
         Ok(None)
     }
 

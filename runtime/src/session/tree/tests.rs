@@ -22,30 +22,37 @@ fn forms() -> [(New, bool); 2] {
     [(TreeSink::folder, true), (TreeSink::file, false)]
 }
 
-/// Plays the client: sends the entries, and the bytes of those that are wanted, the last file first. How many were.
+/// Plays the client and the daemon: sends the entries, and the bytes of those that are wanted, the last file first. How many were.
 fn sync(
     sink: Result<TreeSink>,
     base: Option<&Arc<SyncedTree>>,
     files: &[(&str, &str, i64)],
 ) -> (Option<SyncedTree>, usize) {
     let mut sink = sink.expect("a sink");
+    let mut beside = base.map(|base| Beside::new(Arc::clone(base)));
     let mut wanted = Vec::new();
-    for (path, text, seconds) in files {
+    let mut take = |sink: &mut TreeSink, id, entry: Entry| match beside
+        .as_mut()
+        .and_then(|beside| beside.same(&entry))
+    {
+        Some(number) => sink.known(number..number + 1).expect("a known entry"),
+        None => {
+            wanted.extend(matches!(entry.kind, EntryKind::File { size: 1.. }).then_some(id));
+            sink.entry(id, entry).expect("an entry");
+        }
+    };
+    for (id, (path, text, seconds)) in (0_u32..).zip(files) {
         if let Some((parent, _)) = path.rsplit_once('/') {
-            sink.entry(&Entry::directory(PathBuf::from(parent))).expect("a folder");
+            take(&mut sink, 1000 + id, Entry::directory(PathBuf::from(parent)));
         }
-        let entry = file(path, text.len() as u64, *seconds);
-        if !text.is_empty() && !base.is_some_and(|base| base.has(&entry)) {
-            wanted.push((path, text));
-        }
-        sink.entry(&entry).expect("an entry");
+        take(&mut sink, id, file(path, text.len() as u64, *seconds));
     }
-    for (path, text) in wanted.iter().rev() {
-        for byte in text.as_bytes() {
-            sink.write(Path::new(path), &[*byte]).expect("bytes");
+    for id in wanted.iter().rev() {
+        for byte in files[*id as usize].1.as_bytes() {
+            sink.write(*id, &[*byte]).expect("bytes");
         }
     }
-    wanted.iter().for_each(|(path, _)| sink.close(Path::new(path)).expect("whole"));
+    wanted.iter().for_each(|id| sink.close(*id).expect("whole"));
     (sink.finish().expect("finish"), wanted.len())
 }
 
@@ -111,20 +118,21 @@ fn a_file_that_changes_while_it_is_sent_is_what_came_of_it() {
             fs::create_dir(&place).expect("a folder");
         }
         let mut sink = new(&place, None).expect("a sink");
-        for path in ["longer", "shorter", "after"] {
-            sink.entry(&file(path, 600, 1)).expect("an entry");
+        let names = ["after", "longer", "shorter"];
+        for (id, path) in (0..).zip(names) {
+            sink.entry(id, file(path, 600, 1)).expect("an entry");
         }
         let link = Entry { kind: EntryKind::Hardlink("longer".into()), ..file("linked", 0, 1) };
         if !folder {
-            sink.entry(&link).expect("a link");
+            sink.entry(3, link).expect("a link");
         }
-        for (path, pieces) in [("after", 1), ("longer", 5), ("shorter", 0)] {
+        for (id, pieces) in [(0, 1), (1, 5), (2, 0)] {
             for piece in 0..pieces {
-                sink.write(Path::new(path), &[b'0' + piece; 600]).expect("bytes");
+                sink.write(id, &[b'0' + piece; 600]).expect("bytes");
             }
-            sink.close(Path::new(path)).expect("whole");
+            sink.close(id).expect("whole");
         }
-        assert!(sink.write(Path::new("never announced"), b"x").is_err());
+        assert!(sink.write(7, b"x").is_err(), "never announced");
         sink.finish().expect("finish").expect("a tree");
         let (tree, _mount) = seen(&place);
         let lengths =
@@ -146,9 +154,10 @@ fn a_base_that_is_gone_is_told_so_that_all_is_fetched() {
     fs::create_dir(&two).expect("a folder");
     let (first, _) = sync(TreeSink::folder(&one, None), None, &[("a", "first", 1), ("b", "x", 1)]);
     fs::remove_file(one.join("a")).expect("collected meanwhile");
-    let mut sink = TreeSink::folder(&two, first.map(Arc::new)).expect("a sink");
-    sink.entry(&file("a", 5, 1)).expect("put off");
-    let refused = sink.entry(&file("b", 2, 2)).expect_err("nothing to link");
+    let first = Arc::new(first.expect("a new tree"));
+    let mut sink = TreeSink::folder(&two, Some(first)).expect("a sink");
+    sink.known(0..1).expect("put off");
+    let refused = sink.entry(1, file("b", 2, 2)).expect_err("nothing to link");
     assert_eq!(refused.kind(), buildd_oci::ErrorKind::NotFound);
     let file = dir.path().join("3");
     let (first, _) = sync(TreeSink::file(&file, None), None, &[("a", "first", 1)]);

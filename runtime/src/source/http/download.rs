@@ -34,6 +34,8 @@ use crate::{
 const QUEUE: usize = 64;
 /// Times that a file is begun; a connection that breaks more often breaks always.
 const ATTEMPTS: usize = 3;
+/// The number of the file in its tree, which has no other.
+const FILE: u32 = 0;
 /// Bytes of the disk that a download leaves free, so that the daemon can still note what it does.
 const DISK_RESERVE: u64 = 256 << 20;
 /// After so many bytes the disk is looked at again.
@@ -102,7 +104,7 @@ async fn fetch(worker: &Arc<Worker>, cx: &OpContext, wanted: &Wanted, answer: Fi
     };
     let (scratch, sink) = place(worker)?;
     let (pieces, disk) = mpsc::channel(QUEUE);
-    let disk = tokio::spawn(buildd_fs::blocking::run(move || write(sink, &entry, disk)));
+    let disk = tokio::spawn(buildd_fs::blocking::run(move || write(sink, entry, disk)));
     let read = receive(worker, cx, wanted, answer, pieces).await;
     let written = disk.await.map_err(|error| Error::File {
         operation: "write",
@@ -166,12 +168,12 @@ fn place(worker: &Worker) -> Result<(Scratch, TreeSink)> {
     Ok((scratch, sink))
 }
 
-fn write(mut sink: TreeSink, entry: &Entry, mut pieces: mpsc::Receiver<Bytes>) -> Result<TreeSink> {
-    sink.entry(entry)?;
+fn write(mut sink: TreeSink, entry: Entry, mut pieces: mpsc::Receiver<Bytes>) -> Result<TreeSink> {
+    sink.entry(FILE, entry)?;
     while let Some(piece) = pieces.blocking_recv() {
-        sink.write(&entry.path, &piece)?;
+        sink.write(FILE, &piece)?;
     }
-    sink.close(&entry.path)?;
+    sink.close(FILE)?;
     Ok(sink)
 }
 

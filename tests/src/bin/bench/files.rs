@@ -124,7 +124,7 @@ fn import<'a>(bench: &'a Bench, tree: &Tree) -> Job<'a> {
 fn export<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str, compression: &'static str) -> Job<'a> {
     let out = bench.dir.join("export.tar");
     let (ours, theirs, gone) = (out.clone(), out.clone(), out);
-    let (context, other) = (tree.clone(), tree.clone());
+    let [context, other, built] = [(); 3].map(|()| tree.clone());
     let turn = move |n: usize| format!("TURN={compression}{n}");
     Job {
         name,
@@ -136,6 +136,10 @@ fn export<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str, compression
         theirs: vec![("buildah", buildah(bench, other, theirs, compression))],
         reset: Box::new(move |_| {
             let _ = fs::remove_file(&gone);
+            // What was compressed for the last turn is gone, what was built is there.
+            bench.daemon.buildctl(&["prune", "--all"]).ok();
+            builds::ours(bench, &built.context, &[]);
+            run(&mut Command::new("sync")).ok();
         }),
     }
 }
