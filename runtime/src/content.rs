@@ -41,7 +41,7 @@ use buildd_oci::digest::{Algorithm, Digest};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
-    db::{Db, from_nanos, labels_of, labels_text, to_nanos},
+    db::{Db, TAR_OF_BLOB, from_nanos, labels_of, labels_text, to_nanos},
     disk,
     error::{Error, Result},
     write_behind::WriteBehind,
@@ -54,6 +54,8 @@ pub use writer::Writer;
 
 /// Free notes on a blob, an image or a snapshot.
 pub type Labels = BTreeMap<String, String>;
+
+const COLUMNS: &str = "SELECT digest, size, labels, created, updated FROM blobs";
 
 /// Folder of the ingests that no client names, below the store's.
 pub(crate) const PUTS: &str = "puts";
@@ -136,16 +138,13 @@ impl Content {
         }
     }
 
-    /// What `ns` knows of a blob.
+    /// What `ns` knows of a blob. A collection that is at work leaves it to whoever asked.
     pub fn info(&self, ns: &str, digest: &Digest) -> Result<Info> {
         self.db
             .read("read a blob's row", |c| {
-                c.query_row(
-                    "SELECT digest, size, labels, created, updated FROM blobs WHERE ns = ? AND digest = ?",
-                    params![ns, digest.to_string()],
-                    read_info,
-                )
-                .optional()
+                self.db.found(ns, digest);
+                let sql = format!("{COLUMNS} WHERE ns = ? AND digest = ?");
+                c.query_row(&sql, params![ns, digest.to_string()], read_info).optional()
             })?
             .flatten()
             .ok_or_else(|| Error::NotFound { what: "content", name: digest.to_string() })
@@ -153,13 +152,28 @@ impl Content {
 
     /// The blobs of `ns`, by digest.
     pub fn list(&self, ns: &str) -> Result<Vec<Info>> {
-        self.db.read("list blobs", |c| {
-            let mut rows = c.prepare(
-                "SELECT digest, size, labels, created, updated FROM blobs WHERE ns = ? ORDER BY digest",
-            )?;
+        self.db.view("list blobs", |c| {
+            let mut rows = c.prepare(&format!("{COLUMNS} WHERE ns = ? ORDER BY digest"))?;
             let infos = rows.query_map([ns], read_info)?;
             Ok(infos.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
         })
+    }
+
+    /// The blobs of `ns` that are the tar with this digest, as it is or compressed.
+    pub(crate) fn of_tar(&self, ns: &str, diff_id: &Digest) -> Result<Vec<Info>> {
+        let infos = self.db.read("look for a layer's blobs", |c| {
+            // Two looks, each with an index of its own.
+            let mut rows = c.prepare_cached(&format!(
+                "{COLUMNS} WHERE ns = ?1 AND digest = ?2 UNION {COLUMNS} INDEXED BY blobs_tar
+                 WHERE ns = ?1 AND {TAR_OF_BLOB} = ?2 ORDER BY digest"
+            ))?;
+            let infos = rows.query_map(params![ns, diff_id.to_string()], read_info)?;
+            let infos: Vec<Info> =
+                infos.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect();
+            infos.iter().for_each(|info| self.db.found(ns, &info.digest));
+            Ok(infos)
+        })?;
+        Ok(infos)
     }
 
     /// Replaces the labels of a blob.

@@ -5,7 +5,8 @@
 //! commits with FULL: when it returns, the rows and all earlier ones are on disk.
 //!
 //! # Concurrency
-//! One connection behind a mutex; a transaction is short and does no I/O but its own.
+//! One connection behind a mutex; a transaction is short and does no I/O but its own. Long looks have connections of their own (`view`): they
+//! see what was committed when they began, and hold up nobody.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,8 +23,15 @@ use crate::{
     reserve::{Reserve, Room},
 };
 
+mod touched;
+
+pub(crate) use touched::Watch;
+
+/// How long a file that SQLite has locked for itself is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// What makes each form of the tables from the one before; a database of a later form is refused.
-const FORMS: [&str; 4] = [FIRST, USAGE, LAYER_BLOBS, REMOTE_FILES];
+const FORMS: [&str; 5] = [FIRST, USAGE, LAYER_BLOBS, REMOTE_FILES, INDEXES];
 
 const FIRST: &str = "
 CREATE TABLE namespaces (name TEXT PRIMARY KEY, labels TEXT NOT NULL) WITHOUT ROWID;
@@ -74,6 +82,24 @@ CREATE TABLE remote_files (request TEXT PRIMARY KEY, etag TEXT NOT NULL, modifie
     digest TEXT NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// Whatever a call looks for is found without reading a whole table; and which layers were the upper of a client's snapshot, until that is
+/// committed under its name.
+const INDEXES: &str = r#"
+CREATE INDEX blobs_digest ON blobs(digest);
+CREATE INDEX blobs_tar ON blobs(ns, CASE WHEN json_valid(labels) THEN labels ->> '$."containerd.io/uncompressed"' END);
+CREATE INDEX lease_resources_id ON lease_resources(ns, kind, id);
+CREATE INDEX snapshots_layer ON snapshots(layer);
+CREATE INDEX snapshots_unsynced ON snapshots(id) WHERE durable = 0;
+CREATE INDEX named_snapshots_snapshot ON named_snapshots(snapshot);
+CREATE INDEX results_snapshot ON results(snapshot);
+ALTER TABLE layers ADD COLUMN upper INTEGER;
+CREATE INDEX layers_upper ON layers(upper) WHERE upper IS NOT NULL;
+"#;
+
+/// The digest of a compressed blob's tar, by the words of its index.
+pub(crate) const TAR_OF_BLOB: &str =
+    r#"CASE WHEN json_valid(labels) THEN labels ->> '$."containerd.io/uncompressed"' END"#;
+
 /// All tables; those that others refer to come first.
 pub(crate) const TABLES: [&str; 15] = [
     "namespaces",
@@ -110,6 +136,7 @@ pub struct Db {
     reserve: Reserve,
     /// Tells what was committed.
     pub(crate) events: Events,
+    found: touched::Found,
 }
 
 impl Db {
@@ -130,9 +157,10 @@ impl Db {
     fn prepare(connection: Connection, path: &Path, form: Existing) -> Result<Self> {
         let fail = Error::database("prepare the file");
         let prepare = || -> rusqlite::Result<i64> {
-            connection.busy_timeout(Duration::from_secs(5))?;
+            connection.busy_timeout(BUSY)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "foreign_keys", "ON")?;
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.query_row("PRAGMA user_version", [], |row| row.get(0))
         };
@@ -158,7 +186,8 @@ impl Db {
             reserve.fill();
         }
         let connection = Mutex::new(connection);
-        let db = Self { connection, path: path.to_owned(), reserve, events: Events::default() };
+        let (events, found) = Default::default();
+        let db = Self { connection, path: path.to_owned(), reserve, events, found };
         if !missing.is_empty() {
             db.write_durable("bring the tables to their form", |tx| {
                 missing.iter().try_for_each(|form| tx.execute_batch(form))?;
@@ -175,6 +204,22 @@ impl Db {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
         work(&self.lock()).map_err(Error::database(operation))
+    }
+
+    /// The same beside whoever writes, for long looks. What is committed later is not seen.
+    pub(crate) fn view<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let look = || {
+            let mut connection = Connection::open_with_flags(&self.path, flags)?;
+            connection.busy_timeout(BUSY)?;
+            let tx = connection.transaction()?;
+            work(&tx)
+        };
+        look().map_err(Error::database(operation))
     }
 
     /// One transaction that survives a crash of this process.

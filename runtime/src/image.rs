@@ -58,7 +58,7 @@ impl Images {
 
     /// All images of a namespace, by name.
     pub fn list(&self, ns: &str) -> Result<Vec<Image>> {
-        self.db.read("list images", |c| {
+        self.db.view("list images", |c| {
             let mut rows = c.prepare(&format!("{COLUMNS} ORDER BY name"))?;
             let images = rows.query_map([ns], read_image)?;
             Ok(images.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())

@@ -121,7 +121,7 @@ impl Leases {
 
     /// All leases of a namespace.
     pub fn list(&self, ns: &str) -> Result<Vec<Lease>> {
-        self.db.read("list leases", |c| {
+        self.db.view("list leases", |c| {
             let mut rows = c.prepare("SELECT id, labels, created FROM leases WHERE ns = ? ORDER BY id")?;
             let leases = rows.query_map([ns], |row| {
                 let labels: String = row.get(1)?;

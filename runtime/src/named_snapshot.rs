@@ -170,7 +170,7 @@ impl NamedSnapshots {
     pub fn list(&self, scope: &Scope) -> Result<Vec<NamedSnapshot>> {
         let sql =
             format!("SELECT {COLUMNS} FROM named_snapshots WHERE ns = ? AND snapshotter = ? ORDER BY name");
-        self.db.read("list named snapshots", |c| {
+        self.db.view("list named snapshots", |c| {
             let mut rows = c.prepare(&sql)?;
             let found = rows.query_map([&scope.ns, &scope.snapshotter], read_row)?;
             found.collect()
@@ -330,23 +330,12 @@ impl NamedSnapshots {
         if self.row(scope, name)?.is_some() {
             return Err(Error::AlreadyExists { what: "snapshot", name: name.to_owned() });
         }
-        let parent = found.stack.map(|stack| self.snapshots.by_number(stack)).transpose()?.flatten();
         let dir = self.folder.join(upper.to_string());
-        let diff_id = self.applied.take(upper, &dir.join("fs"))?;
-        let held = self.snapshots.commit_folder(parent, &dir.join("fs"), diff_id)?;
-        let stack = held.id();
-        if let Some(chain_id) = self.chain(stack)?.and_then(|mut chain| chain.pop()) {
-            self.snapshots.set_chain_id(stack, &chain_id)?;
+        if let Err(error) = self.commit_upper(scope, name, key, labels, &found, upper) {
+            // The client may mend what is wrong, and commit it then.
+            self.give_back(upper)?;
+            return Err(error);
         }
-        self.snapshots.make_durable(stack)?;
-        let now = to_nanos(SystemTime::now());
-        self.db.write_durable("commit a named snapshot", |tx| {
-            tx.execute(
-                "UPDATE named_snapshots SET name = ?, kind = 'committed', snapshot = ?, upper = NULL, labels = ?, updated = ?
-                 WHERE ns = ? AND snapshotter = ? AND name = ?",
-                params![name, stack.number(), labels_text(labels), now, scope.ns, scope.snapshotter, key],
-            )
-        })?;
         let committed = SnapshotCommit {
             key: key.to_owned(),
             name: name.to_owned(),
@@ -354,6 +343,41 @@ impl NamedSnapshots {
         };
         self.db.events.publish(&scope.ns, "/snapshot/commit", &committed);
         disk::remove_folder(&dir).map_err(Error::file("remove", &dir))
+    }
+
+    fn commit_upper(
+        &self,
+        scope: &Scope,
+        name: &str,
+        key: &str,
+        labels: &Labels,
+        found: &NamedSnapshot,
+        upper: i64,
+    ) -> Result<()> {
+        let parent = found.stack.map(|stack| self.snapshots.by_number(stack)).transpose()?.flatten();
+        let folder = self.folder.join(upper.to_string()).join("fs");
+        let diff_id = self.applied.take(upper, &folder)?;
+        let held = self.snapshots.commit_upper(parent, &folder, diff_id, Some(upper))?;
+        let stack = held.id();
+        let chain_id = self.chain(stack)?.and_then(|mut chain| chain.pop()).map(|id| id.to_string());
+        self.snapshots.make_durable(stack)?;
+        let now = to_nanos(SystemTime::now());
+        // Until here nobody else can find the layer.
+        let committed = self.db.write_durable("commit a named snapshot", |tx| {
+            tx.execute("UPDATE layers SET upper = NULL WHERE upper = ?", [upper])?;
+            let chained = "UPDATE OR IGNORE snapshots SET chain_id = ? WHERE id = ?";
+            tx.execute(chained, params![chain_id, stack.number()])?;
+            tx.execute(
+                "UPDATE named_snapshots SET name = ?, kind = 'committed', snapshot = ?, upper = NULL, labels = ?, updated = ?
+                 WHERE ns = ? AND snapshotter = ? AND name = ? AND upper = ?",
+                params![name, stack.number(), labels_text(labels), now, scope.ns, scope.snapshotter, key, upper],
+            )
+        })?;
+        match committed {
+            // Removed or collected meanwhile.
+            0 => Err(Error::NotFound { what: "snapshot", name: key.to_owned() }),
+            _ => Ok(()),
+        }
     }
 
     /// Notes that `folder` was filled with a layer, if it is the upper of an active snapshot of ours.

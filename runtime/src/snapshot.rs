@@ -20,6 +20,7 @@
 //! design storage.md; containerd `core/snapshots`.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     path::{Path, PathBuf},
     sync::{
@@ -59,9 +60,9 @@ pub use mounted::{LayerTree, Reading};
 pub(crate) use usage::usage;
 pub use view::View;
 
-/// Which rows of `layers` nothing needs: no stack, and no blob that has its only copy there.
-pub(crate) const UNUSED_LAYER: &str = "id NOT IN (SELECT layer FROM snapshots)
-    AND NOT (blob = 1 AND diff_id IN (SELECT digest FROM blobs))";
+/// Which rows of `layers` nothing needs: no stack, no blob that has its only copy there, no client's snapshot whose upper it may become again.
+pub(crate) const UNUSED_LAYER: &str = "NOT EXISTS (SELECT 1 FROM snapshots WHERE layer = layers.id)
+    AND NOT (blob = 1 AND EXISTS (SELECT 1 FROM blobs WHERE digest = diff_id)) AND upper IS NULL";
 
 /// A committed layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -200,12 +201,23 @@ impl Snapshots {
         folder: &Path,
         diff_id: Option<Digest>,
     ) -> Result<Hold> {
+        self.commit_upper(parent, folder, diff_id, None)
+    }
+
+    /// The same of a folder that is the upper of a client's snapshot: it is noted until that has its name.
+    pub(crate) fn commit_upper(
+        &self,
+        parent: Option<SnapshotId>,
+        folder: &Path,
+        diff_id: Option<Digest>,
+        upper: Option<i64>,
+    ) -> Result<Hold> {
         let mut held = self.held.lock();
         let layer = self.db.write("reserve a layer", |tx| {
             let diff_id = diff_id.map(|digest| digest.to_string());
             tx.execute(
-                "INSERT INTO layers (diff_id, size, boot, durable) VALUES (?, 0, ?, 0)",
-                params![diff_id, self.boot],
+                "INSERT INTO layers (diff_id, size, boot, durable, upper) VALUES (?, 0, ?, 0, ?)",
+                params![diff_id, self.boot, upper],
             )?;
             Ok(LayerId(tx.last_insert_rowid()))
         })?;
@@ -224,9 +236,9 @@ impl Snapshots {
     }
 
     /// Works while nobody can begin or cease to hold a stack; given are the numbers of those that are held.
-    pub(crate) fn while_held<T>(&self, work: impl FnOnce(&[i64]) -> T) -> T {
+    pub(crate) fn while_held<T>(&self, work: impl FnOnce(&HashSet<i64>) -> T) -> T {
         let held = self.held.lock();
-        let numbers: Vec<i64> = held.keys().map(|id| id.0).collect();
+        let numbers: HashSet<i64> = held.keys().map(|id| id.0).collect();
         work(&numbers)
     }
 

@@ -13,8 +13,8 @@ use std::{
     fs::{self, File, OpenOptions, Permissions},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use buildd_fs::private::{self, PrivateError};
@@ -37,9 +37,12 @@ use crate::{
     turns::Turns,
 };
 
-/// How often a collection looks whether it may begin.
-const POLL: Duration = Duration::from_millis(20);
-/// How long it waits for an import that a slow client feeds.
+mod keepers;
+
+pub use keepers::Keeper;
+use keepers::Keepers;
+
+/// How long a collection waits for an import that a slow client feeds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything below one root.
@@ -65,7 +68,8 @@ pub struct Store {
     pub named_snapshots: NamedSnapshots,
     /// Who pulls which blob.
     pub turns: Turns,
-    gate: RwLock<()>,
+    keepers: Keepers,
+    round: Mutex<()>,
     root: PathBuf,
     /// Held as long as the store is open.
     _lock: RootLock,
@@ -111,34 +115,30 @@ impl Store {
             snapshots,
             db,
             turns: Turns::default(),
-            gate: RwLock::default(),
+            keepers: Keepers::default(),
+            round: Mutex::default(),
             root: root.to_owned(),
             _lock: lock,
         }))
     }
 
-    /// Keeps everything as long as the guard lives: for operations that write things before they name them.
-    pub fn keep_all(&self) -> RwLockReadGuard<'_, ()> {
-        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps everything as long as the guard lives: for operations that write or find things before they name them.
+    pub fn keep_all(&self) -> Keeper<'_> {
+        self.keepers.begin()
     }
 
-    /// Waits until nobody keeps all, and lets nobody begin to. Polls, so that one who waits here holds up no one else.
-    pub(crate) fn stop_the_world(&self) -> Result<RwLockWriteGuard<'_, ()>> {
-        let began = Instant::now();
-        loop {
-            match self.gate.try_write() {
-                Ok(guard) => return Ok(guard),
-                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => std::thread::sleep(POLL),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::Precondition {
-                        what: "collection",
-                        name: self.root.display().to_string(),
-                        reason: "waits for an import or an export to end: try again".to_owned(),
-                    });
-                }
-            }
-        }
+    /// Begins a round of collection: one at a time.
+    pub(crate) fn begin_round(&self) -> MutexGuard<'_, ()> {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end of all operations that keep all now.
+    pub(crate) fn wait_for_keepers(&self) -> Result<()> {
+        self.keepers.wait_for_present(PATIENCE).then_some(()).ok_or_else(|| Error::Precondition {
+            what: "collection",
+            name: self.root.display().to_string(),
+            reason: "waits for an import or an export to end: try again".to_owned(),
+        })
     }
 
     /// What happens here.

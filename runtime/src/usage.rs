@@ -20,6 +20,10 @@ use crate::{db::from_nanos, error::Result, reserve::space, snapshot::LayerId, st
 /// What is remembered of executions for `--explain-cache`; they outlive the results, so that one can say that a result was removed.
 const MAX_RECORDS: i64 = 100_000;
 
+/// Records that are forgotten at once, and for how long others then have their turn.
+const BATCH: usize = 256;
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// The word for cache mounts, among the words of `snapshot_ref::Kind`.
 pub const CACHE_MOUNT: &str = "exec.cachemount";
 
@@ -112,8 +116,8 @@ pub fn list(store: &Store) -> Result<Vec<Record>> {
 }
 
 fn results(store: &Store) -> Result<Vec<Record>> {
-    let held = store.snapshots.while_held(<[i64]>::to_vec);
-    let rows: Vec<(Record, Option<i64>)> = store.db.read("list results", |c| {
+    let held = store.snapshots.while_held(HashSet::clone);
+    let rows: Vec<(Record, Option<i64>)> = store.db.view("list results", |c| {
         let mut rows = c.prepare(
             "WITH RECURSIVE named(id) AS (
                 SELECT snapshot FROM named_snapshots WHERE snapshot IS NOT NULL
@@ -172,14 +176,20 @@ pub fn prune(store: &Store, policy: &Policy, matches: &dyn Fn(&Record) -> bool) 
             forgotten.push(record.clone());
         }
     }
-    store.db.write_durable("forget results", |tx| {
-        for record in &chosen {
-            if let Subject::Result(id) = record.subject {
-                tx.execute("DELETE FROM contents WHERE result = ?", [id])?;
-                tx.execute("DELETE FROM results WHERE id = ?", [id])?;
-                forgotten.push(record.clone());
+    for some in chosen.chunks(BATCH) {
+        store.db.write_durable("forget results", |tx| {
+            for record in some {
+                if let Subject::Result(id) = record.subject {
+                    tx.prepare_cached("DELETE FROM contents WHERE result = ?")?.execute([id])?;
+                    tx.prepare_cached("DELETE FROM results WHERE id = ?")?.execute([id])?;
+                    forgotten.push(record.clone());
+                }
             }
-        }
+            Ok(())
+        })?;
+        std::thread::sleep(PAUSE);
+    }
+    store.db.write_durable("forget what explains results", |tx| {
         tx.execute(
             "DELETE FROM records WHERE key IN
              (SELECT key FROM records ORDER BY random() LIMIT max(0, (SELECT count(*) FROM records) - ?))",

@@ -84,17 +84,20 @@ pub struct SolverOptions {
 pub struct Solver {
     store: Arc<dyn CacheStore>,
     resolver: Arc<dyn OpResolver>,
-    places: Arc<Semaphore>,
+    places: Semaphore,
+    max_parallelism: usize,
     flights: Flights,
 }
 
 impl Solver {
     /// A solver without jobs.
     pub fn new(options: SolverOptions) -> Arc<Self> {
+        let max_parallelism = options.max_parallelism.max(1);
         Arc::new(Self {
             store: options.store,
             resolver: options.resolver,
-            places: Arc::new(Semaphore::new(options.max_parallelism.max(1))),
+            places: Semaphore::new(max_parallelism),
+            max_parallelism,
             flights: Flights::default(),
         })
     }
@@ -105,6 +108,7 @@ impl Solver {
         let job = Job {
             solver: self.clone(),
             sessions: SessionGroup::new(session),
+            share: Arc::new(Semaphore::new(self.max_parallelism)),
             events,
             state: Mutex::default(),
         };
@@ -148,6 +152,7 @@ struct State {
 pub struct Job {
     solver: Arc<Solver>,
     sessions: Arc<SessionGroup>,
+    share: Arc<Semaphore>,
     events: mpsc::Sender<Event>,
     state: Mutex<State>,
 }
@@ -428,6 +433,7 @@ impl Job {
                 inputs,
                 exec: exec.key,
                 record,
+                share: self.share.clone(),
             };
             let outcome = self.solver.fly(order, &self.events).await;
             self.end(vertex, started, outcome.as_ref().err()).await;

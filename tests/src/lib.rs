@@ -10,3 +10,4 @@ pub mod oracles;
 pub mod peers;
 mod random;
 pub mod registry;
+pub mod ssh_server;

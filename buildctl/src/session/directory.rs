@@ -26,10 +26,15 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use crate::output;
+
 /// Requests waiting for the wire.
 const QUEUE: usize = 128;
 /// Files asked for and not complete: bounds open descriptors.
 const MAX_OPEN: usize = 64;
+
+/// The set-user and set-group bits of a mode.
+const SET_ID: u32 = 0o6000;
 
 /// Takes the packets in the background; the stream of our own packets.
 pub(super) fn receive(
@@ -62,8 +67,7 @@ async fn receive_tree(
         let packet = Packet::decode(message).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let received = receiver.receive(packet).map_err(refused)?;
         if received == Received::Finished {
-            tree.finish()?;
-            return Ok(());
+            return tree.finish();
         }
         let (returned, wanted) = buildd_fs::blocking::run(move || {
             let wanted = tree.take(received);
@@ -100,13 +104,36 @@ struct Tree {
     /// Hard links, made when the first names are there; folders, whose times are set when nothing changes them any more.
     links: Vec<Stat>,
     folders: Vec<Stat>,
+    left_out: LeftOut,
+}
+
+/// What of a tree does not go into a folder of the user's.
+#[derive(Debug, Default)]
+struct LeftOut {
+    /// Devices, pipes and sockets: they mean nothing there.
+    special: usize,
+    /// Set-user and set-group bits, unless we are root: a program of the tree's would run as the user, whoever calls it.
+    bits: usize,
+}
+
+impl LeftOut {
+    fn tell(&self, root: &Path) {
+        let place = root.display();
+        if self.special > 0 {
+            output::note(&format!("{place}: left out {} devices, pipes and sockets", self.special));
+        }
+        if self.bits > 0 {
+            output::note(&format!("{place}: {} files without their set-user or set-group bit", self.bits));
+        }
+    }
 }
 
 impl Tree {
     fn create(root: PathBuf) -> Result<Self, Status> {
         fs::create_dir_all(&root).map_err(|e| Status::internal(format!("make {}: {e}", root.display())))?;
         let (files, open) = (HashMap::new(), HashMap::new());
-        Ok(Self { root, files, open, requested: 0, links: Vec::new(), folders: Vec::new() })
+        let (links, folders, left_out) = Default::default();
+        Ok(Self { root, files, open, requested: 0, links, folders, left_out })
     }
 
     /// Does what a packet says; the id of a file to ask for.
@@ -154,8 +181,7 @@ impl Tree {
                 symlink(&stat.linkname, &path)?;
                 set_owner_and_times(&path, &stat)?;
             }
-            // Devices, pipes and sockets of an image mean nothing in a folder of the user's.
-            Kind::Character | Kind::Block | Kind::Fifo | Kind::Socket => {}
+            Kind::Character | Kind::Block | Kind::Fifo | Kind::Socket => self.left_out.special += 1,
         }
         Ok(None)
     }
@@ -182,7 +208,7 @@ impl Tree {
         };
         let path = self.root.join(&stat.path);
         set_owner_and_times(file.path(), &stat)?;
-        set_mode(file.path(), &stat)?;
+        set_mode(file.path(), &stat, &mut self.left_out)?;
         if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
             remove(&path)?;
         }
@@ -190,7 +216,7 @@ impl Tree {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Status> {
+    fn finish(mut self) -> Result<(), Status> {
         let failed = |path: &str, e: io::Error| Status::internal(format!("write {path}: {e}"));
         for stat in &self.links {
             let path = self.root.join(&stat.path);
@@ -201,9 +227,10 @@ impl Tree {
         for stat in self.folders.iter().rev() {
             let path = self.root.join(&stat.path);
             set_owner_and_times(&path, stat)
-                .and_then(|()| set_mode(&path, stat))
+                .and_then(|()| set_mode(&path, stat, &mut self.left_out))
                 .map_err(|e| failed(&stat.path, e))?;
         }
+        self.left_out.tell(&self.root);
         Ok(())
     }
 }
@@ -220,8 +247,12 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn set_mode(path: &Path, stat: &Stat) -> io::Result<()> {
-    let bits = mode::unix_from_go(stat.mode).unwrap_or(0o644) & 0o7777;
+fn set_mode(path: &Path, stat: &Stat, left_out: &mut LeftOut) -> io::Result<()> {
+    let mut bits = mode::unix_from_go(stat.mode).unwrap_or(0o644) & 0o7777;
+    if bits & SET_ID != 0 && !rustix::process::geteuid().is_root() {
+        bits &= !SET_ID;
+        left_out.bits += 1;
+    }
     fs::set_permissions(path, Permissions::from_mode(bits))
 }
 

@@ -81,6 +81,7 @@ impl Content {
             if found == 0 {
                 return Ok(None);
             }
+            self.db.found(ns, digest);
             let now = to_nanos(SystemTime::now());
             let row =
                 params![ns, digest.to_string(), tar.size().cast_signed(), labels_text(labels), now, now];

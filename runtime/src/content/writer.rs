@@ -147,6 +147,7 @@ impl Writer {
             self.db.write_durable("commit a blob's row", |tx| {
                 let now = to_nanos(SystemTime::now());
                 let size = written.cast_signed();
+                self.db.found(&self.ns, &actual);
                 tx.execute(
                     "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?)",
                     params![self.ns, actual.to_string(), size, labels_text(labels), now, now],

@@ -71,10 +71,8 @@ fn pack_one(worker: &Worker, layer: &Layer, attributes: &Attributes) -> Result<P
 fn stored(worker: &Worker, diff_id: Digest, form: &str, attributes: &Attributes) -> Result<Option<Packed>> {
     let content = &worker.store.content;
     let rewritten = attributes.rewrite_timestamp == Some(true);
-    for info in content.list(&worker.namespace)? {
-        let of = info.labels.get(UNCOMPRESSED).and_then(|text| text.parse().ok());
-        let made_so = info.labels.get(FORM).map_or(!rewritten, |made| made == form);
-        if !made_so || (of != Some(diff_id) && info.digest != diff_id) {
+    for info in content.of_tar(&worker.namespace, &diff_id)? {
+        if !info.labels.get(FORM).map_or(!rewritten, |made| made == form) {
             continue;
         }
         let mut head = Vec::new();

@@ -2,10 +2,19 @@
 
 use std::{collections::BTreeMap, fs};
 
+use buildd_api::containerd::containerd::services::containers::v1::Container;
 use buildd_oci::descriptor::Descriptor;
+use prost::Message;
 
 use super::*;
-use crate::{lease::Resource, named_snapshot::Scope};
+use crate::{
+    content::Labels,
+    lease::{EXPIRE, Resource},
+    named_snapshot::Scope,
+};
+
+mod many;
+mod races;
 
 const NS: &str = "ns";
 

@@ -1,14 +1,28 @@
-//! Recover: what a start removes of what an earlier daemon left.
+//! Recover: what a start removes of what an earlier daemon left, and what it gives back.
+//!
+//! A commit makes the upper of an active snapshot a layer before that has its new name. If it goes no further, because something failed or
+//! the daemon was killed, the active snapshot gets its upper back: nobody was told that it is committed, and all its client wrote is there.
 
 use std::{fs, sync::atomic::Ordering};
 
+use rusqlite::OptionalExtension;
+
 use super::NamedSnapshots;
-use crate::disk;
-use crate::error::{Error, Result};
+use crate::{
+    disk,
+    error::{Error, Result},
+    snapshot::LayerId,
+};
 
 impl NamedSnapshots {
     /// Removes what a crash left: folders that no row names, and rows whose folder a power cut took.
     pub(super) fn recover(&self) -> Result<()> {
+        let unfinished: Vec<i64> = self.db.read("look for unfinished commits", |c| {
+            let mut rows = c.prepare("SELECT upper FROM layers WHERE upper IS NOT NULL")?;
+            let uppers = rows.query_map([], |row| row.get(0))?;
+            uppers.collect()
+        })?;
+        unfinished.into_iter().try_for_each(|upper| self.give_back(upper))?;
         let known: Vec<i64> = self.db.read("list named snapshots", |c| {
             let mut rows = c.prepare("SELECT upper FROM named_snapshots WHERE upper IS NOT NULL")?;
             let uppers = rows.query_map([], |row| row.get(0))?;
@@ -34,6 +48,25 @@ impl NamedSnapshots {
                 disk::remove_folder(&path).map_err(Error::file("remove", &path))?;
             }
         }
+        Ok(())
+    }
+
+    /// Makes the layer that an upper became the upper again. Nobody else knows of that layer.
+    pub(super) fn give_back(&self, upper: i64) -> Result<()> {
+        let layer: Option<i64> = self.db.read("look for an unfinished commit", |c| {
+            let sql = "SELECT id FROM layers WHERE upper = ?";
+            c.query_row(sql, [upper], |row| row.get(0)).optional()
+        })?;
+        let Some(layer) = layer else { return Ok(()) };
+        let stored = self.snapshots.stored(LayerId::of_row(layer));
+        let dir = self.folder.join(upper.to_string());
+        if stored.exists() && dir.is_dir() {
+            disk::rename(&stored, &dir.join("fs")).map_err(Error::file("give back", stored))?;
+        }
+        self.db.delete_durable("give an upper back", |tx| {
+            tx.execute("DELETE FROM snapshots WHERE layer = ?", [layer])?;
+            tx.execute("DELETE FROM layers WHERE id = ?", [layer])
+        })?;
         Ok(())
     }
 }

@@ -1,10 +1,14 @@
 //! The life of named snapshots, as containerd's clients lead it.
 
-use std::fs;
+use std::{fs, sync::atomic::AtomicUsize};
 
 use super::*;
 use crate::{
     Error,
+    disk::{
+        Step,
+        watch::{Watch, watch},
+    },
     layer::{Entry, ExportOptions, LayerForm, TarWriter},
     store::Store,
 };
@@ -166,4 +170,62 @@ fn a_layer_file_lies_at_a_path_while_a_client_has_a_tree_of_it() {
     assert_eq!(attached(&store), 1, "the next daemon knows of it");
     store.named_snapshots.remove(&scope, "v").expect("remove");
     assert_eq!(attached(&store), 0, "nobody needs it");
+}
+
+/// Lets the disk fail at one step, and tells whether it came to that.
+struct FailAt(AtomicUsize);
+
+impl Watch for FailAt {
+    fn before(&self, _step: Step, _path: &Path) -> std::io::Result<()> {
+        match self.0.fetch_sub(1, Ordering::Relaxed) {
+            0 => Err(std::io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_commit_that_fails_leaves_the_active_snapshot_as_it_was() {
+    for restarted in [false, true] {
+        for step in 0.. {
+            let dir = tempfile::tempdir().expect("a folder");
+            let scope = Scope::new("ns", "overlayfs").expect("a scope");
+            let mut store = Store::open(dir.path()).expect("a store");
+            let source = store.named_snapshots.prepare(&scope, "a", "", &Labels::new()).expect("prepare")[0]
+                .source
+                .clone();
+            fs::write(Path::new(&source).join("file"), "text").expect("write");
+            let left = Arc::new(FailAt(AtomicUsize::new(step)));
+            let watching = watch(dir.path(), left.clone());
+            let committed = match restarted {
+                false => store.named_snapshots.commit(&scope, "c", "a", &Labels::new()),
+                // As a daemon does that is killed: nothing is given back before the next start.
+                true => {
+                    let names = &store.named_snapshots;
+                    let found = names.stat(&scope, "a").expect("it is there");
+                    let upper = found.upper.expect("an upper");
+                    names.commit_upper(&scope, "c", "a", &Labels::new(), &found, upper)
+                }
+            };
+            drop(watching);
+            if restarted {
+                drop(store);
+                store = Store::open(dir.path()).expect("again");
+            }
+            let names = &store.named_snapshots;
+            if names.stat(&scope, "c").is_ok() {
+                assert!(step > 3, "it failed at {step} steps");
+                break;
+            }
+            committed.expect_err("it is not there");
+            assert_eq!(
+                fs::read_to_string(Path::new(&source).join("file")).expect("the upper"),
+                "text",
+                "step {step}"
+            );
+            names.commit(&scope, "c", "a", &Labels::new()).expect("now it can be");
+            assert_eq!(names.stat(&scope, "c").expect("it is there").kind, Kind::Committed);
+            assert_eq!(fs::read_dir(dir.path().join("layers")).expect("layers").count(), 1, "step {step}");
+        }
+    }
 }

@@ -11,7 +11,7 @@
 //! One mutex over the set of attached layers, locked before the database; a mount takes well below a millisecond.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -105,7 +105,7 @@ impl Snapshots {
 
     /// Takes those out that nobody works with, and no active snapshot and no view of a client descends from.
     pub(crate) fn detach_unneeded(&self) -> Result<()> {
-        let held: Vec<i64> = self.while_held(<[i64]>::to_vec);
+        let held = self.while_held(HashSet::clone);
         let mut attached = self.attached.lock();
         if attached.is_empty() {
             return Ok(());

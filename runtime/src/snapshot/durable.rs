@@ -19,6 +19,10 @@ use crate::{
 /// Layer files that are synced one by one; more of them, or folders, take one sync of the whole file system.
 const MAX_SINGLE: usize = 64;
 
+/// By its index: there are few of them, and very many others.
+const PENDING: &str =
+    "SELECT DISTINCT layer FROM snapshots INDEXED BY snapshots_unsynced WHERE id <= ? AND durable = 0";
+
 impl Snapshots {
     /// Makes a snapshot and all below it survive a power cut.
     pub fn make_durable(&self, id: SnapshotId) -> Result<()> {
@@ -26,7 +30,7 @@ impl Snapshots {
             c.query_row("SELECT coalesce(max(id), 0) FROM snapshots", [], |row| row.get(0))
         })?;
         let pending: Vec<LayerId> = self.db.read("look for unsynced layers", |c| {
-            let mut rows = c.prepare("SELECT DISTINCT layer FROM snapshots WHERE id <= ? AND durable = 0")?;
+            let mut rows = c.prepare(PENDING)?;
             let layers = rows.query_map([id.0], |row| row.get(0).map(LayerId))?;
             layers.collect()
         })?;
@@ -43,10 +47,11 @@ impl Snapshots {
         };
         self.db.write_durable("acknowledge snapshots", |tx| {
             tx.execute(
-                "UPDATE layers SET durable = 1 WHERE id IN (SELECT layer FROM snapshots WHERE id <= ?)",
+                "UPDATE layers SET durable = 1
+                 WHERE id IN (SELECT layer FROM snapshots WHERE id <= ? AND durable = 0)",
                 [upto],
             )?;
-            tx.execute("UPDATE snapshots SET durable = 1 WHERE id <= ?", [upto])
+            tx.execute("UPDATE snapshots SET durable = 1 WHERE id <= ? AND durable = 0", [upto])
         })?;
         Ok(())
     }

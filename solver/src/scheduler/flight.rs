@@ -11,7 +11,7 @@ use std::{
 
 use buildd_oci::{ErrorKind, digest::Digest};
 use futures::future::{AbortHandle, BoxFuture, FutureExt, Shared, abortable};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::Solver;
 use crate::{
@@ -33,6 +33,8 @@ pub(super) struct Order {
     pub(super) inputs: Vec<OpResult>,
     pub(super) exec: Digest,
     pub(super) record: Record,
+    /// The job's own share of the places.
+    pub(super) share: Arc<Semaphore>,
 }
 
 /// The flights of a solver; an entry whose flight is gone means nothing.
@@ -116,8 +118,8 @@ impl Solver {
 }
 
 async fn execute(solver: Arc<Solver>, order: Order) -> Result<Made, OpError> {
-    let _place = match order.op.is_heavy() {
-        true => Some(solver.places.acquire().await.expect("the semaphore is never closed")),
+    let _places = match order.op.is_heavy() {
+        true => Some(places(&solver, &order.share).await),
         false => None,
     };
     let results = order.op.exec(&order.cx, &order.inputs).await?;
@@ -129,4 +131,11 @@ async fn execute(solver: Arc<Solver>, order: Order) -> Result<Made, OpError> {
     });
     let ids = solver.store.save(new.collect()).await?;
     Ok(Arc::new(ids.into_iter().zip(results).collect()))
+}
+
+/// Waits for a place. No job stands in the line of all with more of its steps than there are places: who comes with few is not behind
+/// thousands of another.
+async fn places<'a>(solver: &'a Solver, share: &'a Semaphore) -> [SemaphorePermit<'a>; 2] {
+    let own = share.acquire().await.expect("the semaphore is never closed");
+    [own, solver.places.acquire().await.expect("the semaphore is never closed")]
 }

@@ -12,6 +12,8 @@ mod builds;
 mod corpus;
 #[path = "bench/cost.rs"]
 mod cost;
+#[path = "bench/crowd.rs"]
+mod crowd;
 #[path = "bench/disk.rs"]
 mod disk;
 #[path = "bench/files.rs"]
@@ -37,6 +39,7 @@ use serde_json::json;
 
 use self::{
     cost::{Cost, Meter},
+    crowd::Crowd,
     peers::Containerd,
 };
 
@@ -45,6 +48,9 @@ const TURNS: usize = 5;
 /// The groups of jobs, by the names that the command line takes.
 const GROUPS: [(&str, Jobs); 3] =
     [("builds", builds::jobs), ("files", files::jobs), ("transfers", transfers::jobs)];
+
+/// The name of the group that has no jobs.
+const CROWD: &str = "crowd";
 
 type Jobs = for<'a> fn(&'a Bench) -> Vec<Job<'a>>;
 /// One turn of a job; its number makes it new.
@@ -108,8 +114,9 @@ fn bench() -> ExitCode {
     let json = args.windows(2).any(|two| two == ["--format", "json"]);
     let smoke = args.iter().any(|arg| arg == "--smoke");
     let (turns, divisor) = if smoke { (1, 100) } else { (TURNS, 1) };
-    let groups: Vec<_> = GROUPS.iter().filter(|(group, _)| args.iter().any(|arg| arg == group)).collect();
-    let groups = if groups.is_empty() { GROUPS.iter().collect() } else { groups };
+    let named = |group: &str| args.iter().any(|arg| arg == group);
+    let all = !named(CROWD) && !GROUPS.iter().any(|(group, _)| named(group));
+    let groups: Vec<_> = GROUPS.iter().filter(|(group, _)| all || named(group)).collect();
     let only = args.windows(2).find_map(|two| (two[0] == "--only").then(|| two[1].clone()));
     let wanted = |job: &Job<'_>| only.as_ref().is_none_or(|text| job.name.contains(text));
     let dir = tempfile::Builder::new().prefix("buildd-bench-").tempdir().expect("a folder");
@@ -124,7 +131,8 @@ fn bench() -> ExitCode {
         let jobs = jobs(&bench);
         rows.extend(jobs.iter().filter(|job| wanted(job)).map(|job| measure(&bench, job, turns)));
     }
-    show(&rows, idle, memory(), json);
+    let crowd = (named(CROWD) || all && only.is_none()).then(|| crowd::come(&bench));
+    show(&rows, crowd.as_ref(), idle, memory(), json);
     ExitCode::SUCCESS
 }
 
@@ -169,7 +177,7 @@ fn memory(pid: u32, key: &str) -> u64 {
 /// A process by name, the most memory that it had and what it has.
 type Memory = (&'static str, u64, u64);
 
-fn show(rows: &[Row], idle: [Memory; 2], after: [Memory; 2], json: bool) {
+fn show(rows: &[Row], crowd: Option<&Crowd>, idle: [Memory; 2], after: [Memory; 2], json: bool) {
     let seconds = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10_000.0;
     let ratio = |ours: Duration, theirs: Duration| {
         (ours.as_secs_f64() / theirs.as_secs_f64() * 100.0).round() / 100.0
@@ -189,7 +197,10 @@ fn show(rows: &[Row], idle: [Memory; 2], after: [Memory; 2], json: bool) {
             .zip(after)
             .map(|(idle, after)| json!({"process": idle.0, "idleMiB": idle.2, "peakMiB": after.1, "afterMiB": after.2}))
             .collect();
-        return print(&json!({"cores": cores, "jobs": jobs, "memory": memory}).to_string());
+        return print(
+            &json!({"cores": cores, "jobs": jobs, "crowd": crowd.map(Crowd::json), "memory": memory})
+                .to_string(),
+        );
     }
     print(&format!("least of the turns in seconds, {cores} cores; ratio: ours by theirs"));
     print(&format!("{:<40} {:>8} {:>7} {:>6}   peers", "job", "ours", "MiB", "syncs"));
@@ -207,6 +218,7 @@ fn show(rows: &[Row], idle: [Memory; 2], after: [Memory; 2], json: bool) {
             row.cost.syncs
         ));
     }
+    crowd.into_iter().for_each(|crowd| print(&crowd.line()));
     for (idle, after) in idle.iter().zip(after) {
         print(&format!("memory of {}: {} MiB idle, {} at most, {} after", idle.0, idle.2, after.1, after.2));
     }

@@ -100,9 +100,13 @@ impl Ingest {
                 let Some(lease) = lease else { return store.content.writer(&ns, &name, total, expected) };
                 store.leases.add(&ns, &lease, &Resource { kind: "ingests".to_owned(), id: name.clone() })?;
                 let opened = store.content.writer(&ns, &name, total, expected);
-                // What is there already belongs to the lease too.
+                // What is there already belongs to the lease too, if it is still there then.
                 if let (Err(Error::AlreadyExists { .. }), Some(digest)) = (&opened, expected) {
                     store.leases.commit(&ns, &lease, &name, &digest)?;
+                    return match store.content.info(&ns, &digest) {
+                        Ok(_) => opened,
+                        Err(_) => store.content.writer(&ns, &name, total, expected),
+                    };
                 }
                 opened
             })

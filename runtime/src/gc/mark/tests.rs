@@ -28,8 +28,8 @@ fn graph(lines: &[&str]) -> Graph {
 
 fn survivors(lines: &[&str]) -> Vec<String> {
     let graph = graph(lines);
-    let kept = mark(&graph);
-    graph.keys().filter(|node| kept.contains(node)).map(|node| format!("{} {}", node.kind, node.id)).collect()
+    let marking = Marking::of(graph.clone());
+    graph.keys().filter(|node| marking.keeps(node)).map(|node| format!("{} {}", node.kind, node.id)).collect()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn what_is_reached_stays() {
 fn other_namespaces_are_other_things() {
     let mut graph = graph(&["!images i > content m", "content m"]);
     graph.insert(Node::new("other", "content", "m"), Object::default());
-    assert!(!mark(&graph).contains(&Node::new("other", "content", "m")));
+    assert!(!Marking::of(graph).keeps(&Node::new("other", "content", "m")));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn random_graphs_agree_with_a_search_for_a_root() {
             }
             graph.insert(Node::new("ns", "content", &name(from)), object);
         }
-        let kept = mark(&graph);
+        let marking = Marking::of(graph.clone());
         for wanted in 0..size {
             // From the thing to its owners, instead of from the roots to what they own.
             let (mut seen, mut todo) = (HashSet::from([wanted]), vec![wanted]);
@@ -135,7 +135,7 @@ fn random_graphs_agree_with_a_search_for_a_root() {
             }
             let owned = seen.iter().any(|n| graph[&Node::new("ns", "content", &name(*n))].root);
             assert_eq!(
-                kept.contains(&Node::new("ns", "content", &name(wanted))),
+                marking.keeps(&Node::new("ns", "content", &name(wanted))),
                 owned,
                 "seed {seed}: {graph:#?}"
             );

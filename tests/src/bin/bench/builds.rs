@@ -15,6 +15,8 @@ const STEPS: usize = 10;
 /// Stages that do next to nothing, and how many of them one more collects: an image may not have 500 layers.
 const STAGES: usize = 500;
 const COLLECTED: usize = 20;
+/// Layers below the step that is measured, with the base's: as many as an image may have, but for that step.
+const DEEP: usize = 126;
 
 /// The jobs.
 pub(super) fn jobs(bench: &Bench) -> Vec<Job<'_>> {
@@ -24,8 +26,27 @@ pub(super) fn jobs(bench: &Bench) -> Vec<Job<'_>> {
         build(bench, "seed build, cached", "ARG TURN\nRUN echo built $TURN > file\n", false),
         build(bench, "ten RUN steps of `true`", &format!("ARG TURN\nENV TURN=$TURN\n{steps}"), true),
         Job { theirs: Vec::new(), ..whole(bench, "500 stages that copy a file", &stages(), true) },
+        deep(bench, "a RUN on 126 layers", "RUN echo $TURN > /file\n"),
+        deep(bench, "a COPY on 126 layers", "COPY Dockerfile /$TURN\n"),
         container(bench),
     ]
+}
+
+/// A step on very many layers, beside the same one on the first of them.
+fn deep<'a>(bench: &'a Bench, name: &'static str, step: &str) -> Job<'a> {
+    let layers: String = (1..DEEP).map(|n| format!("RUN echo {n} > /{n}\n")).collect();
+    let context = |layers: &str| {
+        let base = "FROM docker.io/library/alpine:latest\n";
+        Rc::new(context(&[("Dockerfile", &format!("{base}{layers}ARG TURN\n{step}"))]))
+    };
+    let (high, low) = (context(&layers), context(""));
+    let turn = |turn: usize| format!("TURN={turn}");
+    Job {
+        name,
+        ours: Box::new(move |n| ours(bench, high.path(), &["--build-arg", &turn(n)])),
+        theirs: vec![("on 1", Box::new(move |n| ours(bench, low.path(), &["--build-arg", &turn(n)])))],
+        reset: Box::new(|_| {}),
+    }
 }
 
 /// Stages that hang on nothing, and others that bring them together.
