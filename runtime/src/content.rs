@@ -230,7 +230,8 @@ impl Content {
     /// Removes what a crash left between a file and its row.
     fn remove_orphans(&self) -> Result<()> {
         let known: HashSet<String> = self.db.read("list blobs", |c| {
-            let mut rows = c.prepare("SELECT DISTINCT digest FROM blobs")?;
+            // The table, not its index: one that is damaged is to be found before anything is removed.
+            let mut rows = c.prepare("SELECT DISTINCT digest FROM blobs NOT INDEXED")?;
             let digests = rows.query_map([], |row| row.get(0))?;
             digests.collect()
         })?;

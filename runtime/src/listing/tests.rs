@@ -17,7 +17,9 @@ fn entry(path: &str, kind: EntryKind) -> Entry {
 }
 
 fn with_attributes(entry: Entry) -> Entry {
-    let xattrs = [("user.colour".into(), b"red".to_vec()), ("security.capability".into(), vec![0; 20])];
+    // Version 2 with nothing in it: the kernel shows no other.
+    let capability = [[0, 0, 0, 2].as_slice(), &[0; 16]].concat();
+    let xattrs = [("user.colour".into(), b"red".to_vec()), ("security.capability".into(), capability)];
     Entry { xattrs: xattrs.into(), mode: 0o4755, ..entry }
 }
 

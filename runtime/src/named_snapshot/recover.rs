@@ -61,12 +61,16 @@ impl NamedSnapshots {
         let stored = self.snapshots.stored(LayerId::of_row(layer));
         let dir = self.folder.join(upper.to_string());
         if stored.exists() && dir.is_dir() {
-            disk::rename(&stored, &dir.join("fs")).map_err(Error::file("give back", stored))?;
+            disk::rename(&stored, &dir.join("fs")).map_err(Error::file("give back", &stored))?;
         }
         self.db.delete_durable("give an upper back", |tx| {
             tx.execute("DELETE FROM snapshots WHERE layer = ?", [layer])?;
             tx.execute("DELETE FROM layers WHERE id = ?", [layer])
         })?;
-        Ok(())
+        // Of a snapshot whose folder a power cut took nothing is left to give back to.
+        match stored.exists() {
+            true => disk::remove_folder(&stored).map_err(Error::file("remove", stored)),
+            false => Ok(()),
+        }
     }
 }
