@@ -82,8 +82,12 @@ impl Listing {
     pub(crate) fn one(&self, path: &Path, take: &mut Take<'_>) -> Result<()> {
         match &self.client {
             Some(client) => client.one(path, take),
-            // To join nothing would add a slash, which only a folder may end in.
-            None if path.as_os_str().is_empty() => found(self.path(), PathBuf::new(), take),
+            None if path.as_os_str().is_empty() => {
+                // By a descriptor a folder shows as itself only with a slash behind, which nothing else may end in.
+                let root = self.path();
+                let root = if root.is_dir() { root.join("") } else { root };
+                found(root, PathBuf::new(), take)
+            }
             None => found(self.path().join(path), PathBuf::new(), take),
         }
     }
