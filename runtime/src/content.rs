@@ -230,8 +230,8 @@ impl Content {
     /// Removes what a crash left between a file and its row.
     fn remove_orphans(&self) -> Result<()> {
         let known: HashSet<String> = self.db.read("list blobs", |c| {
-            // The table, not its index: one that is damaged is to be found before anything is removed.
-            let mut rows = c.prepare("SELECT DISTINCT digest FROM blobs NOT INDEXED")?;
+            // In the order of the table, so from there and not from an index: one that is damaged is found before anything is removed.
+            let mut rows = c.prepare("SELECT digest FROM blobs ORDER BY ns, digest")?;
             let digests = rows.query_map([], |row| row.get(0))?;
             digests.collect()
         })?;
