@@ -2,6 +2,7 @@
 //!
 //! gzip streams carry no name and no time, so equal input and level give equal bytes.
 
+mod blocks;
 mod growth;
 
 use std::{
@@ -10,8 +11,11 @@ use std::{
     str::FromStr,
 };
 
-use self::growth::{Bounded, counted};
 pub use self::growth::{Growth, Outgrown};
+use self::{
+    blocks::Blocks,
+    growth::{Bounded, counted},
+};
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,11 +47,12 @@ impl Compression {
         }
     }
 
-    /// The level used when nobody asks for one.
+    /// The level used when nobody asks for one. Of gzip the first: pieces at it are smaller than a stream of zlib's second, and many times
+    /// faster than its sixth, which saves another 1.5 % (program text and noise, 4:1).
     pub fn default_level(self) -> i32 {
         match self {
             Self::Uncompressed => 0,
-            Self::Gzip => 6,
+            Self::Gzip => 1,
             Self::Zstd => 3,
         }
     }
@@ -121,7 +126,7 @@ pub enum Writer<W: Write> {
     /// Bytes as they come.
     Uncompressed(W),
     /// gzip.
-    Gzip(Box<flate2::write::GzEncoder<W>>),
+    Gzip(Blocks<W>),
     /// zstd.
     Zstd(Box<zstd::stream::write::Encoder<'static, W>>),
 }
@@ -142,8 +147,8 @@ impl<W: Write> Writer<W> {
         Ok(match compression {
             Compression::Uncompressed => Self::Uncompressed(inner),
             Compression::Gzip => {
-                let level = flate2::Compression::new(level.unsigned_abs());
-                Self::Gzip(Box::new(flate2::GzBuilder::new().mtime(0).write(inner, level)))
+                let threads = std::thread::available_parallelism().map_or(1, usize::from);
+                Self::Gzip(Blocks::new(inner, level, threads)?)
             }
             Compression::Zstd => Self::Zstd(Box::new(zstd::stream::write::Encoder::new(inner, level)?)),
         })
@@ -153,7 +158,7 @@ impl<W: Write> Writer<W> {
     pub fn finish(self) -> io::Result<W> {
         match self {
             Self::Uncompressed(inner) => Ok(inner),
-            Self::Gzip(encoder) => encoder.finish(),
+            Self::Gzip(blocks) => blocks.finish(),
             Self::Zstd(encoder) => encoder.finish(),
         }
     }
@@ -163,7 +168,7 @@ impl<W: Write> Write for Writer<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Uncompressed(inner) => inner.write(bytes),
-            Self::Gzip(encoder) => encoder.write(bytes),
+            Self::Gzip(blocks) => blocks.write(bytes),
             Self::Zstd(encoder) => encoder.write(bytes),
         }
     }
@@ -171,7 +176,7 @@ impl<W: Write> Write for Writer<W> {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Uncompressed(inner) => inner.flush(),
-            Self::Gzip(encoder) => encoder.flush(),
+            Self::Gzip(blocks) => blocks.flush(),
             Self::Zstd(encoder) => encoder.flush(),
         }
     }
