@@ -13,8 +13,8 @@ use buildd_oci::digest::Digest;
 use petgraph::graphmap::DiGraphMap;
 use prost::Message;
 
-/// Most vertices of one definition.
-const MAX_VERTICES: usize = 100_000;
+/// Most vertices of one definition, and of all that a build has.
+pub(crate) const MAX_VERTICES: usize = 100_000;
 /// Most inputs of one vertex.
 const MAX_INPUTS: usize = 10_000;
 /// Most outputs of one vertex.
@@ -33,6 +33,14 @@ pub enum GraphError {
     TooMany {
         /// Of what.
         what: &'static str,
+        /// How many.
+        count: usize,
+        /// How many may be.
+        limit: usize,
+    },
+    /// With the ops of all definitions that a build has had, there are too many.
+    #[error("this build has named {count} ops in all its definitions, at most {limit} are allowed")]
+    TooManyInAll {
         /// How many.
         count: usize,
         /// How many may be.

@@ -30,7 +30,7 @@ use crate::{
     cache::CacheStore,
     cache_key,
     explain::Record,
-    graph::{Edge, Graph, GraphError, Vertex},
+    graph::{Edge, Graph, GraphError, MAX_VERTICES, Vertex},
     op::{CacheMap, Freshness, InputKey, Op, OpContext, OpError, OpResolver, SessionGroup},
     progress::{Event, QUEUE, VertexProgress},
     result::{OpResult, ResultId},
@@ -162,20 +162,25 @@ impl Job {
     pub async fn build(&self, definition: &pb::Definition) -> Result<Option<OpResult>, SolveError> {
         let graph = Graph::load(definition).map_err(|error| SolveError::Definition(Arc::new(error)))?;
         let Some(graph) = graph else { return Ok(None) };
-        for (digest, vertex) in graph.vertices {
-            let mut state = self.state();
-            match state.vertices.entry(digest) {
-                std::collections::hash_map::Entry::Vacant(slot) => {
-                    slot.insert(vertex);
-                }
-                // Metadata is not in the digest: a definition that forces a vertex forces it for the rest of the job.
-                std::collections::hash_map::Entry::Occupied(mut slot) if vertex.metadata.ignore_cache => {
-                    slot.insert(vertex);
-                }
-                std::collections::hash_map::Entry::Occupied(_) => {}
+        self.take(graph.vertices).map_err(|error| SolveError::Definition(Arc::new(error)))?;
+        Ok(Some(self.materialise(graph.target).await?.result))
+    }
+
+    /// Takes the vertices of a definition. All that a job ever had are kept, and told to whoever listens late: they are bounded (RES-11).
+    fn take(&self, vertices: HashMap<Digest, Arc<Vertex>>) -> Result<(), GraphError> {
+        let mut state = self.state();
+        let new = vertices.keys().filter(|digest| !state.vertices.contains_key(digest)).count();
+        let count = state.vertices.len() + new;
+        if count > MAX_VERTICES {
+            return Err(GraphError::TooManyInAll { count, limit: MAX_VERTICES });
+        }
+        for (digest, vertex) in vertices {
+            // Metadata is not in the digest: a definition that forces a vertex forces it for the rest of the job.
+            if vertex.metadata.ignore_cache || !state.vertices.contains_key(&digest) {
+                state.vertices.insert(digest, vertex);
             }
         }
-        Ok(Some(self.materialise(graph.target).await?.result))
+        Ok(())
     }
 
     /// From now on each vertex that runs says in a warning why the cache had nothing for it.

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod crowd;
+mod share;
 mod sim;
 
 /// A result is a text.
@@ -472,23 +473,4 @@ async fn a_forced_vertex_runs_once_in_a_build() {
     ];
     assert_eq!(bench.build(&graph).await, gave("e", 4));
     assert_eq!(bench.build(&graph).await, gave("e", 3), "what reads it by content alone hits");
-}
-
-#[tokio::test]
-async fn res_10_who_comes_with_little_does_not_wait_for_very_much_of_another() {
-    const STEPS: usize = 200;
-    let bench = Bench::new();
-    let mut many: Vec<Fake> = (0..STEPS)
-        .map(|n| Fake { delay: Duration::from_millis(5), ..fake(&format!("one of many {n}"), "v") })
-        .collect();
-    many.push(Fake { inputs: (0..STEPS).map(|n| (n, None)).collect(), ..fake("all", "") });
-    let (definition, job) = (bench.world.definition(&many), bench.job());
-    let large = tokio::spawn(async move { job.build(&definition).await.map(drop) });
-    while bench.world.running.load(Ordering::SeqCst) < 4 {
-        tokio::task::yield_now().await;
-    }
-    bench.build(&[fake("little", "v")]).await;
-    let before = bench.world.runs.lock().expect("no panic").len();
-    assert!(before < STEPS / 2, "{before} of {STEPS} steps came first");
-    large.await.expect("no panic").expect("the large build");
 }
