@@ -25,8 +25,10 @@ use crate::{
     worker::{Worker, op_error},
 };
 
-/// Trees that are kept in mind: a client has few folders, and each takes memory by its number of files.
+/// Trees that are kept in mind: a client has few folders.
 const MAX_CONTEXTS: usize = 32;
+/// Entries of all of them: some 300 bytes each. The latest tree is kept whatever it has.
+const MAX_ENTRIES: usize = 100_000;
 
 /// How often the number of bytes is shown.
 const SHOW_INTERVAL: Duration = Duration::from_millis(150);
@@ -64,11 +66,14 @@ impl Contexts {
     fn keep(&self, key: ContextKey, context: Context) -> Context {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|(known, _)| *known != key);
-        if kept.len() >= MAX_CONTEXTS {
-            kept.pop_front();
-        }
         if !key.0.is_empty() {
             kept.push_back((key, context.clone()));
+        }
+        let entries = |kept: &VecDeque<_>| {
+            kept.iter().map(|(_, context): &(_, Context)| context.tree.len()).sum::<usize>()
+        };
+        while kept.len() > MAX_CONTEXTS || kept.len() > 1 && entries(&kept) > MAX_ENTRIES {
+            kept.pop_front();
         }
         context
     }
