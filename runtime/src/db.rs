@@ -11,7 +11,8 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::{Connection, OpenFlags, Transaction};
@@ -29,6 +30,15 @@ pub(crate) use touched::Watch;
 
 /// How long a file that SQLite has locked for itself is waited for.
 const BUSY: Duration = Duration::from_secs(5);
+/// Rows that one transaction of a long work writes, about: some milliseconds' worth.
+pub(crate) const BATCH: usize = 256;
+/// The longest that others have their turn between two of them.
+const TURN: Duration = Duration::from_millis(20);
+
+/// Lets others have their turn after a batch, as long as it took: the lock is not fair, and who waits gets it only while nobody else wants it.
+pub(crate) fn give_way(began: Instant) {
+    thread::sleep(began.elapsed().min(TURN));
+}
 
 /// What makes each form of the tables from the one before; a database of a later form is refused.
 const FORMS: [&str; 5] = [FIRST, USAGE, LAYER_BLOBS, REMOTE_FILES, INDEXES];

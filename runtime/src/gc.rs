@@ -28,6 +28,7 @@ use buildd_api::containerd::containerd::{
 use buildd_oci::digest::Digest;
 
 use crate::{
+    db::BATCH,
     error::{Error, Result},
     snapshot::LayerId,
     store::Store,
@@ -43,7 +44,7 @@ pub use mark::{Graph, Node, Object};
 
 use mark::Marking;
 use stacks::Unneeded;
-use sweep::{BATCH, Sweep};
+use sweep::Sweep;
 
 /// How long a partial blob that nobody holds waits for its writer, as in containerd.
 const INGEST_AGE: Duration = Duration::from_secs(24 * 3600);

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 /// Pieces between two threads.
 const QUEUE: usize = 8;
 /// Bytes of a piece that we cut ourselves.
-const PIECE: usize = 256 << 10;
+pub(crate) const PIECE: usize = 256 << 10;
 
 /// A piece, or why there is none.
 pub(crate) type Piece = io::Result<Bytes>;
@@ -91,29 +91,35 @@ pub(crate) fn decompressed<T>(
 
 /// Sends all that `data` has and how it ended, until nobody wants more.
 fn run_ahead(data: &mut dyn Read, ahead: &SyncSender<Piece>) {
-    let mut sent = VecDeque::new();
-    loop {
-        let mut piece = empty(&mut sent);
-        let (filled, end) = fill(data, &mut piece);
-        piece.truncate(filled);
-        let piece = piece.freeze();
-        sent.push_back(piece.clone());
-        let gone = filled > 0 && ahead.send(Ok(piece)).is_err();
-        match end {
-            Ok(false) if !gone => {}
-            Err(error) if !gone => {
-                let _ = ahead.send(Err(error));
-                return;
-            }
-            _ => return,
-        }
+    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    if let Err(error) = each(data, |piece| ahead.send(Ok(piece.clone())).map_err(gone)) {
+        let _ = ahead.send(Err(error));
     }
 }
 
-/// A piece to fill: the oldest that was sent if it was read meanwhile. New memory costs the kernel as much as a copy of it.
-fn empty(sent: &mut VecDeque<Bytes>) -> BytesMut {
-    let read = sent.front().is_some_and(Bytes::is_unique).then(|| sent.pop_front()).flatten();
-    let mut piece = read.and_then(|read| read.try_into_mut().ok()).unwrap_or_default();
+/// Reads `data` to its end, piece by piece, and returns its size. Whoever takes a piece may keep it.
+pub(crate) fn each(data: &mut dyn Read, mut take: impl FnMut(&Bytes) -> io::Result<()>) -> io::Result<u64> {
+    let (mut size, mut taken) = (0, VecDeque::new());
+    loop {
+        let mut piece = empty(&mut taken);
+        let (filled, end) = fill(data, &mut piece);
+        piece.truncate(filled);
+        let piece = piece.freeze();
+        size += filled as u64;
+        if filled > 0 {
+            take(&piece)?;
+        }
+        if end? {
+            return Ok(size);
+        }
+        taken.push_back(piece);
+    }
+}
+
+/// A piece to fill: the oldest that was taken if nobody has it any more. New memory costs the kernel as much as a copy of it.
+fn empty(taken: &mut VecDeque<Bytes>) -> BytesMut {
+    let free = taken.front().is_some_and(Bytes::is_unique).then(|| taken.pop_front()).flatten();
+    let mut piece = free.and_then(|free| free.try_into_mut().ok()).unwrap_or_default();
     piece.resize(PIECE, 0);
     piece
 }

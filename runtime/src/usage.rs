@@ -12,17 +12,19 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use crate::{db::from_nanos, error::Result, reserve::space, snapshot::LayerId, store::Store};
+use crate::{
+    db::{self, from_nanos},
+    error::Result,
+    reserve::space,
+    snapshot::LayerId,
+    store::Store,
+};
 
 /// What is remembered of executions for `--explain-cache`; they outlive the results, so that one can say that a result was removed.
 const MAX_RECORDS: i64 = 100_000;
-
-/// Records that are forgotten at once, and for how long others then have their turn.
-const BATCH: usize = 256;
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// The word for cache mounts, among the words of `snapshot_ref::Kind`.
 pub const CACHE_MOUNT: &str = "exec.cachemount";
@@ -176,7 +178,8 @@ pub fn prune(store: &Store, policy: &Policy, matches: &dyn Fn(&Record) -> bool) 
             forgotten.push(record.clone());
         }
     }
-    for some in chosen.chunks(BATCH) {
+    for some in chosen.chunks(db::BATCH) {
+        let began = Instant::now();
         store.db.write_durable("forget results", |tx| {
             for record in some {
                 if let Subject::Result(id) = record.subject {
@@ -187,7 +190,7 @@ pub fn prune(store: &Store, policy: &Policy, matches: &dyn Fn(&Record) -> bool) 
             }
             Ok(())
         })?;
-        std::thread::sleep(PAUSE);
+        db::give_way(began);
     }
     store.db.write_durable("forget what explains results", |tx| {
         tx.execute(

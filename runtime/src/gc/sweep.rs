@@ -5,8 +5,7 @@
 
 use std::{
     collections::HashSet,
-    thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use buildd_oci::digest::Digest;
@@ -17,16 +16,11 @@ use super::{
     mark::{LEASES, Marking, Node, SNAPSHOTS},
 };
 use crate::{
-    db::Watch,
+    db::{self, BATCH, Watch},
     error::Result,
     snapshot::{LayerId, UNUSED_LAYER},
     store::Store,
 };
-
-/// Rows that a batch deletes, about, and touched things that it takes up: some milliseconds' worth.
-pub(super) const BATCH: usize = 256;
-/// The longest that others have their turn.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// A round at work.
 pub(super) struct Sweep<'a> {
@@ -57,8 +51,7 @@ impl Sweep<'_> {
                     all.then(|| work(tx, &self.marking, held)).transpose()
                 })
             })?;
-            // The lock is not fair: whoever waits gets it only while nobody else wants it.
-            thread::sleep(began.elapsed().min(PAUSE));
+            db::give_way(began);
             if let Some(done) = done {
                 return Ok(done);
             }

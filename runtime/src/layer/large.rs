@@ -3,19 +3,17 @@
 //! `TarWriter` comes here where a thread costs little beside the bytes. Hashing takes about as long as the rest.
 
 use std::{
-    io::{self, Read, Write},
-    sync::mpsc,
+    io::{self, BufRead as _, Read, Write},
     thread,
 };
 
 use buildd_oci::digest::Digester;
 
+use super::write::shorter;
+use crate::pieces;
+
 /// Bytes from which on a second thread is worth its start.
 pub(super) const LARGE: u64 = 4 << 20;
-/// Bytes of one piece.
-const PIECE: usize = 1 << 20;
-/// Pieces in memory: one is read and written, one hashed, one waits.
-const PIECES: usize = 3;
 
 /// Copies `size` bytes; the digester has taken them, even if writing failed.
 pub(super) fn copy(
@@ -25,52 +23,25 @@ pub(super) fn copy(
     mut digester: Digester,
 ) -> (Digester, io::Result<()>) {
     thread::scope(|scope| {
-        let (full, filled) = mpsc::channel::<Vec<u8>>();
-        let (empty, emptied) = mpsc::channel();
+        let (beside, mut written) = pieces::queue();
         let hashing = scope.spawn(move || {
-            for piece in filled {
-                digester.update(&piece);
-                // Nobody wants it back when the last one was read.
-                let _ = empty.send(piece);
+            while let Ok(piece) = written.fill_buf()
+                && !piece.is_empty()
+            {
+                digester.update(piece);
+                let count = piece.len();
+                written.consume(count);
             }
             digester
         });
-        let mut pieces = 0;
-        let mut next = || match pieces < PIECES {
-            true => {
-                pieces += 1;
-                Ok(Vec::new())
-            }
-            false => emptied.recv().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe)),
-        };
-        let mut write = || -> io::Result<()> {
-            let mut left = size;
-            while left > 0 {
-                let mut piece = next()?;
-                piece.resize(PIECE.min(usize::try_from(left).unwrap_or(PIECE)), 0);
-                let count = read_some(data, &mut piece)?;
-                piece.truncate(count);
-                left -= count as u64;
-                out.write_all(&piece)?;
-                full.send(piece).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-            }
-            Ok(())
-        };
-        let written = write();
-        drop(full);
-        (hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), written)
+        let copied = pieces::each(&mut data.take(size), |piece| {
+            out.write_all(piece)?;
+            beside.send(Ok(piece.clone())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        });
+        drop(beside);
+        let digester = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (digester, copied.and_then(|copied| if copied < size { Err(shorter()) } else { Ok(()) }))
     })
-}
-
-/// Reads at least one byte.
-pub(super) fn read_some(data: &mut dyn Read, into: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match data.read(into) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
 }
 
 #[cfg(test)]

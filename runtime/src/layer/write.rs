@@ -195,7 +195,7 @@ impl<W: Write> TarWriter<W> {
         let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).min(128 << 10)];
         while left > 0 {
             let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let count = large::read_some(data, &mut buffer[..want])?;
+            let count = read_some(data, &mut buffer[..want])?;
             self.put(&buffer[..count])?;
             left -= count as u64;
         }
@@ -235,6 +235,22 @@ impl<W: Write> TarWriter<W> {
         self.put(&body)?;
         self.pad(body.len() as u64)
     }
+}
+
+/// Reads at least one byte.
+fn read_some(data: &mut dyn Read, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match data.read(into) {
+            Ok(0) => return Err(shorter()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// A file has fewer bytes than its entry says.
+pub(super) fn shorter() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")
 }
 
 /// Puts text into a fixed field, or the whole of it into a PAX record if it does not fit or is not ASCII.

@@ -1,7 +1,7 @@
 //! What is done between the look of a round and its deletions wins, whatever it is.
 
 use super::*;
-use crate::gc::mark::Marking;
+use crate::{db::BATCH, gc::mark::Marking};
 
 /// What there is before each race: a manifest that names a layer and a chain, and that nothing needs.
 struct Scene {

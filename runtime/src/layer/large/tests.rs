@@ -3,6 +3,7 @@
 use buildd_oci::digest::Digest;
 
 use super::*;
+use crate::pieces::PIECE;
 
 /// Gives its bytes in uneven reads.
 struct Uneven<'a>(&'a [u8], usize);
