@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 use crate::{
     error::{Error, Result},
     layer::{LayerForm, probe as try_form},
-    step::{Executor, Network, chain},
+    step::{Executor, Network, abandoned_groups, chain},
 };
 
 mod probe;
@@ -29,7 +29,16 @@ pub struct Finding {
 
 /// Everything there is to know.
 pub fn examine() -> Vec<Finding> {
-    vec![privilege(), kernel(), filesystem("overlay"), layer_form(), cgroups(), seccomp(), network()]
+    vec![
+        privilege(),
+        kernel(),
+        filesystem("overlay"),
+        layer_form(),
+        cgroups(),
+        left_groups(),
+        seccomp(),
+        network(),
+    ]
 }
 
 fn finding(subject: &'static str, fact: impl Into<String>, remedy: Option<&str>) -> Finding {
@@ -77,6 +86,14 @@ fn cgroups() -> Finding {
         true => finding("cgroups", "version 1, with pids and memory", None),
         false => finding("cgroups", "no pids or memory controller", Some("mount the cgroup hierarchy")),
     }
+}
+
+/// A minute after their step these were still in use, or whoever removes them was killed.
+fn left_groups() -> Finding {
+    let left = abandoned_groups();
+    let Some(first) = left.first() else { return finding("old groups", "none", None) };
+    let fact = format!("{} control groups of steps that are over, one is {}", left.len(), first.display());
+    finding("old groups", fact, Some("start buildd: it removes them"))
 }
 
 fn seccomp() -> Finding {

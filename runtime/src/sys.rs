@@ -3,7 +3,11 @@
 
 use std::{
     fs::File,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    process::Command,
 };
 
 use nix::{
@@ -53,6 +57,18 @@ pub(crate) fn take_descriptor(number: i32) -> std::io::Result<OwnedFd> {
 pub(crate) fn start_writeback(file: &File) {
     // SAFETY: the descriptor is open as long as `file` lives; no memory is passed.
     let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+/// Lets the process of a command write `what` to each of these files, in one call, before it executes.
+pub(crate) fn write_first(command: &mut Command, files: Vec<File>, what: &'static [u8]) {
+    let write = move || {
+        for file in &files {
+            rustix::io::write(file, what)?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it only calls write(2), which is safe there, and takes no lock and no memory.
+    let _ = unsafe { command.pre_exec(write) };
 }
 
 /// Puts up a seccomp filter, as libseccomp exports it, for this thread and all that it becomes. Bytes that are no filter are refused.

@@ -11,7 +11,7 @@ use std::{
 use buildd_tests::{
     daemon::{Daemon, eventually, run},
     fixture::{context, import_base, text},
-    oracles::Oracles,
+    oracles::{Oracles, cgroups},
 };
 use rustix::process::Signal;
 
@@ -36,6 +36,30 @@ fn f_13_a_disk_that_becomes_read_only_fails_what_writes_and_nothing_else() {
     // What only reads goes on.
     assert_eq!(daemon.buildctl(&["image", "ls", "-q"]).ok().stdout, "docker.io/library/alpine:latest\n");
     drop(daemon);
+}
+
+#[test]
+fn f_19_a_control_group_that_cannot_be_removed_holds_nobody_up_and_goes_later() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let dir = context(&[("Dockerfile", "FROM alpine\nRUN sleep 2\n")]);
+    let prefix = format!("step-{}-", daemon.pid());
+    let mut foreign = Command::new("sleep").arg("1000").spawn().expect("a process");
+    std::thread::scope(|scope| {
+        let build =
+            scope.spawn(|| daemon.buildctl(&["build", "--progress", "plain", "-t", "x", text(dir.path())]));
+        eventually("the step has its groups", || {
+            cgroups(&prefix)
+                .iter()
+                .any(|group| fs::write(group.join("cgroup.procs"), foreign.id().to_string()).is_ok())
+        });
+        build.join().expect("a build").ok();
+    });
+    let left = cgroups(&prefix);
+    assert_eq!(left.len(), 1, "{left:?}");
+    daemon.buildctl(&["build", "--no-cache", text(dir.path())]).ok();
+    foreign.kill().and_then(|()| foreign.wait()).expect("killed");
+    eventually("the group is gone", || cgroups(&prefix).is_empty());
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::{fs, path::Path, process::Command};
 
 use buildd_tests::{
-    daemon::{Daemon, Ran, run},
+    daemon::{Daemon, Ran, eventually, run},
     files::{FileServer, Page, Repository},
     fixture::{context, import_base, text},
+    oracles::cgroups,
     peers::peer,
 };
 use tempfile::TempDir;
@@ -37,6 +38,26 @@ fn read(tree: &TempDir, path: &str) -> String {
 /// The requests for repositories so far.
 fn asked(server: &FileServer) -> usize {
     server.asked().iter().filter(|asked| asked.path.starts_with("/git/")).count()
+}
+
+#[test]
+fn f_16_a_git_that_takes_too_much_memory_ends_alone_and_is_named() {
+    let config = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(config.path(), "[worker]\nstep-memory = \"64MB\"\n").expect("write");
+    let (daemon, server) = (Daemon::start_with(&["--config", text(config.path())]), FileServer::start());
+    let folder = tempfile::tempdir().expect("a folder");
+    server.serve_repositories(folder.path().to_owned(), None);
+    // git unpacks a file of less than 512 MB in memory.
+    Repository::new(folder.path(), "large").commit(&[("f", &"0".repeat(200_000_000))]);
+    Repository::new(folder.path(), "small").commit(&[("f", "small")]);
+    let add = |name: &str| format!("FROM scratch\nADD {} /\n", server.url(&format!("/git/{name}.git")));
+    let (ran, _) = build(&daemon, &add("large"), &[]);
+    ran.fails(1, &["git fetch", "large.git", "git ran out of memory", "raise step-memory"]);
+    let (ran, out) = build(&daemon, &add("small"), &[]);
+    ran.ok();
+    assert_eq!(read(&out, "f"), "small");
+    let prefix = format!("git-{}-", daemon.pid());
+    eventually("git's control groups are gone", || cgroups(&prefix).is_empty());
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn held(daemon: &Daemon) -> Held {
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("its mounts");
     Held {
         mounts: mounts.lines().filter(|line| line.contains(place)).count(),
-        cgroups: cgroups(&format!("step-{pid}-")),
+        cgroups: cgroups(&format!("step-{pid}-")).len() + cgroups(&format!("git-{pid}-")).len(),
         children: processes(pid),
         leases: daemon.buildctl(&["lease", "ls", "-q"]).ok().stdout.lines().count(),
         descriptors: descriptors(pid),
@@ -159,10 +159,11 @@ fn children(pid: u32) -> Vec<u32> {
     processes.filter_map(|entry| ours(&entry)).collect()
 }
 
-/// Groups of steps in every hierarchy.
-fn cgroups(prefix: &str) -> usize {
+/// Groups of ours whose names begin so, in every hierarchy.
+pub fn cgroups(prefix: &str) -> Vec<PathBuf> {
     let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     let places = hierarchies.map(|entry| entry.path().join("buildd")).chain(["/sys/fs/cgroup/buildd".into()]);
     let groups = places.flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());
-    groups.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).count()
+    let found = groups.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    found.map(|entry| entry.path()).collect()
 }

@@ -1,38 +1,46 @@
-//! Cgroup: the control groups of one step: how many processes and how much memory it may have, which devices it may open.
+//! Cgroup: the control groups of a step, or of a program that works for us: how many processes and how much memory it may have, and which devices
+//! a step may open.
 //!
 //! Where control groups are of version 1, each controller is a tree of its own; only those are joined that limit something. The step's first
 //! process joins by itself while it is one thread: the kernel lets a thread move itself at once, while moving a process stops all forks
 //! and exits of the machine for milliseconds (`cgroup_procs_write_start`).
 //!
 //! # Invariants
-//! A group that was made is removed with the value, unless something still runs in it.
+//! A group that was made is removed with the value, with those that the step made in it. One in which something runs is tried for a minute; what
+//! then is left, or is left by a helper that was killed, goes when a daemon starts (`sweep`), and the doctor tells of it.
 //!
 //! # Sources
 //! cgroups(7); kernel `admin-guide/cgroup-v1`, `admin-guide/cgroup-v2`.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{Cpu, Security, StepLimits, StepSpec};
 
 mod devices;
 
-/// Where machines have their hierarchies.
-const HIERARCHIES: &str = "/sys/fs/cgroup";
+/// Where control groups are mounted: one tree, or a folder with a tree for each controller of version 1.
+pub(crate) const HIERARCHIES: &str = "/sys/fs/cgroup";
 /// What is written to join: whoever writes it.
-const MYSELF: &[u8] = b"0";
+pub(crate) const MYSELF: &[u8] = b"0";
 /// Controllers of the unified tree that a group below hands down.
 const UNIFIED: [&str; 4] = ["memory", "pids", "cpu", "cpuset"];
 /// Files that say which processors, and whose memory, a group may use.
 const PROCESSORS: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 /// Microseconds over which a quota of processors is counted, where none are given.
 const PERIOD: u64 = 100_000;
-/// How often, and how long after one another, it is tried to remove a group whose last process is just being taken away.
-const TRIES: (u32, Duration) = (200, Duration::from_millis(5));
+/// The control group of the groups of steps and programs.
+pub(crate) const PARENT: &str = "/buildd";
+/// How long it is tried to remove a group in which something runs, and how long after one another at first and in the end.
+const LINGER: Duration = Duration::from_secs(60);
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
+/// Age of an empty group that nobody is about to join any more.
+const ABANDONED: Duration = Duration::from_secs(120);
 
 /// A value for a file of a group, which lies in a controller's tree.
 struct Setting {
@@ -50,8 +58,8 @@ struct Joined {
     join: &'static str,
 }
 
-/// The groups of a step.
-pub(super) struct Cgroup {
+/// The groups of a step or program.
+pub(crate) struct Cgroup {
     joined: Vec<Joined>,
 }
 
@@ -62,9 +70,27 @@ impl Cgroup {
     }
 
     fn create_below(trees: &Path, path: &str, step: &StepSpec) -> io::Result<Self> {
-        let unified = trees.join("cgroup.controllers").exists();
+        let unified = is_unified(trees);
+        let devices = if unified { Vec::new() } else { device_settings(step)? };
+        let group = Self::set(trees, path, &step.limits, devices)?;
+        if unified && step.security == Security::Sandbox {
+            for Joined { folder, .. } in &group.joined {
+                devices::fence(folder, &devices::rules(step)?).map_err(about(folder))?;
+            }
+        }
+        Ok(group)
+    }
+
+    /// Makes the group `name` for a program that works for us, with these limits.
+    pub(crate) fn of_program(name: &str, limits: &StepLimits) -> io::Result<Self> {
+        Self::set(Path::new(HIERARCHIES), &format!("{PARENT}/{name}"), limits, Vec::new())
+    }
+
+    fn set(trees: &Path, path: &str, limits: &StepLimits, more: Vec<Setting>) -> io::Result<Self> {
+        let unified = is_unified(trees);
         let mut group = Self { joined: Vec::new() };
-        for setting in if unified { unified_settings(&step.limits) } else { settings(step)? } {
+        let settings = if unified { unified_settings(limits) } else { settings(limits) };
+        for setting in settings.into_iter().chain(more) {
             let tree = if unified { trees.to_owned() } else { trees.join(setting.controller) };
             let folder = tree.join(path.trim_start_matches('/'));
             if group.joined.last().is_none_or(|last| last.folder != folder) {
@@ -75,12 +101,13 @@ impl Cgroup {
             let file = folder.join(setting.file);
             write(&file, setting.value.as_bytes()).map_err(about(&file))?;
         }
-        if unified && step.security == Security::Sandbox {
-            for Joined { folder, .. } in &group.joined {
-                devices::fence(folder, &devices::rules(step)?).map_err(about(folder))?;
-            }
-        }
         Ok(group)
+    }
+
+    /// The files to which a process of one thread writes `MYSELF` to join.
+    pub(crate) fn doors(&self) -> io::Result<Vec<File>> {
+        let open = |file: PathBuf| OpenOptions::new().write(true).open(&file).map_err(about(&file));
+        self.joined.iter().map(|Joined { folder, join, .. }| open(folder.join(join))).collect()
     }
 
     /// Puts the calling process into it, which has one thread.
@@ -98,7 +125,7 @@ impl Cgroup {
     }
 
     /// How often a process of it was killed because memory ran out.
-    pub(super) fn oom_kills(&self) -> u64 {
+    pub(crate) fn oom_kills(&self) -> u64 {
         let files = ["memory.oom_control", "memory.events"];
         let mut texts = self.joined.iter().flat_map(|joined| files.map(|file| joined.folder.join(file)));
         let text = texts.find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
@@ -108,15 +135,60 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        for Joined { folder, .. } in &self.joined {
-            for _ in 0..TRIES.0 {
-                match fs::remove_dir(folder) {
-                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(TRIES.1),
-                    _ => break,
-                }
+        let (began, [mut pause, longest]) = (Instant::now(), PAUSES);
+        loop {
+            self.joined.retain(|joined| !remove(&joined.folder));
+            if self.joined.is_empty() || began.elapsed() > LINGER {
+                return;
             }
+            thread::sleep(pause);
+            pause = longest.min(pause * 2);
         }
     }
+}
+
+/// Removes a group with all that lie in it; false if something runs there.
+fn remove(folder: &Path) -> bool {
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+        _ => return true,
+    }
+    let nested = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut nested = nested.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    nested.all(|entry| remove(&entry.path())) && fs::remove_dir(folder).is_ok()
+}
+
+/// Groups of ours that are too old to be somebody's who is about to join, and have nobody in them: what crashes left.
+pub(crate) fn abandoned() -> Vec<PathBuf> {
+    left(ABANDONED)
+}
+
+fn left(age: Duration) -> Vec<PathBuf> {
+    let trees = fs::read_dir(HIERARCHIES).into_iter().flatten().flatten().map(|entry| entry.path());
+    let parents = trees.chain([HIERARCHIES.into()]).map(|tree| tree.join(PARENT.trim_start_matches('/')));
+    let groups = parents.flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
+    let old = |made: SystemTime| made.elapsed().is_ok_and(|since| since >= age);
+    let is_left = |entry: &fs::DirEntry| {
+        entry.metadata().is_ok_and(|meta| meta.is_dir() && meta.modified().is_ok_and(old))
+            && is_empty(&entry.path())
+    };
+    groups.filter(is_left).map(|entry| entry.path()).collect()
+}
+
+/// Whether nothing runs in a group.
+fn is_empty(folder: &Path) -> bool {
+    fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
+}
+
+/// Removes what crashes left.
+pub(super) fn sweep() {
+    for folder in abandoned() {
+        tracing::debug!(path = %folder.display(), gone = remove(&folder), "remove a group that was left");
+    }
+}
+
+fn is_unified(trees: &Path) -> bool {
+    trees.join("cgroup.controllers").exists()
 }
 
 /// Makes a group and those that it lies in. In the unified tree each of these hands its controllers down; a group of processors begins with
@@ -147,24 +219,28 @@ fn make(tree: &Path, folder: &Path, unified: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn settings(step: &StepSpec) -> io::Result<Vec<Setting>> {
-    let StepLimits { pids, memory, swap, cpu } = &step.limits;
+fn settings(limits: &StepLimits) -> Vec<Setting> {
+    let StepLimits { pids, memory, swap, cpu } = limits;
     let setting = |controller, file, value| Setting { controller, file, value };
     let mut settings = vec![
         setting("pids", "pids.max", pids.to_string()),
         setting("memory", "memory.limit_in_bytes", memory.to_string()),
     ];
     settings.extend(swap.map(|swap| setting("memory", "memory.memsw.limit_in_bytes", swap.to_string())));
-    if step.security == Security::Sandbox {
-        settings.push(setting("devices", "devices.deny", "a".to_owned()));
-        let rules = devices::rules(step)?;
-        settings.extend(rules.iter().map(|rule| setting("devices", "devices.allow", rule.text())));
-    }
     settings.extend(cpu.shares.map(|shares| setting("cpu", "cpu.shares", shares.to_string())));
     settings.extend(cpu.period.map(|period| setting("cpu", "cpu.cfs_period_us", period.to_string())));
     settings.extend(cpu.quota.map(|quota| setting("cpu", "cpu.cfs_quota_us", quota.to_string())));
     settings.extend(processors(cpu, "cpuset"));
-    Ok(settings)
+    settings
+}
+
+fn device_settings(step: &StepSpec) -> io::Result<Vec<Setting>> {
+    if step.security == Security::Insecure {
+        return Ok(Vec::new());
+    }
+    let setting = |file, value| Setting { controller: "devices", file, value };
+    let allowed = devices::rules(step)?.into_iter().map(|rule| setting("devices.allow", rule.text()));
+    Ok([setting("devices.deny", "a".to_owned())].into_iter().chain(allowed).collect())
 }
 
 /// The unified tree has no files for devices: a program decides there.

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader},
+    os::fd::OwnedFd,
     path::Path,
     process::ExitCode,
 };
@@ -17,32 +18,40 @@ use nix::{
     },
     unistd::Pid,
 };
+use rustix::stdio::{dup2_stderr, dup2_stdout};
 
 use super::{
     FILTER, INPUT, Order, Security, StepExit, StepSpec,
-    cgroup::Cgroup,
+    cgroup::{Cgroup, PARENT},
     container::{self, Container, Means, NOT_MADE},
     terminal::{Size, Terminal},
 };
 
-/// The control group of the groups of steps.
-const CGROUP: &str = "/buildd";
-
 pub(super) type Failure = Box<dyn std::error::Error>;
 
-/// Runs the step that standard input describes; `folder` takes what it leaves behind.
-pub(super) fn helper_main(folder: &Path) -> ExitCode {
-    let exit = run(folder).unwrap_or_else(|error| StepExit {
+/// Runs the step that standard input describes; `folder` takes what it leaves behind. `life` is closed when there is no more to be had of it.
+pub(super) fn helper_main(folder: &Path, life: OwnedFd) -> ExitCode {
+    let mut groups = None;
+    let exit = run(folder, &mut groups).unwrap_or_else(|error| StepExit {
         code: NOT_MADE,
         failure: Some(chain(error.as_ref())),
         ..StepExit::default()
     });
     let (part, whole) = (folder.join("exit.part"), folder.join("exit.json"));
     let text = serde_json::to_vec(&exit).expect("strings and numbers have a JSON form");
-    match fs::write(&part, text).and_then(|()| fs::rename(&part, &whole)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    let told = fs::write(&part, text).and_then(|()| fs::rename(&part, &whole)).and_then(|()| hang_up(life));
+    // What takes long of it delays nobody now.
+    drop(groups);
+    if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Closes all at whose end the daemon sees that the step is over.
+fn hang_up(life: OwnedFd) -> io::Result<()> {
+    let nobody = OpenOptions::new().write(true).open("/dev/null")?;
+    dup2_stdout(&nobody)?;
+    dup2_stderr(&nobody)?;
+    drop(life);
+    Ok(())
 }
 
 /// An error with its causes.
@@ -59,24 +68,24 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn run(folder: &Path) -> Result<StepExit, Failure> {
+fn run(folder: &Path, groups: &mut Option<Cgroup>) -> Result<StepExit, Failure> {
     let mut input = BufReader::new(std::io::stdin());
     let mut line = String::new();
     input.read_line(&mut line)?;
     let step: StepSpec = serde_json::from_str(&line)?;
     let id = folder.file_name().and_then(|name| name.to_str()).ok_or("the step's folder has no name")?;
-    let parent = if step.cgroup_parent.is_empty() { CGROUP } else { &step.cgroup_parent };
-    let cgroup = Cgroup::create(&format!("{parent}/step-{id}"), &step)?;
+    let parent = if step.cgroup_parent.is_empty() { PARENT } else { &step.cgroup_parent };
+    let cgroup = &*groups.insert(Cgroup::create(&format!("{parent}/step-{id}"), &step)?);
     let filter = match step.security {
         Security::Sandbox => Some(fs::read(folder.with_file_name(FILTER))?),
         Security::Insecure => None,
     };
     let stdin = step.stdin.then(|| owners(&folder.join(INPUT))).transpose()?;
     let (typed, stdin) = if step.terminal { (stdin, None) } else { (None, stdin) };
-    match container::start(&step, Means { cgroup: &cgroup, filter, stdin })? {
+    match container::start(&step, Means { cgroup, filter, stdin })? {
         Ok(Container { first, terminal }) => {
             let terminal = terminal.map(|master| Terminal::start(master, typed)).transpose()?;
-            started(first, input, terminal, &cgroup)
+            started(first, input, terminal, cgroup)
         }
         Err(exit) => Ok(exit),
     }

@@ -5,7 +5,7 @@
 //!
 //! # Wire
 //! A socket of packets on its standard input. A packet is the name of a step's folder, and four descriptors: three become the helper's
-//! standard streams, the last is closed when it ends. There are no answers.
+//! standard streams, all are closed when the step is over. There are no answers.
 //!
 //! # Invariants
 //! It ends with the daemon, whose end of the socket closes. Helpers that it has started go on to their own end.
@@ -56,7 +56,7 @@ pub(super) struct Streams {
     pub(super) out: OwnedFd,
     /// Where its standard error is read.
     pub(super) err: OwnedFd,
-    /// Has nothing to be read, and an end when the helper has ended.
+    /// Has nothing to be read, and an end when the step is over.
     pub(super) life: OwnedFd,
 }
 
@@ -143,7 +143,7 @@ fn serve(steps: &Path) -> io::Result<ExitCode> {
     // A helper's own standard input is another.
     dup2_stdin(File::open("/dev/null")?)?;
     sys::forget_children(true);
-    while let Some((name, [input, out, err, _life])) = receive(&socket)? {
+    while let Some((name, [input, out, err, life])) = receive(&socket)? {
         match sys::fork_single_threaded(CloneFlags::empty()) {
             Ok(ForkResult::Parent { .. }) => {}
             Ok(ForkResult::Child) => {
@@ -153,7 +153,7 @@ fn serve(steps: &Path) -> io::Result<ExitCode> {
                 dup2_stdout(&out)?;
                 dup2_stderr(&err)?;
                 drop((input, out, err));
-                return Ok(helper_main(&steps.join(OsStr::from_bytes(&name))));
+                return Ok(helper_main(&steps.join(OsStr::from_bytes(&name)), life));
             }
             // Its streams close: that is how the daemon learns of it.
             Err(error) => complain("fork", &error),

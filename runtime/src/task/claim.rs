@@ -26,14 +26,14 @@ use rustix::{
     io::Errno,
 };
 
-/// Where control groups are mounted.
-pub(super) const TREES: &str = "/sys/fs/cgroup";
+use crate::step::HIERARCHIES;
+
 /// The locks' folder.
 const LOCKS: &str = "/run/buildd-cgroups";
 /// The hierarchy of version 1 that is asked; every runtime puts its containers there.
 const ASKED: &str = "devices";
 /// The hierarchies of version 1 in which libcontainer makes groups (its `ControllerType`).
-const HIERARCHIES: [&str; 12] = [
+const CONTROLLERS: [&str; 12] = [
     "cpu",
     "cpuacct",
     "cpuset",
@@ -133,14 +133,15 @@ fn in_place(file: &File, path: &Path) -> bool {
 }
 
 /// Where libcontainer makes groups: the hierarchies of version 1, or the one of version 2.
-fn hierarchies() -> impl Iterator<Item = PathBuf> {
-    let named = HIERARCHIES.iter().map(|name| Path::new(TREES).join(name)).filter(|tree| tree.is_dir());
-    let unified = (asked() == Path::new(TREES)).then(asked);
+/// The trees in which a task has groups.
+pub(super) fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    let named = CONTROLLERS.iter().map(|name| Path::new(HIERARCHIES).join(name)).filter(|tree| tree.is_dir());
+    let unified = (asked() == Path::new(HIERARCHIES)).then(asked);
     named.chain(unified)
 }
 
 fn asked() -> PathBuf {
-    let (trees, asked) = (Path::new(TREES), Path::new(TREES).join(ASKED));
+    let (trees, asked) = (Path::new(HIERARCHIES), Path::new(HIERARCHIES).join(ASKED));
     if asked.is_dir() { asked } else { trees.to_owned() }
 }
 

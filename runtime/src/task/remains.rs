@@ -10,7 +10,7 @@ use oci_spec::runtime::Spec;
 use rustix::{io::Errno, mount::UnmountFlags};
 
 use super::{
-    claim::{Claim, TREES},
+    claim::{self, Claim},
     protocol::{Class, EXIT, Exit, Process, ROOTFS, Reply, Request, Status, TASK, TaskSpec},
 };
 use crate::error::{Error, Result};
@@ -90,8 +90,7 @@ fn remove_cgroups(spec: &Spec) {
     // libcontainer leaves the parent, which goes with the last of its tasks: the kernel refuses while there is another.
     let parent = path.parent().and_then(|parent| parent.strip_prefix("/").ok());
     let Some(parent) = parent.filter(|parent| !parent.as_os_str().is_empty()) else { return };
-    for hierarchy in fs::read_dir(TREES).into_iter().flatten().flatten() {
-        let _ = fs::remove_dir(hierarchy.path().join(parent));
+    for hierarchy in claim::hierarchies() {
+        let _ = fs::remove_dir(hierarchy.join(parent));
     }
-    let _ = fs::remove_dir(Path::new(TREES).join(parent));
 }

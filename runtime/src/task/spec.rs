@@ -9,15 +9,12 @@ use oci_spec::runtime::{Mount, PosixRlimitBuilder, Process, Spec};
 use rustix::{process::Resource, thread::CapabilitySet};
 
 use super::protocol::{ROOTFS, TaskSpec};
-use crate::{passwd::NO_ID, profile::seccomp};
+use crate::{passwd::NO_ID, profile::seccomp, step::HIERARCHIES};
 
 /// The annotation by which a client asks for our default filter; containerd has no field for it.
 const DEFAULT_SECCOMP: &str = "io.buildd.seccomp";
 /// Kernel filesystems that the masks protect: a mount at, in or over them would lift the masks or be reached through them.
 const PROTECTED: [&str; 2] = ["/proc", "/sys"];
-
-/// Where this machine has its hierarchies of cgroups.
-const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The spec that is run; or why the client's cannot be.
 pub(super) fn adapt(task: &TaskSpec, folder: &Path) -> Result<Spec, String> {
@@ -114,7 +111,7 @@ fn adapt_cgroups(spec: &mut Spec) {
     };
     let mut linux = spec.linux().clone().unwrap_or_default();
     let mut paths = linux.readonly_paths().clone().unwrap_or_default();
-    let hierarchies = std::fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+    let hierarchies = std::fs::read_dir(HIERARCHIES).into_iter().flatten().flatten();
     let below = hierarchies.map(|hierarchy| cgroups.join(hierarchy.file_name()));
     paths.extend([cgroups.clone()].into_iter().chain(below).map(|path| path.to_string_lossy().into_owned()));
     linux.set_readonly_paths(Some(paths));

@@ -4,10 +4,13 @@
 //! variables, which other users of this machine cannot read: the URL with its password, and tokens.
 //!
 //! # Concurrency
-//! git and all it starts are a process group, which dies with the future that waits for it.
+//! git and all it starts are a process group, which dies with the future that waits for it, and are in control groups with a step's limits: memory
+//! that a repository takes is not the daemon's.
 
 use std::{
     ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -24,6 +27,8 @@ use tokio::{
 use super::{access::Access, failure::GitError, wanted::Wanted};
 use crate::{
     error::{Error, Result},
+    step::{Cgroup, MYSELF, StepLimits},
+    sys,
     worker::Worker,
 };
 
@@ -50,6 +55,7 @@ pub(super) struct Git {
     config: Vec<(String, String)>,
     shown: String,
     root: PathBuf,
+    limits: StepLimits,
 }
 
 /// A repository that a command is about.
@@ -100,7 +106,8 @@ impl Git {
         .into();
         config.push((format!("remote.{REMOTE}.url"), wanted.url.clone()));
         config.extend(access.config(wanted));
-        Ok(Self { env, config, shown: wanted.shown(), root: worker.store.root().to_owned() })
+        let (root, limits) = (worker.store.root().to_owned(), worker.limits.clone());
+        Ok(Self { env, config, shown: wanted.shown(), root, limits })
     }
 
     /// The repository as it may be shown.
@@ -149,13 +156,15 @@ impl Git {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
+        let contained = Contained::new(&self.limits).map_err(|source| GitError::Start { source })?;
+        contained.enter(command.as_std_mut()).map_err(|source| GitError::Start { source })?;
         let mut child = command.spawn().map_err(|source| GitError::Start { source })?;
         let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
         let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let work = async { tokio::join!(whole(out), last(err), child.wait()) };
         let (printed, said, status) = tokio::select! {
             done = work => done,
-            failure = self.limits(operation) => return Err(failure),
+            failure = self.watch(operation) => return Err(failure),
         };
         group.left();
         let failed = |said: &str| GitError::Failed {
@@ -164,21 +173,27 @@ impl Git {
             said: super::failure::told(said),
         };
         let status = status.map_err(|source| GitError::Start { source })?;
+        if !status.success() && contained.ran_out() {
+            return Err(GitError::Memory { operation, url: self.shown.clone(), bytes: self.limits.memory });
+        }
         match (printed, status.success()) {
             (Some(printed), true) => Ok(printed),
             (None, true) => Err(failed(&format!("it sent more than {MAX_OUTPUT} bytes"))),
-            (_, false) => Err(failed(&said)),
+            (_, false) => match status.signal() {
+                Some(signal) if said.is_empty() => Err(failed(&format!("it was ended by signal {signal}"))),
+                _ => Err(failed(&said)),
+            },
         }
     }
 
     /// Ends when git has taken too much time or disk.
-    async fn limits(&self, operation: &'static str) -> GitError {
+    async fn watch(&self, operation: &'static str) -> GitError {
         let (began, mut ticks) = (Instant::now(), interval(LOOK_INTERVAL));
         loop {
             ticks.tick().await;
             let free = rustix::fs::statvfs(&self.root).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
             if free < DISK_RESERVE {
-                let source = std::io::ErrorKind::StorageFull.into();
+                let source = io::ErrorKind::StorageFull.into();
                 return Error::File { operation: "fetch", path: self.shown.clone().into(), source }.into();
             }
             if began.elapsed() > MAX_TIME {
@@ -186,6 +201,35 @@ impl Git {
                 return GitError::Failed { operation, url: self.shown.clone(), said };
             }
         }
+    }
+}
+
+/// The control groups of one run of git; removed when dropped, by a thread that waits until they are empty.
+struct Contained(Option<Cgroup>);
+
+impl Contained {
+    fn new(limits: &StepLimits) -> io::Result<Self> {
+        let name = format!("git-{}-{:016x}", std::process::id(), rand::random::<u64>());
+        Cgroup::of_program(&name, limits).map(|group| Self(Some(group)))
+    }
+
+    /// Lets a command begin in them.
+    fn enter(&self, command: &mut std::process::Command) -> io::Result<()> {
+        let doors = self.0.iter().map(Cgroup::doors).collect::<io::Result<Vec<_>>>()?;
+        sys::write_first(command, doors.into_iter().flatten().collect(), MYSELF);
+        Ok(())
+    }
+
+    /// Whether something in them was killed because memory ran out.
+    fn ran_out(&self) -> bool {
+        self.0.as_ref().is_some_and(|group| group.oom_kills() > 0)
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        let group = self.0.take();
+        std::thread::spawn(move || drop(group));
     }
 }
 

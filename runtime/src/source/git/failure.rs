@@ -29,6 +29,16 @@ pub(super) enum GitError {
         /// Its last words.
         said: String,
     },
+    /// It took more memory than a step may have.
+    #[error("git {operation} {url}: git ran out of memory: it may have {bytes} bytes")]
+    Memory {
+        /// `fetch`, …
+        operation: &'static str,
+        /// The repository.
+        url: String,
+        /// The bound.
+        bytes: i64,
+    },
     /// The repository has no such ref.
     #[error("{url}: there is no ref or commit {reference:?}")]
     NoRef {
@@ -60,6 +70,7 @@ impl GitError {
             Self::Failed { said, .. } if is_denied(said) => ErrorKind::Unauthenticated,
             Self::Failed { said, .. } if said.contains("not found") => ErrorKind::NotFound,
             Self::Failed { .. } => ErrorKind::Unavailable,
+            Self::Memory { .. } => ErrorKind::ResourceExhausted,
             Self::NoRef { .. } | Self::NoFolder { .. } => ErrorKind::NotFound,
             Self::Worker(error) => error.kind(),
         }
@@ -82,6 +93,9 @@ impl GitError {
             }
             Self::NoRef { reference, .. } if reference.len() < 40 && super::wanted::is_hex(reference) => {
                 Some("a commit is named by all 40 digits of its id".to_owned())
+            }
+            Self::Memory { .. } => {
+                Some("the repository's files are large: raise step-memory in buildd.toml".to_owned())
             }
             Self::Worker(error) => error.hint(),
             _ => None,

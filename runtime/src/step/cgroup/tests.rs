@@ -78,6 +78,39 @@ fn a_step_may_have_some_processors_only() {
 }
 
 #[test]
+fn f_19_a_group_goes_with_what_was_made_in_it_and_when_nothing_runs_there() {
+    let name = format!("unit-{}", std::process::id());
+    let group = Cgroup::of_program(&name, &StepLimits::new(17, 64 << 20)).expect("a group: root is needed");
+    let folder = group.folders().next().expect("a group").0.to_owned();
+    let nested = folder.join("inner/most");
+    fs::create_dir_all(&nested).expect("groups in it");
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("a process");
+    fs::write(nested.join("cgroup.procs"), child.id().to_string()).expect("moved");
+    let removing = thread::spawn(move || drop(group));
+    assert!(!remove(&folder) && nested.exists(), "something runs in it");
+    assert!(!left(Duration::ZERO).contains(&nested), "and is told of only where nothing does");
+    child.kill().and_then(|()| child.wait()).expect("killed");
+    removing.join().expect("removed");
+    assert!(!folder.exists());
+}
+
+#[test]
+fn f_19_what_a_crash_left_is_told_of_and_swept_when_it_is_old_and_empty() {
+    let name = format!("unit-left-{}", std::process::id());
+    let mut group =
+        Cgroup::of_program(&name, &StepLimits::new(17, 64 << 20)).expect("a group: root is needed");
+    let folder = group.folders().next().expect("a group").0.to_owned();
+    let all = std::mem::take(&mut group.joined);
+    assert!(left(Duration::ZERO).contains(&folder) && !abandoned().contains(&folder));
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("a process");
+    fs::write(folder.join("cgroup.procs"), child.id().to_string()).expect("moved");
+    assert!(!left(Duration::ZERO).contains(&folder), "something runs in it");
+    child.kill().and_then(|()| child.wait()).expect("killed");
+    drop(Cgroup { joined: all });
+    assert!(!folder.exists());
+}
+
+#[test]
 fn a_group_that_cannot_be_limited_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let limits = StepLimits::new(1, 1);
