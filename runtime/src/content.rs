@@ -48,6 +48,7 @@ use crate::{
 };
 
 pub use blob::Blob;
+pub(crate) use layers::sync_layer;
 pub use namespaced::Namespaced;
 use writer::Claim;
 pub use writer::Writer;

@@ -11,8 +11,11 @@
 use std::{
     fs::{self, File},
     io,
+    os::fd::AsRawFd as _,
     path::Path,
 };
+
+use rustix::fs::AtFlags;
 
 #[cfg(test)]
 pub(crate) mod watch;
@@ -24,7 +27,7 @@ pub(crate) enum Step {
     CreateFolders,
     /// Bytes go to a file.
     Write,
-    /// Something gets another name.
+    /// Something gets another name, or one more.
     Rename,
     /// A name goes, with all below it.
     Remove,
@@ -65,6 +68,13 @@ pub(crate) fn writing(path: &Path) -> io::Result<()> {
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     announce(Step::Rename, from)?;
     fs::rename(from, to)
+}
+
+/// Gives an open file one more name; it has one still.
+pub(crate) fn link(file: &File, to: &Path) -> io::Result<()> {
+    announce(Step::Rename, to)?;
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, to, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 /// Removes a file.

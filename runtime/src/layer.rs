@@ -12,6 +12,7 @@ mod erofs;
 mod file;
 mod head;
 mod large;
+mod lent;
 mod loose;
 mod parse;
 mod probe;
@@ -23,8 +24,11 @@ use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
 
 pub use apply::{DirectoryWriter, Whiteouts, apply_tar};
 pub use file::{LayerFileWriter, adopt_tar};
-pub(crate) use head::check_index;
 pub use head::open_tar;
+pub(crate) use head::{check_index, lender};
+pub(crate) use large::LARGE;
+pub use lent::Lies;
+pub(crate) use lent::{Lent, borrower, lender_of};
 pub(crate) use loose::LooseFile;
 pub use loose::{Extent, LooseFileWriter};
 pub use parse::Applied;
@@ -118,6 +122,12 @@ impl Entry {
 pub trait LayerWriter {
     /// Adds one entry; `data` gives a file's bytes. Of entries with one path the last one counts.
     fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()>;
+
+    /// The same of a file whose bytes lie in a client's layer file: a writer may leave them there.
+    fn entry_lying(&mut self, entry: &Entry, data: &mut dyn Read, lies: Lies<'_>) -> Result<()> {
+        let _ = lies;
+        self.entry(entry, data)
+    }
 
     /// Ends the layer: from now on it can be mounted.
     fn finish(&mut self) -> Result<()>;

@@ -21,7 +21,7 @@ use buildd_oci::digest::{Digest, Digester};
 use self::client::{ClientFiles, Part};
 use crate::{
     error::{Error, Result},
-    layer::{Entry, EntryKind, describe},
+    layer::{Entry, EntryKind, Lies, describe},
     session::SyncedTree,
     snapshot::Reading,
 };
@@ -176,6 +176,14 @@ impl<'a> Found<'a> {
         let (_, mut bytes) = self.open()?;
         io::copy(&mut bytes, &mut content).map_err(Error::file("read", &shown))?;
         Ok(Some(content.finish()))
+    }
+
+    /// Where its bytes lie, if they may stay there.
+    pub(crate) fn lies(&self) -> Option<Lies<'a>> {
+        match &self.bytes {
+            Bytes::Part(part, _) => part.lies(),
+            Bytes::At(_) => None,
+        }
     }
 
     /// The entry and, if it is a file, its bytes.

@@ -17,7 +17,10 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    layer,
+};
 
 /// Most layers that overlayfs stacks.
 pub const MAX_LOWERS: usize = 500;
@@ -94,6 +97,9 @@ pub(crate) fn erofs(path: &Path) -> io::Result<OwnedFd> {
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let fs = context.as_fd();
     fsconfig_set_string(fs, "source", path)?;
+    if let Some(lender) = layer::lender(path)? {
+        fsconfig_set_string(fs, "device", lender)?;
+    }
     fsconfig_set_flag(fs, "ro")?;
     fsconfig_create(fs)?;
     Ok(fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)

@@ -6,6 +6,7 @@
 //! # On disk
 //! ```text
 //! layers/<id>          a layer, a file or a folder, never written again
+//! layers/<id>.data     what the layer file borrows from (`layer/lent.rs`)
 //! attached/<id>/       a layer file, mounted for clients
 //! snapshots/<n>/       fs, work, mount: of an active; mount, or one below it for each tree: of a view
 //! trash/, tmp/         emptied at start
@@ -37,7 +38,7 @@ use crate::{
     db::{Db, from_nanos, to_nanos},
     disk,
     error::{Error, Result},
-    layer::{LayerRules, Probed, probe},
+    layer::{LayerRules, Probed, lender_of, probe},
     mount::{MountGuard, Overlay, sweep},
 };
 
@@ -222,6 +223,10 @@ impl Snapshots {
             Ok(LayerId(tx.last_insert_rowid()))
         })?;
         let target = self.folder(layer);
+        let (lender, place) = (lender_of(folder), lender_of(&target));
+        if lender.exists() {
+            disk::rename(&lender, &place).map_err(Error::file("publish", &place))?;
+        }
         disk::rename(folder, &target).map_err(Error::file("publish", &target))?;
         self.insert(parent, layer, &mut held)
     }
@@ -246,7 +251,12 @@ impl Snapshots {
     pub(crate) fn remove_layers(&self, layers: &[LayerId]) -> Result<()> {
         self.detach_layers(layers)?;
         self.mounted.forget(layers);
-        layers.iter().try_for_each(|layer| self.discard(&self.folder(*layer)))
+        layers.iter().try_for_each(|layer| {
+            let stored = self.folder(*layer);
+            let lender = lender_of(&stored);
+            self.discard(&stored)?;
+            if lender.exists() { self.discard(&lender) } else { Ok(()) }
+        })
     }
 
     /// A snapshot of `layer` above `parent`; whoever calls holds both.
@@ -311,7 +321,10 @@ impl Snapshots {
             Some(0) => {}
             known => return Ok(known.unwrap_or_default().unsigned_abs()),
         }
-        let (size, _) = usage(&self.folder(layer))?;
+        let stored = self.folder(layer);
+        // What it borrows is the client's, too, as long as that is there, and its own alone later.
+        let (size, _) = usage(&stored)?;
+        let size = size + usage(&lender_of(&stored))?.0;
         self.db.write("note a layer's size", |tx| {
             tx.execute("UPDATE layers SET size = ? WHERE id = ?", params![size.cast_signed(), layer.0])
         })?;
@@ -422,10 +435,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok()
-            && let Err(error) = remove(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "remove scratch");
+        for path in [lender_of(&self.path), self.path.clone()] {
+            if fs::symlink_metadata(&path).is_ok()
+                && let Err(error) = remove(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "remove scratch");
+            }
         }
     }
 }
@@ -470,4 +485,4 @@ impl Drop for Active {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

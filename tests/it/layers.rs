@@ -1,10 +1,11 @@
 //! Layers: what a user sees is the same whichever form they are stored in, and no form leaves anything behind.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
+use buildd_oci::digest::Digest;
 use buildd_tests::{
-    daemon::Daemon,
-    fixture::{context, import_base, text},
+    daemon::{Daemon, eventually, run},
+    fixture::{Noise, context, import_base, text},
 };
 use rustix::process::Signal;
 
@@ -93,4 +94,46 @@ fn both_forms_build_run_and_export_the_same() {
     }
     assert!(exports[..2] == exports[2..], "the forms export different bytes");
     assert!(exports[0] != exports[1], "the change was not seen");
+}
+
+#[test]
+fn a_large_file_of_a_client_is_on_disk_once_and_stays_when_the_client_changes_it() {
+    let mut daemon = with_form("file");
+    import_base(&daemon);
+    let dir = context(&[("Dockerfile", "FROM alpine\nCOPY large small /\n"), ("small", "s")]);
+    let mut bytes = vec![0; 24 << 20];
+    Noise::new(1).fill(&mut bytes);
+    fs::write(dir.path().join("large"), &bytes).expect("a file");
+    let kilobytes = |daemon: &Daemon| {
+        let all = run(Command::new("du").arg("-sk").arg(daemon.path("root/layers"))).ok().stdout;
+        all.split_whitespace().next().and_then(|size| size.parse::<u64>().ok()).expect("a size")
+    };
+    let before = kilobytes(&daemon);
+    let build =
+        |daemon: &Daemon, tag: &str| daemon.buildctl(&["build", "-q", "-t", tag, text(dir.path())]).ok();
+    build(&daemon, "one");
+    let more = kilobytes(&daemon) - before;
+    assert!((24 << 10..30 << 10).contains(&more), "{more} KiB more");
+    let mut other = bytes.clone();
+    other[12 << 20] ^= 1;
+    fs::write(dir.path().join("large"), &other).expect("a file");
+    build(&daemon, "two");
+    daemon.buildctl(&["prune", "--all"]).ok();
+    let sum = |daemon: &Daemon, image: &str| {
+        daemon.buildctl(&["run", "--rm", "--net", "none", image, "sha256sum", "/large"]).ok().stdout
+    };
+    for (image, bytes) in [("one", &bytes), ("two", &other)] {
+        assert!(sum(&daemon, image).starts_with(&Digest::of(bytes).hex()), "{image}");
+    }
+    daemon.buildctl(&["image", "rm", "two"]).ok();
+    daemon.buildctl(&["prune", "--all"]).ok();
+    eventually("what only the second had is gone", || kilobytes(&daemon) < before + (30 << 10));
+    // Another daemon gets it whole.
+    let archive = daemon.path("one.tar");
+    daemon.buildctl(&["image", "export", "-o", text(&archive), "one"]).ok();
+    let second = with_form("directory");
+    second.buildctl(&["image", "import", text(&archive)]).ok();
+    assert!(sum(&second, "one").starts_with(&Digest::of(&bytes).hex()));
+    daemon.stop(Signal::TERM);
+    assert!(daemon.fsck(&[]).ok().stdout.contains("clean"));
 }

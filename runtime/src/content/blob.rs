@@ -1,12 +1,15 @@
 //! Blob: the bytes of one digest, opened, wherever they lie.
 //!
-//! Most lie in a file of their own. An uncompressed layer that is a layer file lies there: its tar is that blob, and has no second copy.
+//! Most lie in a file of their own. An uncompressed layer that is a layer file lies there: its tar is that blob, and has no second copy. Some of that may be
+//! borrowed from a client's files (`layer/lent.rs`).
 
 use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
 };
+
+use crate::layer::Lent;
 
 /// An opened blob; reads from its begin, or anywhere.
 #[derive(Debug)]
@@ -15,18 +18,19 @@ pub struct Blob {
     begin: u64,
     size: u64,
     at: u64,
+    lent: Option<Lent>,
 }
 
 impl Blob {
     /// A blob that is a whole file.
     pub(super) fn whole(file: File) -> io::Result<Self> {
         let size = file.metadata()?.len();
-        Ok(Self { file, begin: 0, size, at: 0 })
+        Ok(Self { file, begin: 0, size, at: 0, lent: None })
     }
 
-    /// A blob that is a part of a file.
-    pub(crate) fn part(file: File, begin: u64, size: u64) -> Self {
-        Self { file, begin, size, at: 0 }
+    /// A blob that is a part of a file, but for what `lent` has of it.
+    pub(crate) fn part(file: File, begin: u64, size: u64, lent: Option<Lent>) -> Self {
+        Self { file, begin, size, at: 0, lent }
     }
 
     /// Bytes.
@@ -38,7 +42,11 @@ impl Blob {
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = self.size.saturating_sub(offset);
         let want = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.file.read_at(&mut buf[..want], self.begin + offset.min(self.size))
+        let buf = &mut buf[..want];
+        match &self.lent {
+            Some(lent) if want > 0 => lent.read_at(&self.file, self.begin, buf, offset),
+            _ => self.file.read_at(buf, self.begin + offset.min(self.size)),
+        }
     }
 
     /// Fills `buf` with the bytes at `offset`.

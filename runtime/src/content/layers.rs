@@ -23,7 +23,7 @@ use crate::{
     db::{labels_text, to_nanos},
     disk,
     error::{Error, Result},
-    layer::open_tar,
+    layer::{lender, open_tar},
     snapshot::LayerId,
 };
 
@@ -69,8 +69,7 @@ impl Content {
             return Ok(None);
         }
         let Some(tar) = open_tar(&path)? else { return Ok(None) };
-        let synced = File::open(&path).and_then(|file| disk::sync_file(&file, &path));
-        synced.map_err(Error::file("sync", &path))?;
+        sync_layer(&path)?;
         sync_dir(path.parent().unwrap_or(Path::new(".")))?;
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let new = self.db.write_durable("adopt a layer's blob", |tx| {
@@ -115,6 +114,16 @@ impl Content {
             _ => Ok(()),
         }
     }
+}
+
+/// Makes the bytes of a layer file last, and of what it borrows.
+pub(crate) fn sync_layer(path: &Path) -> Result<()> {
+    let lender = lender(path).map_err(Error::file("open layer file", path))?;
+    for path in lender.iter().map(PathBuf::as_path).chain([path]) {
+        let synced = File::open(path).and_then(|file| disk::sync_file(&file, path));
+        synced.map_err(Error::file("sync", path))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

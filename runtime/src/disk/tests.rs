@@ -10,7 +10,11 @@ use std::{
     },
 };
 
-use buildd_oci::{ErrorKind, descriptor::Descriptor, digest::Digest};
+use buildd_oci::{
+    ErrorKind,
+    descriptor::Descriptor,
+    digest::{Digest, Digester},
+};
 use rusqlite::Connection;
 
 mod full;
@@ -24,10 +28,10 @@ use crate::{
     content::Labels,
     fsck::Fsck,
     gc::collect,
-    layer::{LayerForm, tests::one_file},
+    layer::{LARGE, LayerForm, open_tar, tests::one_file},
     lease::Resource,
     named_snapshot::Scope,
-    snapshot::LayerId,
+    snapshot::{LayerId, tests::lent::borrowing},
     store::Store,
 };
 
@@ -128,6 +132,30 @@ fn has_blob(digest: Digest) -> impl Fn(&Store) -> bool {
             && digester.finish() == digest
             && store.content.info(NS, &digest).is_ok()
     }
+}
+
+#[test]
+fn f_03_a_power_cut_takes_nothing_that_a_layer_borrows() {
+    cut_through(LayerForm::File, |store, work| {
+        let (tree, copy) = borrowing(&store.snapshots, &vec![7; LARGE as usize]);
+        let layer = store.snapshots.layers(copy.id()).expect("layers").pop().expect("one");
+        let diff_id = layer.diff_id.expect("known");
+        store.snapshots.make_durable(copy.id()).expect("a sync");
+        let id = copy.id().number();
+        let whole = move |store: &Store| {
+            let kept = store.snapshots.by_number(id).ok().flatten().is_some();
+            let mut digester = Digester::default();
+            let tar = open_tar(&store.snapshots.stored(layer.id)).ok().flatten();
+            kept && tar.is_some_and(|mut tar| io::copy(&mut tar, &mut digester).is_ok())
+                && digester.finish() == diff_id
+        };
+        work.acknowledged("a layer that borrows", whole);
+        let gone = store.snapshots.layers(tree.id()).expect("layers").pop().expect("one").id;
+        let sql = format!("DELETE FROM snapshots WHERE id = {}", tree.id().number());
+        store.db.write_durable("forget the client's", |tx| tx.execute_batch(&sql)).expect("rows");
+        store.snapshots.remove_layers(&[gone]).expect("removed");
+        drop((tree, copy));
+    });
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::{
     content::PUTS,
     db::Db,
     error::{Error, Result},
+    layer::{borrower, lender},
     namespace,
 };
 
@@ -46,7 +47,12 @@ impl Check<'_> {
             self.strays(&folder, |name| digests.contains(&format!("{algorithm}:{name}")))?;
         }
         let layers: BTreeSet<String> = self.rows.layers.keys().map(i64::to_string).collect();
-        self.strays(Path::new("layers"), |name| layers.contains(name))?;
+        let root = self.root.join("layers");
+        let lends = |name: &str| {
+            let layer = borrower(name).filter(|layer| layers.contains(*layer));
+            layer.is_some_and(|layer| matches!(lender(&root.join(layer)), Ok(Some(_))))
+        };
+        self.strays(Path::new("layers"), |name| layers.contains(name) || lends(name))?;
         let uppers: BTreeSet<String> =
             self.rows.named.iter().filter_map(|row| row.upper).map(|upper| upper.to_string()).collect();
         self.strays(Path::new("named"), |name| uppers.contains(name))?;

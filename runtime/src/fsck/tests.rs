@@ -21,12 +21,14 @@ use rusqlite::Connection;
 use super::{Class, Finding, Fsck};
 use crate::{
     content::Labels,
-    layer::{LayerForm, tests::one_file},
+    layer::{LARGE, LayerForm, tests::one_file},
     lease::Resource,
     named_snapshot::Scope,
-    snapshot::LayerId,
+    snapshot::{LayerId, tests::lent::borrowing},
     store::Store,
 };
+
+mod lent;
 
 const NS: &str = "default";
 
@@ -103,7 +105,9 @@ fn known() -> Known {
          INSERT INTO remote_files VALUES ('url', '', '', '', '{key}', 1);"
     );
     store.db.write("remember", |tx| tx.execute_batch(&remember)).expect("rows");
-    drop((first, second, step));
+    let (tree, copy) = borrowing(&store.snapshots, &vec![7; LARGE as usize]);
+    store.snapshots.make_durable(copy.id()).expect("a sync");
+    drop((first, second, step, tree, copy));
     Known { dir, low, high, config, manifest, chain, ingest: Digest::of(b"partial").hex() }
 }
 
@@ -393,6 +397,8 @@ fn strays_and_broken_ingests_are_found() {
     for stray in [
         "layers/77",
         "layers/x",
+        "layers/77.data",
+        "layers/1.data",
         "named/77",
         "cache-mounts/x",
         "content/x",
@@ -430,7 +436,7 @@ fn strays_and_broken_ingests_are_found() {
 fn what_a_crash_may_leave_is_no_damage() {
     let known = &known();
     let reserved = "INSERT INTO layers (size, boot, durable) VALUES (0, 'b', 0)";
-    planted(known, "a layer that was reserved", |root| sql(root, reserved), &["leftover layer 4"]);
+    planted(known, "a layer that was reserved", |root| sql(root, reserved), &["leftover layer 6"]);
     let rebooted = "UPDATE snapshots SET boot = 'earlier', durable = 0 WHERE id = 3; UPDATE layers SET durable = 0 WHERE id = 3";
     let left =
         ["leftover snapshot 3", "leftover layer 3", "leftover result 1", "leftover content digest 1 \"/\""];

@@ -7,7 +7,8 @@
 //! 0      1024         4096            meta                                dirs
 //! | head | superblock | tar, expanded | inodes: 64 bytes, xattrs, links   | folders, long links |      blocks of 512 bytes
 //! ```
-//! Inodes are the extended form (64 bytes), so that times and owners are exact; a file is one extent (`FLAT_PLAIN`). An inode's number is its
+//! Inodes are the extended form (64 bytes), so that times and owners are exact; a file is one extent (`FLAT_PLAIN`), here or,
+//! with numbers from the end of this file on, in a lender, whose slot follows the superblock. An inode's number is its
 //! place in units of 32 bytes from `meta`; number 0 stays unused, the root has 2. A folder is blocks of sorted entries with their names.
 //!
 //! # Invariants
@@ -28,6 +29,11 @@ pub(super) const BLOCK: u64 = 512;
 pub(super) const SUPERBLOCK_AT: u64 = 1024;
 /// Bytes of the superblock.
 pub(super) const SUPERBLOCK: usize = 128;
+/// Bytes of the superblock and what tells of a lender, which follows it.
+pub(super) const DESCRIBED: usize = SUPERBLOCK + DEVICE;
+const DEVICE: usize = 128;
+/// A feature that a kernel must know: files on further devices.
+const DEVICE_TABLE: u32 = 8;
 const MAGIC: u32 = 0xE0F5_E1E2;
 /// Unit of inode numbers.
 const SLOT: u64 = 32;
@@ -46,6 +52,8 @@ pub(super) struct Layout {
     pub(super) expanded: u64,
     /// First byte of the index; a multiple of `BLOCK`.
     pub(super) index: u64,
+    /// Bytes of the lender, if there is one.
+    pub(super) lender: Option<u64>,
 }
 
 /// Where a node's inode and data go.
@@ -61,7 +69,7 @@ struct Slot {
 }
 
 /// Writes the index to `out`, which continues at `layout.index`; returns the superblock.
-pub(super) fn write_index(tree: &Tree, layout: Layout, out: &mut dyn Write) -> io::Result<[u8; SUPERBLOCK]> {
+pub(super) fn write_index(tree: &Tree, layout: Layout, out: &mut dyn Write) -> io::Result<[u8; DESCRIBED]> {
     let mut slots = vec![Slot::default(); tree.len()];
     let order = visit(tree, &mut slots)?;
     let inodes_end = place_inodes(tree, layout, &order, &mut slots)?;
@@ -83,7 +91,7 @@ pub(super) fn write_index(tree: &Tree, layout: Layout, out: &mut dyn Write) -> i
     for number in &order {
         let at = layout.index + slots[*number].nid * SLOT;
         out.pad_to(at)?;
-        inode(tree.node(*number), &slots[*number], layout, &mut out)?;
+        inode(tree.node(*number), &slots[*number], layout, data_end, &mut out)?;
     }
     for number in &order {
         let slot = slots[*number];
@@ -100,7 +108,7 @@ pub(super) fn write_index(tree: &Tree, layout: Layout, out: &mut dyn Write) -> i
         }
     }
     out.pad_to(data_end)?;
-    superblock(order.len() as u64, layout.index / BLOCK, data_end / BLOCK)
+    superblock(order.len() as u64, layout, data_end)
 }
 
 /// The nodes that the root reaches, parents first, each once; fills in parents and links.
@@ -150,7 +158,8 @@ fn place_inodes(tree: &Tree, layout: Layout, order: &[usize], slots: &mut [Slot]
     Ok(at)
 }
 
-fn inode(node: &Node, slot: &Slot, layout: Layout, out: &mut impl Write) -> io::Result<()> {
+/// What a lender has is counted from `end` on, where this file's own blocks end.
+fn inode(node: &Node, slot: &Slot, layout: Layout, end: u64, out: &mut impl Write) -> io::Result<()> {
     let (kind, size, info) = match &node.kind {
         NodeKind::Directory(_) => (libc::S_IFDIR, slot.size, block_number(slot.block)?),
         NodeKind::Symlink(_) if slot.inline => (libc::S_IFLNK, slot.size, 0),
@@ -159,6 +168,7 @@ fn inode(node: &Node, slot: &Slot, layout: Layout, out: &mut impl Write) -> io::
             let (base, offset) = match place {
                 Place::Tar(offset) => (layout.tar, *offset),
                 Place::Expanded(offset) => (layout.expanded, *offset),
+                Place::Lent(offset) => (end, *offset),
             };
             let at = base.checked_add(offset).ok_or_else(too_large)?;
             block_number(at.checked_add(*size).ok_or_else(too_large)? / BLOCK)?;
@@ -239,14 +249,23 @@ fn file_type(node: &Node) -> u8 {
     }
 }
 
-fn superblock(inodes: u64, meta: u64, blocks: u64) -> io::Result<[u8; SUPERBLOCK]> {
-    let mut bytes = [0; SUPERBLOCK];
+fn superblock(inodes: u64, layout: Layout, end: u64) -> io::Result<[u8; DESCRIBED]> {
+    let mut bytes = [0; DESCRIBED];
     bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
     bytes[12] = 9;
     bytes[14..16].copy_from_slice(&ROOT_NID.to_le_bytes());
     bytes[16..24].copy_from_slice(&inodes.to_le_bytes());
-    bytes[36..40].copy_from_slice(&block_number(blocks)?.to_le_bytes());
-    bytes[40..44].copy_from_slice(&block_number(meta)?.to_le_bytes());
+    bytes[36..40].copy_from_slice(&block_number(end / BLOCK)?.to_le_bytes());
+    bytes[40..44].copy_from_slice(&block_number(layout.index / BLOCK)?.to_le_bytes());
+    if let Some(lender) = layout.lender {
+        bytes[80..84].copy_from_slice(&DEVICE_TABLE.to_le_bytes());
+        bytes[86..88].copy_from_slice(&1_u16.to_le_bytes());
+        let slot = SUPERBLOCK_AT as usize + SUPERBLOCK;
+        bytes[88..90].copy_from_slice(&((slot / DEVICE) as u16).to_le_bytes());
+        let blocks = block_number(lender.div_ceil(BLOCK))?;
+        bytes[SUPERBLOCK + 64..SUPERBLOCK + 68].copy_from_slice(&blocks.to_le_bytes());
+        bytes[SUPERBLOCK + 68..SUPERBLOCK + 72].copy_from_slice(&block_number(end / BLOCK)?.to_le_bytes());
+    }
     Ok(bytes)
 }
 

@@ -24,12 +24,15 @@ use buildd_oci::{digest::Digest, shown::Shown};
 use super::{
     Applied, Entry, EntryKind, ExportOptions, LayerWriter, TarWriter,
     erofs::{BLOCK, Layout, round_up, write_index},
-    head::{HEAD, Summing, write_head},
+    head::{HEAD, Head, Summing, write_head},
+    large::LARGE,
+    lent::{Lent, Lies, Loan},
     parse::{broken, each_change},
     tree::{Place, Tree},
 };
 use crate::{
     error::{Error, Result},
+    sys::start_writeback,
     write_behind::WriteBehind,
 };
 
@@ -72,11 +75,13 @@ struct Parts {
     expanded: Option<File>,
     /// Where the next one begins.
     end: u64,
+    /// What lies in another file.
+    lent: Option<Lent>,
 }
 
 impl Parts {
     fn new(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), tree: Tree::new(), expanded: None, end: 0 })
+        Ok(Self { path: path.to_owned(), tree: Tree::new(), expanded: None, end: 0, lent: None })
     }
 
     /// Takes a sparse file.
@@ -118,12 +123,19 @@ impl Parts {
             }
             let index = expanded + self.end;
             out.seek(SeekFrom::Start(index))?;
-            let layout = Layout { tar: HEAD, expanded, index };
+            let lender = self.lent.as_ref().map(Lent::size).transpose()?;
+            let layout = Layout { tar: HEAD, expanded, index, lender };
             let mut summing = Summing::new(out);
             let superblock = write_index(&self.tree, layout, &mut summing)?;
+            let mut loans = None;
+            if let Some(lent) = &self.lent {
+                loans = Some(summing.size() + index);
+                lent.write(&mut summing)?;
+            }
             let (mut out, sum) = summing.end();
             out.flush()?;
-            write_head(out.get_ref().file(), Some(tar_size), index, sum, &superblock)?;
+            let head = Head { tar: Some(tar_size), index, sum, loans };
+            write_head(out.get_ref().file(), head, &superblock)?;
             out.get_mut().start();
             Ok(())
         };
@@ -163,18 +175,25 @@ pub struct LayerFileWriter {
     tar: Option<TarWriter<BufWriter<WriteBehind>>>,
     path: PathBuf,
     diff_id: Option<Digest>,
+    lender: Option<File>,
 }
 
 impl LayerFileWriter {
     /// Writes to `path`, which must not be there yet.
     pub fn new(path: &Path) -> Result<Self> {
         let tar = TarWriter::new(begin(path)?, ExportOptions::default());
-        Ok(Self { parts: Some(Parts::new(path)?), tar: Some(tar), path: path.to_owned(), diff_id: None })
+        let (parts, tar) = (Some(Parts::new(path)?), Some(tar));
+        Ok(Self { parts, tar, path: path.to_owned(), diff_id: None, lender: None })
     }
 
     /// Whether a folder is at `path`, whose links are resolved; None if nothing was written there.
     pub fn is_folder(&self, path: &Path) -> Option<bool> {
         self.parts.as_ref()?.tree.is_folder(path)
+    }
+
+    /// The file that it borrows from, if it does.
+    pub(crate) fn lender(&self) -> Option<&File> {
+        self.lender.as_ref()
     }
 
     /// The digest of its tar, once it is finished.
@@ -183,20 +202,54 @@ impl LayerFileWriter {
     }
 }
 
-impl LayerWriter for LayerFileWriter {
-    fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+impl LayerFileWriter {
+    /// Takes an entry; with `lies`, its bytes stay where they are.
+    fn take(&mut self, entry: &Entry, data: &mut dyn Read, lies: Option<Lies<'_>>) -> Result<()> {
         let (Some(parts), Some(tar)) = (&mut self.parts, &mut self.tar) else {
             return Err(broken(entry.path.display().to_string(), "its layer has ended"));
         };
-        tar.entry(entry, data)?;
-        let place = match entry.kind {
-            EntryKind::File { size } => {
-                let padded = round_up(size, BLOCK).map_err(Error::file("write layer file", &self.path))?;
-                Place::Tar(tar.position() - padded)
+        match lies {
+            Some(_) => tar.entry_lying(entry, data, |out, size| out.seek_relative(size.cast_signed()))?,
+            None => tar.entry(entry, data)?,
+        }
+        let EntryKind::File { size } = entry.kind else { return parts.tree.insert(entry, Place::Tar(0)) };
+        let padded = round_up(size, BLOCK).map_err(Error::file("write layer file", &self.path))?;
+        let at = tar.position() - padded;
+        let place = match (lies, &mut parts.lent) {
+            (Some(lies), Some(lent)) => {
+                lent.push(Loan { at, size, from: lies.at });
+                Place::Lent(lies.at)
             }
-            _ => Place::Tar(0),
+            _ => Place::Tar(at),
         };
         parts.tree.insert(entry, place)
+    }
+
+    /// Whether bytes may stay in `file`: a layer has one lender at most.
+    fn borrows(&mut self, file: &File) -> io::Result<bool> {
+        let Some(parts) = &mut self.parts else { return Ok(false) };
+        match &parts.lent {
+            Some(lent) => lent.is_from(file),
+            None => {
+                self.lender = Some(file.try_clone()?);
+                parts.lent = Some(Lent::new(file)?);
+                // It is to be durable with the layer.
+                start_writeback(file);
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl LayerWriter for LayerFileWriter {
+    fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        self.take(entry, data, None)
+    }
+
+    fn entry_lying(&mut self, entry: &Entry, data: &mut dyn Read, lies: Lies<'_>) -> Result<()> {
+        let large = matches!(entry.kind, EntryKind::File { size: LARGE.. });
+        let stays = large && self.borrows(lies.file).map_err(Error::file("write layer file", &self.path))?;
+        self.take(entry, data, stays.then_some(lies))
     }
 
     fn finish(&mut self) -> Result<()> {

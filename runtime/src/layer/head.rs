@@ -8,6 +8,7 @@
 //! 0             8                16             24                       28   1024
 //! | "buildd1\n" | tar, bytes LE  | index, at LE | crc32c of superblock   | 0… | superblock
 //! | "buildd0\n" | 0: no tar      |              | and index, LE          |
+//! | "buildd2\n" | the same, with a lender: its slot is in the sum; then loans, at LE |
 //! ```
 //! An index at 0 is that of a file from before there was a checksum: it is not checked.
 
@@ -15,10 +16,13 @@ use std::{
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use super::erofs::{SUPERBLOCK, SUPERBLOCK_AT};
+use super::{
+    erofs::{DESCRIBED, SUPERBLOCK, SUPERBLOCK_AT},
+    lent::{Lent, lender_of},
+};
 use crate::{
     content::Blob,
     error::{Error, Result},
@@ -29,6 +33,8 @@ pub(super) const HEAD: u64 = 4096;
 const MAGIC: [u8; 8] = *b"buildd1\n";
 /// The same of a file that has no tar.
 const NO_TAR: [u8; 8] = *b"buildd0\n";
+/// The same of a file that borrows.
+const LENT: [u8; 8] = *b"buildd2\n";
 /// Bytes of the index that are read at once.
 const BUFFER: usize = 256 << 10;
 
@@ -37,11 +43,17 @@ const BUFFER: usize = 256 << 10;
 pub(super) struct Summing<W> {
     inner: W,
     sum: u32,
+    size: u64,
 }
 
 impl<W: Write> Summing<W> {
     pub(super) fn new(inner: W) -> Self {
-        Self { inner, sum: 0 }
+        Self { inner, sum: 0, size: 0 }
+    }
+
+    /// Bytes so far.
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     /// What was written to, and the sum.
@@ -54,6 +66,7 @@ impl<W: Write> Write for Summing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.inner.write(bytes)?;
         self.sum = crc32c::crc32c_append(self.sum, &bytes[..n]);
+        self.size += n as u64;
         Ok(n)
     }
 
@@ -62,22 +75,41 @@ impl<W: Write> Write for Summing<W> {
     }
 }
 
-/// Writes superblock and head of a layer file whose index begins at `index` and has the sum `sum`; None is one without a tar.
-pub(super) fn write_head(
-    file: &File,
-    tar_size: Option<u64>,
-    index: u64,
-    sum: u32,
-    superblock: &[u8; SUPERBLOCK],
-) -> io::Result<()> {
+/// What a head says of a layer file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Head {
+    /// Bytes of the tar; None without one.
+    pub(super) tar: Option<u64>,
+    /// Where the index begins, and the sum of what is there.
+    pub(super) index: u64,
+    pub(super) sum: u32,
+    /// Where the loans begin, if something is borrowed.
+    pub(super) loans: Option<u64>,
+}
+
+/// Writes superblock and head.
+pub(super) fn write_head(file: &File, head: Head, superblock: &[u8; DESCRIBED]) -> io::Result<()> {
     file.write_all_at(superblock, SUPERBLOCK_AT)?;
-    let sum = crc32c::crc32c_append(sum, superblock);
-    let mut head = [0; 28];
-    head[..8].copy_from_slice(if tar_size.is_some() { &MAGIC } else { &NO_TAR });
-    head[8..16].copy_from_slice(&tar_size.unwrap_or(0).to_le_bytes());
-    head[16..24].copy_from_slice(&index.to_le_bytes());
-    head[24..].copy_from_slice(&sum.to_le_bytes());
-    file.write_all_at(&head, 0)
+    let (magic, summed) = match (head.tar, head.loans) {
+        (None, _) => (&NO_TAR, SUPERBLOCK),
+        (Some(_), None) => (&MAGIC, SUPERBLOCK),
+        (Some(_), Some(_)) => (&LENT, DESCRIBED),
+    };
+    let sum = crc32c::crc32c_append(head.sum, &superblock[..summed]);
+    let mut bytes = [0; 36];
+    bytes[..8].copy_from_slice(magic);
+    bytes[8..16].copy_from_slice(&head.tar.unwrap_or(0).to_le_bytes());
+    bytes[16..24].copy_from_slice(&head.index.to_le_bytes());
+    bytes[24..28].copy_from_slice(&sum.to_le_bytes());
+    bytes[28..].copy_from_slice(&head.loans.unwrap_or(0).to_le_bytes());
+    file.write_all_at(&bytes, 0)
+}
+
+/// The lender of the layer file `path`; None if it borrows nothing.
+pub(crate) fn lender(path: &Path) -> io::Result<Option<PathBuf>> {
+    let mut magic = [0; 8];
+    File::open(path)?.read_exact_at(&mut magic, 0)?;
+    Ok((magic == LENT).then(|| lender_of(path)))
 }
 
 fn not_whole() -> io::Error {
@@ -95,17 +127,23 @@ pub(super) fn is_loose(file: &File) -> io::Result<bool> {
 pub fn open_tar(path: &Path) -> Result<Option<Blob>> {
     let open = || {
         let file = File::open(path)?;
-        let mut head = [0; 16];
+        let mut head = [0; 36];
         file.read_exact_at(&mut head, 0)?;
         if head[..8] == NO_TAR {
             return Ok(None);
         }
-        let size = u64::from_le_bytes(head[8..].try_into().expect("eight bytes"));
-        let whole = file.metadata()?.len();
-        if head[..8] != MAGIC || HEAD.checked_add(size).is_none_or(|end| end > whole) {
+        let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+        let (size, whole) = (number(8), file.metadata()?.len());
+        if ![MAGIC, LENT].contains(&head[..8].try_into().expect("eight bytes"))
+            || HEAD.checked_add(size).is_none_or(|end| end > whole)
+        {
             return Err(not_whole());
         }
-        Ok(Some(Blob::part(file, HEAD, size)))
+        let lent = match head[..8] == LENT {
+            true => Some(Lent::read(&file, number(28), size, File::open(lender_of(path))?)?),
+            false => None,
+        };
+        Ok(Some(Blob::part(file, HEAD, size, lent)))
     };
     open().map_err(Error::file("open layer file", path))
 }
@@ -114,7 +152,7 @@ pub fn open_tar(path: &Path) -> Result<Option<Blob>> {
 pub(crate) fn check_index(path: &Path) -> Result<()> {
     let check = || {
         let mut file = File::open(path)?;
-        let mut head = [0; SUPERBLOCK_AT as usize + SUPERBLOCK];
+        let mut head = [0; SUPERBLOCK_AT as usize + DESCRIBED];
         file.read_exact(&mut head)?;
         let index = u64::from_le_bytes(head[16..24].try_into().expect("eight bytes"));
         if index == 0 {
@@ -126,7 +164,8 @@ pub(crate) fn check_index(path: &Path) -> Result<()> {
         file.seek(SeekFrom::Start(index))?;
         let mut summing = Summing::new(io::sink());
         io::copy(&mut BufReader::with_capacity(BUFFER, file), &mut summing)?;
-        summing.write_all(&head[SUPERBLOCK_AT as usize..])?;
+        let summed = if head[..8] == LENT { DESCRIBED } else { SUPERBLOCK };
+        summing.write_all(&head[SUPERBLOCK_AT as usize..][..summed])?;
         let (_, sum) = summing.end();
         match head[24..28] == sum.to_le_bytes() {
             true => Ok(()),

@@ -12,8 +12,8 @@ use buildd_oci::digest::Digester;
 use super::write::shorter;
 use crate::pieces;
 
-/// Bytes from which on a second thread is worth its start.
-pub(super) const LARGE: u64 = 4 << 20;
+/// Bytes from which on a second thread is worth its start, and a loan what it keeps. Tests, which look at every state of a disk, have smaller files.
+pub(crate) const LARGE: u64 = if cfg!(test) { 256 << 10 } else { 4 << 20 };
 
 /// Copies `size` bytes; the digester has taken them, even if writing failed.
 pub(super) fn copy(

@@ -19,7 +19,8 @@ use std::{
 use super::{
     Entry,
     erofs::{BLOCK, Layout, round_up, write_index},
-    head::{HEAD, Summing, is_loose, write_head},
+    head::{HEAD, Head, Summing, is_loose, write_head},
+    lent::Lies,
     tree::{Place, Tree},
 };
 use crate::error::{Error, Result};
@@ -128,12 +129,12 @@ impl LooseFileWriter {
             let index = HEAD + self.end;
             let mut out = BufWriter::with_capacity(1 << 20, &self.file);
             out.seek(SeekFrom::Start(index))?;
-            let layout = Layout { tar: HEAD, expanded: HEAD, index };
+            let layout = Layout { tar: HEAD, expanded: HEAD, index, lender: None };
             let mut summing = Summing::new(out);
             let superblock = write_index(&self.tree, layout, &mut summing)?;
             let (mut out, sum) = summing.end();
             io::Write::flush(&mut out)?;
-            write_head(&self.file, None, index, sum, &superblock)
+            write_head(&self.file, Head { index, sum, ..Head::default() }, &superblock)
         };
         work().map_err(Error::file("write layer file", &self.path))
     }
@@ -152,6 +153,11 @@ impl LooseFile {
             Ok(loose.then_some(Self(file)))
         };
         open().map_err(Error::file("open layer file", path))
+    }
+
+    /// The same place, for whoever leaves the bytes there.
+    pub(crate) fn lies(&self, at: u64) -> Lies<'_> {
+        Lies { file: &self.0, at: HEAD + at }
     }
 
     /// Reads what lies at `at`, counted from the begin of the file data.

@@ -40,6 +40,8 @@ pub struct TarWriter<W> {
     out: W,
     digester: Digester,
     options: ExportOptions,
+    /// Leaves room for bytes that lie elsewhere, instead of writing them.
+    skip: Option<fn(&mut W, u64) -> io::Result<()>>,
 }
 
 impl<W> std::fmt::Debug for TarWriter<W> {
@@ -51,7 +53,7 @@ impl<W> std::fmt::Debug for TarWriter<W> {
 impl<W: Write> TarWriter<W> {
     /// Starts a tar.
     pub fn new(out: W, options: ExportOptions) -> Self {
-        Self { out, digester: Digester::default(), options }
+        Self { out, digester: Digester::default(), options, skip: None }
     }
 
     /// Writes one entry.
@@ -91,6 +93,19 @@ impl<W: Write> TarWriter<W> {
             self.mark(name).map_err(fail)?;
         }
         Ok(())
+    }
+
+    /// Writes an entry whose bytes lie elsewhere: they are hashed, and `skip` leaves room for them.
+    pub(super) fn entry_lying(
+        &mut self,
+        entry: &Entry,
+        data: &mut dyn Read,
+        skip: fn(&mut W, u64) -> io::Result<()>,
+    ) -> Result<()> {
+        self.skip = Some(skip);
+        let written = self.entry(entry, data);
+        self.skip = None;
+        written
     }
 
     /// Bytes so far.
@@ -185,10 +200,16 @@ impl<W: Write> TarWriter<W> {
 
     fn data(&mut self, size: u64, data: &mut dyn Read) -> io::Result<()> {
         if size >= large::LARGE {
-            let (digester, copied) =
-                large::copy(data, size, &mut self.out, std::mem::take(&mut self.digester));
+            let digester = std::mem::take(&mut self.digester);
+            let (digester, copied) = match self.skip {
+                Some(_) => large::copy(data, size, &mut io::sink(), digester),
+                None => large::copy(data, size, &mut self.out, digester),
+            };
             self.digester = digester;
             copied?;
+            if let Some(skip) = self.skip {
+                skip(&mut self.out, size)?;
+            }
             return self.pad(size);
         }
         let mut left = size;

@@ -3,6 +3,8 @@
 //! # Invariants
 //! An entry is given as its layer file, once mounted, would show it: a further name of a file is that file, and what has no bytes has no
 //! attributes.
+//!
+//! Bytes may stay where they are if at least half of the tree is of large files that are wanted: a layer that borrows one of them keeps all.
 
 use std::{
     cell::RefCell,
@@ -14,7 +16,7 @@ use std::{
 use super::{Bytes, Found, Take, Wanted};
 use crate::{
     error::{Error, Result},
-    layer::{Entry, EntryKind, Extent, LooseFile, broken},
+    layer::{Entry, EntryKind, Extent, LARGE, Lies, LooseFile, broken},
     session::{Known, SyncedTree},
 };
 
@@ -25,15 +27,18 @@ const WINDOW: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct ClientFiles {
     synced: Arc<SyncedTree>,
+    file: LooseFile,
     window: RefCell<Window>,
+    /// Bytes of all files.
+    size: u64,
 }
 
 impl ClientFiles {
     /// Opens the layer file; None if the tree is in a folder.
     pub(super) fn open(synced: Arc<SyncedTree>) -> Result<Option<Self>> {
         let Some(file) = LooseFile::open(synced.place())? else { return Ok(None) };
-        let window = Window { file, bytes: Vec::new(), at: 0 };
-        Ok(Some(Self { synced, window: RefCell::new(window) }))
+        let size = synced.entries_from(Path::new("")).iter().map(size).sum();
+        Ok(Some(Self { synced, file, window: RefCell::default(), size }))
     }
 
     /// The entry at `path`, without its name. The root itself is not the client's.
@@ -42,22 +47,33 @@ impl ClientFiles {
             return take(Found { entry: Entry::directory(PathBuf::new()), bytes: Bytes::At(PathBuf::new()) });
         }
         match self.synced.entries_from(path).first() {
-            Some(known) if known.entry.path == path => self.give(known, PathBuf::new(), take),
+            Some(known) if known.entry.path == path => {
+                self.give(known, PathBuf::new(), self.lends([known]), take)
+            }
             _ => Err(Error::NotFound { what: "path", name: path.display().to_string() }),
         }
     }
 
     pub(super) fn below(&self, folder: &Path, wanted: &Wanted<'_>, take: &mut Take<'_>) -> Result<()> {
-        for known in self.synced.entries_from(folder) {
-            let Ok(path) = known.entry.path.strip_prefix(folder) else { break };
-            if !path.as_os_str().is_empty() && wanted.has(path) {
-                self.give(known, path.to_owned(), take)?;
-            }
+        let below = || {
+            let paths = self.synced.entries_from(folder).iter();
+            let paths = paths.map_while(|known| Some((known, known.entry.path.strip_prefix(folder).ok()?)));
+            paths.filter(|(_, path)| !path.as_os_str().is_empty())
+        };
+        let large = below().filter(|(known, path)| size(known) >= LARGE && wanted.has(path));
+        let lends = self.lends(large.map(|(known, _)| known));
+        for (known, path) in below().filter(|(_, path)| wanted.has(path)) {
+            self.give(known, path.to_owned(), lends, take)?;
         }
         Ok(())
     }
 
-    fn give(&self, known: &Known, path: PathBuf, take: &mut Take<'_>) -> Result<()> {
+    /// Whether these files are so much of the tree that they may stay in it.
+    fn lends<'a>(&self, large: impl IntoIterator<Item = &'a Known>) -> bool {
+        large.into_iter().map(size).sum::<u64>() >= self.size.div_ceil(2).max(LARGE)
+    }
+
+    fn give(&self, known: &Known, path: PathBuf, lends: bool, take: &mut Take<'_>) -> Result<()> {
         let known = self.linked(known)?;
         let mut entry = Entry { path, ..known.entry.clone() };
         match &mut entry.kind {
@@ -72,7 +88,7 @@ impl ClientFiles {
             }
         }
         let extent = known.extent.unwrap_or(Extent { at: 0, size: 0 });
-        let part = Part { window: &self.window, at: extent.at, left: extent.size };
+        let part = Part { files: self, at: extent.at, left: extent.size, lends };
         take(Found { entry, bytes: Bytes::Part(part, known.digest) })
     }
 
@@ -88,18 +104,22 @@ impl ClientFiles {
     }
 }
 
+/// Bytes of a file in the tree.
+fn size(known: &Known) -> u64 {
+    known.extent.map_or(0, |extent| extent.size)
+}
+
 /// The piece of the layer file that was read last.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Window {
-    file: LooseFile,
     bytes: Vec<u8>,
     /// Where it begins.
     at: u64,
 }
 
 impl Window {
-    /// Reads at `at` into `buf`, of `left` bytes that the file has from there.
-    fn read(&mut self, at: u64, left: u64, buf: &mut [u8]) -> io::Result<usize> {
+    /// Reads of `file` at `at` into `buf`, of `left` bytes that the file has from there.
+    fn read(&mut self, file: &LooseFile, at: u64, left: u64, buf: &mut [u8]) -> io::Result<usize> {
         let want = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let held = |window: &Self| {
             let from = usize::try_from(at.checked_sub(window.at)?).ok()?;
@@ -107,11 +127,11 @@ impl Window {
         };
         if held(self).is_none() {
             if left >= WINDOW as u64 {
-                return self.file.read_at(at, &mut buf[..want]);
+                return file.read_at(at, &mut buf[..want]);
             }
             self.at = at;
             self.bytes.resize(WINDOW, 0);
-            let count = self.file.read_at(at, &mut self.bytes);
+            let count = file.read_at(at, &mut self.bytes);
             self.bytes.truncate(*count.as_ref().unwrap_or(&0));
             count?;
         }
@@ -125,9 +145,17 @@ impl Window {
 /// The bytes of one file.
 #[derive(Debug)]
 pub(super) struct Part<'a> {
-    window: &'a RefCell<Window>,
+    files: &'a ClientFiles,
     at: u64,
     left: u64,
+    lends: bool,
+}
+
+impl<'a> Part<'a> {
+    /// Where the bytes lie, if they may stay there.
+    pub(super) fn lies(&self) -> Option<Lies<'a>> {
+        self.lends.then(|| self.files.file.lies(self.at))
+    }
 }
 
 impl Read for Part<'_> {
@@ -135,7 +163,7 @@ impl Read for Part<'_> {
         if self.left == 0 || buf.is_empty() {
             return Ok(0);
         }
-        let count = self.window.borrow_mut().read(self.at, self.left, buf)?;
+        let count = self.files.window.borrow_mut().read(&self.files.file, self.at, self.left, buf)?;
         self.at += count as u64;
         self.left -= count as u64;
         Ok(count)

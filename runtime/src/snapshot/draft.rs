@@ -20,8 +20,12 @@ use buildd_oci::compress::Growth;
 
 use super::{Active, Hold, Scratch, SnapshotId, Snapshots};
 use crate::{
+    disk,
     error::{Error, Result},
-    layer::{DirectoryWriter, Entry, EntryKind, LayerFileWriter, LayerWriter, Whiteouts, broken, describe},
+    layer::{
+        DirectoryWriter, Entry, EntryKind, LayerFileWriter, LayerWriter, Lies, Whiteouts, broken, describe,
+        lender_of,
+    },
 };
 
 /// A layer in the making.
@@ -117,10 +121,20 @@ impl Draft {
         drop(folders);
         let Some(FileDraft { mut writer, scratch, .. }) = file else { return active.commit() };
         writer.finish()?;
+        if let Some(lender) = writer.lender() {
+            let place = lender_of(scratch.path());
+            disk::link(lender, &place).map_err(Error::file("link", &place))?;
+        }
         active.snapshots.commit_folder(active.parent, scratch.path(), writer.diff_id())
     }
 
-    fn write(&mut self, base: &Path, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+    fn write(
+        &mut self,
+        base: &Path,
+        entry: &Entry,
+        data: &mut dyn Read,
+        lies: Option<Lies<'_>>,
+    ) -> Result<()> {
         let tree = self.path();
         let Some(file) = &mut self.file else { return self.folders.entry(entry, data) };
         let Some(name) = entry.path.file_name() else { return Ok(()) };
@@ -159,13 +173,20 @@ impl Draft {
         if !matches!(entry.kind, EntryKind::File { .. }) {
             file.last = None;
         }
-        file.writer.entry(&entry, data)
+        match lies {
+            Some(lies) => file.writer.entry_lying(&entry, data, lies),
+            None => file.writer.entry(&entry, data),
+        }
     }
 }
 
 impl LayerWriter for Draft {
     fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
-        self.write(Path::new(""), entry, data)
+        self.write(Path::new(""), entry, data, None)
+    }
+
+    fn entry_lying(&mut self, entry: &Entry, data: &mut dyn Read, lies: Lies<'_>) -> Result<()> {
+        self.write(Path::new(""), entry, data, Some(lies))
     }
 
     /// The layer ends with its commit; folders get their times.
@@ -181,7 +202,7 @@ struct Below<'a> {
 
 impl LayerWriter for Below<'_> {
     fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
-        self.draft.write(&self.folder, entry, data)
+        self.draft.write(&self.folder, entry, data, None)
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -5,13 +5,11 @@
 //! # Sources
 //! design storage.md, "what is acknowledged is durable".
 
-use std::fs::File;
-
 use rusqlite::params;
 
 use super::{LayerId, SnapshotId, Snapshots, recover::drop_snapshots};
 use crate::{
-    content::sync_dir,
+    content::{sync_dir, sync_layer},
     disk,
     error::{Error, Result},
 };
@@ -87,8 +85,7 @@ impl Snapshots {
             if !path.is_file() {
                 return Ok(false);
             }
-            let synced = File::open(&path).and_then(|file| disk::sync_file(&file, &path));
-            synced.map_err(Error::file("sync", &path))?;
+            sync_layer(&path)?;
         }
         Ok(true)
     }

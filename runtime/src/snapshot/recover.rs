@@ -5,7 +5,10 @@ use std::fs;
 use rusqlite::{Params, Transaction, params};
 
 use super::{Snapshots, UNUSED_LAYER};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    layer::borrower,
+};
 
 impl Snapshots {
     /// Drops what another boot left without a sync, and files that no row names.
@@ -21,7 +24,9 @@ impl Snapshots {
         })?;
         let layers = self.root.join("layers");
         for entry in fs::read_dir(&layers).map_err(Error::file("list", &layers))?.flatten() {
-            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let name = entry.file_name();
+            let name = name.to_str().map(|name| borrower(name).unwrap_or(name));
+            let id = name.and_then(|name| name.parse().ok());
             if !id.is_some_and(|id| known.contains(&id)) {
                 self.discard(&entry.path())?;
             }

@@ -8,6 +8,8 @@ use crate::{
     layer::{ExportOptions, LayerForm},
 };
 
+pub(crate) mod lent;
+
 fn open(root: &Path, form: LayerForm) -> Arc<Snapshots> {
     assert!(rustix::process::geteuid().is_root(), "snapshots are mounts: run the tests as root");
     let db = Arc::new(Db::open(&root.join("db")).expect("a database"));

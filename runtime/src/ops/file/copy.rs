@@ -169,7 +169,7 @@ impl Job {
     }
 
     fn entry(&self, writer: &mut dyn LayerWriter, found: Found<'_>, to: &Path) -> Result<()> {
-        let is_folder = found.is_folder();
+        let (is_folder, lies) = (found.is_folder(), found.lies());
         let (mut entry, mut bytes) = found.open()?;
         entry.path = match entry.path.as_os_str().is_empty() {
             true => to.to_owned(),
@@ -180,7 +180,10 @@ impl Job {
         }
         entry.mode = self.chmod.apply(entry.mode, is_folder);
         entry.mtime = self.time.unwrap_or(entry.mtime);
-        writer.entry(&entry, &mut bytes)
+        match lies {
+            Some(lies) => writer.entry_lying(&entry, &mut bytes, lies),
+            None => writer.entry(&entry, &mut bytes),
+        }
     }
 
     /// Unpacks a tar archive into a folder, whatever it is compressed with; false if the file is none.
