@@ -30,6 +30,8 @@ pub(crate) use touched::Watch;
 
 /// How long a file that SQLite has locked for itself is waited for.
 const BUSY: Duration = Duration::from_secs(5);
+/// Pages of 4 KiB in the log before they go to the database: two syncs, for which whoever writes then waits.
+const LOG_PAGES: u32 = 4096;
 /// Rows that one transaction of a long work writes, about: some milliseconds' worth.
 pub(crate) const BATCH: usize = 256;
 /// The longest that others have their turn between two of them.
@@ -172,6 +174,7 @@ impl Db {
             connection.pragma_update(None, "foreign_keys", "ON")?;
             connection.pragma_update(None, "temp_store", "MEMORY")?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
+            connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
             connection.query_row("PRAGMA user_version", [], |row| row.get(0))
         };
         let version = prepare().map_err(fail)?;

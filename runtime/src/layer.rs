@@ -25,7 +25,7 @@ use std::{collections::BTreeMap, ffi::OsString, io::Read, path::PathBuf};
 pub use apply::{DirectoryWriter, Whiteouts, apply_tar};
 pub use file::{LayerFileWriter, adopt_tar};
 pub use head::open_tar;
-pub(crate) use head::{check_index, lender};
+pub(crate) use head::{check_index, is_plain, lender};
 pub(crate) use large::LARGE;
 pub use lent::Lies;
 pub(crate) use lent::{Lent, borrower, lender_of};

@@ -48,11 +48,7 @@ impl MountGuard {
         fs::create_dir_all(target).map_err(Error::file("create folder", target))?;
         let mut guard = Self { target: target.to_owned(), mounted: false };
         let fail = |source| Error::Mount { what: "overlay", target: target.to_owned(), source };
-        if overlay.lowers.len() > MAX_LOWERS {
-            let reason = format!("{} layers, overlayfs stacks at most {MAX_LOWERS}", overlay.lowers.len());
-            return Err(Error::Invalid { what: "snapshot", name: target.display().to_string(), reason });
-        }
-        let detached = detached(overlay).map_err(fail)?;
+        let detached = stacked(overlay, target)?;
         move_mount(detached.as_fd(), "", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(|error| fail(error.into()))?;
         guard.mounted = true;
@@ -118,7 +114,17 @@ pub(crate) fn detach(target: &Path) -> Result<()> {
     fs::remove_dir(target).map_err(fail)
 }
 
-/// An overlay that has no place in the tree yet.
+/// An overlay that has no place in the tree yet; errors name `target`.
+pub(crate) fn stacked(overlay: &Overlay, target: &Path) -> Result<OwnedFd> {
+    if overlay.lowers.len() > MAX_LOWERS {
+        let reason = format!("{} layers, overlayfs stacks at most {MAX_LOWERS}", overlay.lowers.len());
+        return Err(Error::Invalid { what: "snapshot", name: target.display().to_string(), reason });
+    }
+    let fail = |source| Error::Mount { what: "overlay", target: target.to_owned(), source };
+    detached(overlay).map_err(fail)
+}
+
+/// The same without a bound.
 pub(crate) fn detached(overlay: &Overlay) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let fs = context.as_fd();

@@ -39,9 +39,10 @@ use crate::{
     disk,
     error::{Error, Result},
     layer::{LayerRules, Probed, lender_of, probe},
-    mount::{MountGuard, Overlay, sweep},
+    mount::sweep,
 };
 
+mod active;
 mod attach;
 mod draft;
 mod durable;
@@ -52,6 +53,7 @@ mod stream;
 mod usage;
 mod view;
 
+pub use active::Active;
 use attach::{Attached, Lowers};
 pub use draft::{Draft, Present};
 pub use hold::Hold;
@@ -381,22 +383,6 @@ impl Snapshots {
         })?;
         Ok(())
     }
-
-    /// Mounts a snapshot for writing.
-    pub fn active(self: &Arc<Self>, parent: Option<SnapshotId>) -> Result<Active> {
-        let dir = self.root.join("snapshots").join(self.number().to_string());
-        let (upper, work, empty) = (dir.join("fs"), dir.join("work"), dir.join("empty"));
-        for path in [&upper, &work, &empty] {
-            fs::create_dir_all(path).map_err(Error::file("create folder", path))?;
-        }
-        let Lowers { paths: mut lowers, mounts: _until_taken } = self.lowers(parent)?;
-        if lowers.is_empty() {
-            lowers.push(empty);
-        }
-        let overlay = Overlay { lowers, upper: Some((upper, work)) };
-        let mount = MountGuard::overlay(&overlay, &dir.join("mount"))?;
-        Ok(Active { snapshots: self.clone(), parent, mount: Some(mount), dir })
-    }
 }
 
 impl Drop for Snapshots {
@@ -449,39 +435,6 @@ impl Drop for Scratch {
 fn remove(path: &Path) -> Result<()> {
     let gone = if path.is_dir() { disk::remove_folder(path) } else { disk::remove_file(path) };
     gone.map_err(Error::file("remove", path))
-}
-
-/// A writable mount; committed or discarded, it ends.
-#[derive(Debug)]
-pub struct Active {
-    snapshots: Arc<Snapshots>,
-    parent: Option<SnapshotId>,
-    mount: Option<MountGuard>,
-    dir: PathBuf,
-}
-
-impl Active {
-    /// The tree.
-    pub fn path(&self) -> PathBuf {
-        self.dir.join("mount")
-    }
-
-    /// Makes what was written the next layer.
-    pub fn commit(mut self) -> Result<Hold> {
-        if let Some(mount) = self.mount.take() {
-            mount.close()?;
-        }
-        self.snapshots.commit_folder(self.parent, &self.dir.join("fs"), None)
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        drop(self.mount.take());
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::warn!(dir = %self.dir.display(), %error, "remove an active's folder");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,10 @@
 
 use std::io::{self, Write};
 
-use super::tree::{Node, NodeKind, Place, Tree};
+use super::{
+    OPAQUE_XATTR,
+    tree::{Node, NodeKind, Place, Tree},
+};
 
 mod xattr;
 
@@ -32,6 +35,9 @@ pub(super) const SUPERBLOCK: usize = 128;
 /// Bytes of the superblock and what tells of a lender, which follows it.
 pub(super) const DESCRIBED: usize = SUPERBLOCK + DEVICE;
 const DEVICE: usize = 128;
+/// Where a superblock has the volume's name, and the name of one that hides nothing of what it may lie on: no whiteouts, no opaque folders.
+pub(super) const NAME_AT: usize = 64;
+pub(super) const PLAIN: &[u8; 5] = b"plain";
 /// A feature that a kernel must know: files on further devices.
 const DEVICE_TABLE: u32 = 8;
 const MAGIC: u32 = 0xE0F5_E1E2;
@@ -108,7 +114,7 @@ pub(super) fn write_index(tree: &Tree, layout: Layout, out: &mut dyn Write) -> i
         }
     }
     out.pad_to(data_end)?;
-    superblock(order.len() as u64, layout, data_end)
+    superblock(order.len() as u64, layout, data_end, order.iter().all(|number| is_plain(tree.node(*number))))
 }
 
 /// The nodes that the root reaches, parents first, each once; fills in parents and links.
@@ -249,7 +255,12 @@ fn file_type(node: &Node) -> u8 {
     }
 }
 
-fn superblock(inodes: u64, layout: Layout, end: u64) -> io::Result<[u8; DESCRIBED]> {
+/// Whether a node hides nothing below it.
+fn is_plain(node: &Node) -> bool {
+    !matches!(node.kind, NodeKind::Char(0, 0)) && !node.xattrs.contains_key(OPAQUE_XATTR.as_bytes())
+}
+
+fn superblock(inodes: u64, layout: Layout, end: u64, plain: bool) -> io::Result<[u8; DESCRIBED]> {
     let mut bytes = [0; DESCRIBED];
     bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
     bytes[12] = 9;
@@ -257,6 +268,9 @@ fn superblock(inodes: u64, layout: Layout, end: u64) -> io::Result<[u8; DESCRIBE
     bytes[16..24].copy_from_slice(&inodes.to_le_bytes());
     bytes[36..40].copy_from_slice(&block_number(end / BLOCK)?.to_le_bytes());
     bytes[40..44].copy_from_slice(&block_number(layout.index / BLOCK)?.to_le_bytes());
+    if plain {
+        bytes[NAME_AT..NAME_AT + PLAIN.len()].copy_from_slice(PLAIN);
+    }
     if let Some(lender) = layout.lender {
         bytes[80..84].copy_from_slice(&DEVICE_TABLE.to_le_bytes());
         bytes[86..88].copy_from_slice(&1_u16.to_le_bytes());

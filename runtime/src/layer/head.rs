@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::{
-    erofs::{DESCRIBED, SUPERBLOCK, SUPERBLOCK_AT},
+    erofs::{DESCRIBED, NAME_AT, PLAIN, SUPERBLOCK, SUPERBLOCK_AT},
     lent::{Lent, lender_of},
 };
 use crate::{
@@ -121,6 +121,17 @@ pub(super) fn is_loose(file: &File) -> io::Result<bool> {
     let mut magic = [0; 8];
     file.read_exact_at(&mut magic, 0)?;
     Ok(magic == NO_TAR)
+}
+
+/// Whether a layer file shows as it lies what a stack of it alone does: it hides nothing. A client's files never do.
+pub(crate) fn is_plain(path: &Path) -> Result<bool> {
+    let read = || {
+        let file = File::open(path)?;
+        let mut name = [0; PLAIN.len()];
+        file.read_exact_at(&mut name, SUPERBLOCK_AT + NAME_AT as u64)?;
+        Ok(name == *PLAIN || is_loose(&file)?)
+    };
+    read().map_err(Error::file("open layer file", path))
 }
 
 /// Opens the tar of a layer file; None if it has none.

@@ -75,7 +75,7 @@ impl Snapshots {
 
     /// The same as a folder, whatever the form of new layers: what the draft removes must leave its tree.
     pub fn folder_draft(self: &Arc<Self>, parent: Option<SnapshotId>) -> Result<Draft> {
-        let active = self.active(parent)?;
+        let active = self.active_here(parent)?;
         let folders = DirectoryWriter::new(&active.path(), Whiteouts::Refuse)?;
         Ok(Draft { folders, file: None, active })
     }

@@ -13,15 +13,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use rustix::process::{Resource, getrlimit};
+
 use super::{LayerId, SnapshotId, Snapshots, View};
 use crate::{
     error::{Error, Result},
-    layer::{open_tar, through},
+    layer::{is_plain, through},
     mount::erofs,
 };
 
-/// Mounts that stay open: each is a descriptor of ours, and memory of the kernel's.
-const MAX_OPEN: usize = 128;
+/// Mounts that stay open: each is a descriptor of ours, and some 10 KiB of the kernel's. A build of very many stages stacks hundreds of layers, and
+/// where fewer stay open each of its steps mounts all of its stack again.
+const MAX_OPEN: usize = 1024;
+/// The part of this process's descriptors that they may be.
+const PART: u64 = 4;
 
 /// A layer as a tree, as long as this lives.
 #[derive(Clone, Debug)]
@@ -61,6 +66,11 @@ impl Reading {
     }
 }
 
+fn most_open() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(descriptors / PART).unwrap_or(MAX_OPEN).clamp(1, MAX_OPEN)
+}
+
 /// The mounts that are open.
 #[derive(Debug, Default)]
 pub(super) struct Mounted(Mutex<Open>);
@@ -83,7 +93,7 @@ impl Mounted {
         }
         let fail = |source| Error::Mount { what: "layer", target: stored.to_owned(), source };
         let mount = Arc::new(erofs(stored).map_err(fail)?);
-        if open.mounts.len() >= MAX_OPEN
+        if open.mounts.len() >= most_open()
             && let Some(oldest) = open.mounts.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id)
         {
             open.mounts.remove(&oldest);
@@ -105,12 +115,12 @@ impl Snapshots {
         self.folder(layer).is_file()
     }
 
-    /// The tree of a stack, for reading. A client's files, which whiteouts cannot be among, need no overlay over them.
+    /// The tree of a stack, for reading. One layer that hides nothing needs no overlay over it.
     pub fn reading(&self, id: Option<SnapshotId>) -> Result<Reading> {
         let layers = id.map(|id| self.layers(id)).transpose()?.unwrap_or_default();
         if let [only] = layers.as_slice()
             && self.is_file(only.id)
-            && open_tar(&self.folder(only.id))?.is_none()
+            && is_plain(&self.folder(only.id))?
         {
             return self.layer_tree(only.id).map(Reading::Layer);
         }
