@@ -16,9 +16,12 @@ mod session;
 mod terminal;
 mod transfer;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
+
+/// How long what was interrupted may take to clear up.
+const LINGER: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -26,11 +29,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return error::report(&anyhow::Error::new(e).context("start the runtime")),
     };
-    let code = match runtime.block_on(commands::run(cli)) {
-        Ok(code) => code,
-        Err(e) => error::report(&e),
+    let (code, linger) = match runtime.block_on(commands::run(cli)) {
+        Ok(code) => (code, Duration::ZERO),
+        Err(e) => (error::report(&e), LINGER),
     };
-    // A thread may still be reading standard input: nobody waits for it.
-    runtime.shutdown_background();
+    // A thread may still be reading standard input: nobody waits for it. What a failure interrupts takes its temporary files away.
+    runtime.shutdown_timeout(linger);
     code
 }

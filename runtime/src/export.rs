@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     layer::{ExportOptions, write_tar},
     lease::WorkLease,
+    pieces,
     session::Session,
     watch::Watch,
     worker::{Worker, op_error},
@@ -171,19 +172,12 @@ async fn stream(
     write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
 ) -> Result<(), OpError> {
     let session = session.ok_or_else(no_client)?;
-    let pipe = std::io::pipe()
-        .map_err(|source| op_error(Error::File { operation: "open", path: "pipe".into(), source }));
-    let (reader, writer) = pipe?;
-    let writing = buildd_fs::blocking::run(move || {
-        let mut writer = std::io::BufWriter::with_capacity(256 << 10, writer);
-        write(&mut writer)?;
-        writer.flush().map_err(|source| Error::WriteLayer { entry: "the end".to_owned(), source })
-    });
+    let (queue, reader) = pieces::queue();
+    let writing = buildd_fs::blocking::run(move || pieces::written(queue, |out| write(out)));
     let sending = session.send_tar(exporter, metadata, Box::new(reader));
     let (written, sent) = tokio::join!(writing, sending);
-    // A client that went away is why writing failed; it is the better message.
-    sent.map_err(|error| OpError::new(error.kind, error))?;
-    written.map_err(op_error)
+    written.map_err(op_error)?;
+    sent.map_err(|error| OpError::new(error.kind, error))
 }
 
 /// An image name in its canonical form.

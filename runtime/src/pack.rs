@@ -1,12 +1,12 @@
 //! Pack: a layer's tar into the content store, compressed on the way.
 //!
 //! Exports pack the layers that steps wrote, `Diff` packs what two trees differ in; both write a tar here, and nothing is kept in memory
-//! but what the pipe holds.
+//! but some pieces.
 //!
 //! # Invariants
 //! The blob is labelled with its diff_id before anybody learns its digest.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, Write};
 
 use buildd_oci::{
     compress::{self, Compression},
@@ -16,12 +16,11 @@ use buildd_oci::{
 use crate::{
     content::{Content, Labels},
     error::{Error, Result},
+    pieces,
 };
 
 /// Label of a compressed blob with the digest of its content.
 pub const UNCOMPRESSED: &str = "containerd.io/uncompressed";
-/// Bytes collected before they go into the pipe.
-const BUFFER: usize = 256 << 10;
 
 /// How a blob is compressed.
 #[derive(Clone, Copy, Debug)]
@@ -51,16 +50,17 @@ pub fn pack(
     labels: &Labels,
     write: impl FnOnce(&mut dyn Write) -> Result<(Digest, u64)> + Send,
 ) -> Result<PackedLayer> {
-    let (mut reader, writer) = std::io::pipe().map_err(Error::file("open", "pipe"))?;
+    let fail = |source| Error::WriteLayer { entry: "its compressed form".to_owned(), source };
+    let (queue, mut reader) = pieces::queue();
     let (stored, written) = std::thread::scope(|scope| {
-        let packing = scope.spawn(move || -> Result<Digest> {
-            let fail = |source| Error::WriteLayer { entry: "its compressed form".to_owned(), source };
-            let buffered = BufWriter::with_capacity(BUFFER, writer);
-            let mut compressed =
-                compress::Writer::new(buffered, form.compression, form.level).map_err(fail)?;
-            let (diff_id, _) = write(&mut compressed)?;
-            compressed.finish().and_then(|mut inner| inner.flush()).map_err(fail)?;
-            Ok(diff_id)
+        let packing = scope.spawn(move || {
+            pieces::written(queue, |out| {
+                let mut compressed =
+                    compress::Writer::new(out, form.compression, form.level).map_err(fail)?;
+                let (diff_id, _) = write(&mut compressed)?;
+                compressed.finish().map_err(fail)?;
+                Ok(diff_id)
+            })
         });
         let stored = content.put(ns, &mut reader, labels);
         // If nothing could be stored, the other end must not wait for us.
@@ -68,9 +68,9 @@ pub fn pack(
         (stored, packing.join())
     });
     let written = written.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    // What could not be stored is the reason why the rest could not be written.
+    let written = written?;
     let (digest, size) = stored?;
-    let diff_id = written?;
+    let diff_id = written.ok_or_else(|| fail(io::ErrorKind::BrokenPipe.into()))?;
     let mut known = content.info(ns, &digest)?.labels;
     if known.get(UNCOMPRESSED) != Some(&diff_id.to_string()) {
         known.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());

@@ -8,7 +8,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
 };
@@ -69,6 +69,58 @@ impl BufRead for Pieces {
             // Whoever sent it may fill it again.
             self.piece = Bytes::new();
         }
+    }
+}
+
+/// Writes what the reader of a queue gets.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    queue: SyncSender<Piece>,
+    piece: BytesMut,
+    filled: usize,
+    sent: VecDeque<Bytes>,
+}
+
+/// Lets `write` write what the reader of `queue` gets, who learns if it fails. None if the reader went away before: it knows why.
+pub(crate) fn written<T>(
+    queue: SyncSender<Piece>,
+    write: impl FnOnce(&mut Sending) -> Result<T>,
+) -> Result<Option<T>> {
+    let mut sending = Sending { queue, piece: BytesMut::new(), filled: 0, sent: VecDeque::new() };
+    let done = write(&mut sending).and_then(|done| {
+        let flushed = sending.flush().map(|()| done);
+        flushed.map_err(|source| Error::WriteLayer { entry: "the end".to_owned(), source })
+    });
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(error) => match sending.queue.send(Err(io::ErrorKind::BrokenPipe.into())) {
+            Ok(()) => Err(error),
+            Err(_) => Ok(None),
+        },
+    }
+}
+
+impl Write for Sending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.filled == self.piece.len() {
+            self.flush()?;
+            self.piece = empty(&mut self.sent);
+        }
+        let count = bytes.len().min(self.piece.len() - self.filled);
+        self.piece[self.filled..][..count].copy_from_slice(&bytes[..count]);
+        self.filled += count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.filled == 0 {
+            return Ok(());
+        }
+        let mut piece = std::mem::take(&mut self.piece);
+        piece.truncate(std::mem::take(&mut self.filled));
+        let piece = piece.freeze();
+        self.sent.push_back(piece.clone());
+        self.queue.send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
@@ -137,3 +189,6 @@ fn fill(data: &mut dyn Read, piece: &mut [u8]) -> (usize, io::Result<bool>) {
     }
     (filled, Ok(false))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,10 @@
 //! Exports: archives that other tools accept, trees on the client, and the same bytes every time.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::FileExt, path::Path, process::Command};
 
 use buildd_tests::{
     daemon::{Daemon, run},
-    fixture::{context, import_base, text},
+    fixture::{Noise, context, import_base, text},
     peers::peer,
 };
 
@@ -48,6 +48,31 @@ fn skopeo_umoci_and_buildah_accept_our_archives() {
     let store = daemon.path("buildah");
     let root = ["--root", text(&store), "--storage-driver", "vfs"];
     run(peer("buildah").args(root).args(["pull", &format!("docker-archive:{}", text(&docker))])).ok();
+}
+
+#[test]
+fn an_archive_whose_bytes_are_not_what_they_were_is_not_left_at_the_client() {
+    let (daemon, dir) = ready();
+    let mut large = vec![0; 9 << 20];
+    Noise::new(1).fill(&mut large);
+    fs::write(dir.path().join("a.txt"), large).expect("a file");
+    let out = daemon.path("out.tar");
+    let spec = |compression: &str| format!("type=oci,dest={},compression={compression}", text(&out));
+    output(&daemon, &spec("uncompressed"), &dir);
+    fs::remove_file(&out).expect("it was made");
+    // What the disk might do to a layer, wherever the bytes lie.
+    for entry in fs::read_dir(daemon.path("root/layers")).expect("layers").flatten() {
+        let meta = entry.metadata().expect("it");
+        if meta.is_file() && meta.len() > 8 << 20 {
+            let file = fs::File::options().write(true).open(entry.path()).expect("a layer");
+            file.write_all_at(&[0; 64], 5 << 20).expect("damage");
+        }
+    }
+    let built = daemon.buildctl(&["build", "-o", &spec("uncompressed"), text(dir.path())]);
+    built.fails(1, &["sha256:", "hash"]);
+    assert!(!out.exists(), "no half of an archive");
+    let left = fs::read_dir(daemon.path("")).expect("a folder").flatten();
+    assert!(!left.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(".buildctl-")));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    io::{self, Read, Write},
+    io::{self, BufReader, Read, Write},
 };
 
 use serde::Serialize;
@@ -22,6 +22,11 @@ use crate::{
     platform::Platform,
     reference::Reference,
 };
+
+/// Bytes of a tar's block.
+const BLOCK: u64 = 512;
+/// Bytes that are read at once.
+const BUFFER: usize = 256 << 10;
 
 /// Which dialects an archive carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,7 +274,7 @@ impl<W: Write> Archive<W> {
         kind: tar::EntryType,
         mode: u32,
         size: u64,
-        data: impl Read,
+        mut data: impl Read,
     ) -> Result<(), Error> {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
@@ -281,6 +286,22 @@ impl<W: Write> Archive<W> {
         let fail = |source| Error::WriteArchive { entry: name.to_owned(), source };
         header.set_path(name).map_err(fail)?;
         header.set_cksum();
-        self.tar.append(&header, data).map_err(fail)
+        let out = self.tar.get_mut();
+        let mut write = || -> io::Result<()> {
+            out.write_all(header.as_bytes())?;
+            // The last read, which has no bytes, is the one that verifies.
+            let copied = copy(&mut data, out)?;
+            if copied != size {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let over = usize::try_from(size % BLOCK).expect("below 512");
+            if over > 0 { out.write_all(&[0; BLOCK as usize][over..]) } else { Ok(()) }
+        };
+        write().map_err(fail)
     }
+}
+
+/// As `io::copy`, in larger pieces.
+fn copy(data: &mut impl Read, out: &mut impl Write) -> io::Result<u64> {
+    io::copy(&mut BufReader::with_capacity(BUFFER, data), out)
 }
