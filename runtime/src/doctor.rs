@@ -92,8 +92,10 @@ fn cgroups() -> Finding {
 fn left_groups() -> Finding {
     let left = abandoned_groups();
     let Some(first) = left.first() else { return finding("old groups", "none", None) };
-    let fact = format!("{} control groups of steps that are over, one is {}", left.len(), first.display());
-    finding("old groups", fact, Some("start buildd: it removes them"))
+    let (count, first) = (left.len(), first.display());
+    let fact =
+        format!("{count} of steps that are over, {first} is one: the next start of buildd removes them");
+    finding("old groups", fact, None)
 }
 
 fn seccomp() -> Finding {

@@ -23,6 +23,8 @@ use std::{
 
 /// Bytes of a loan on disk.
 const LOAN: usize = 24;
+/// Loans of one layer: more large files than it can hold.
+const MAX_LOANS: u64 = 1 << 20;
 
 /// Where a file's bytes lie: in a file that never changes.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +99,8 @@ impl Lent {
     pub(super) fn read(file: &File, begin: u64, tar: u64, lender: File) -> io::Result<Self> {
         let invalid =
             || io::Error::new(io::ErrorKind::InvalidData, "what it borrows is not as it was written");
-        let size = file.metadata()?.len().checked_sub(begin).ok_or_else(invalid)?;
+        let size = file.metadata()?.len().checked_sub(begin);
+        let size = size.filter(|size| *size <= MAX_LOANS * LOAN as u64).ok_or_else(invalid)?;
         let mut bytes = vec![0; usize::try_from(size).map_err(|_| invalid())?];
         file.read_exact_at(&mut bytes, begin)?;
         let number =

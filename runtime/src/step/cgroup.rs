@@ -153,9 +153,7 @@ fn remove(folder: &Path) -> bool {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
         _ => return true,
     }
-    let nested = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut nested = nested.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    nested.all(|entry| remove(&entry.path())) && fs::remove_dir(folder).is_ok()
+    nested(folder).all(|inner| remove(&inner)) && fs::remove_dir(folder).is_ok()
 }
 
 /// Groups of ours that are too old to be somebody's who is about to join, and have nobody in them: what crashes left.
@@ -164,20 +162,24 @@ pub(crate) fn abandoned() -> Vec<PathBuf> {
 }
 
 fn left(age: Duration) -> Vec<PathBuf> {
-    let trees = fs::read_dir(HIERARCHIES).into_iter().flatten().flatten().map(|entry| entry.path());
-    let parents = trees.chain([HIERARCHIES.into()]).map(|tree| tree.join(PARENT.trim_start_matches('/')));
-    let groups = parents.flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
+    let trees = nested(Path::new(HIERARCHIES)).chain([HIERARCHIES.into()]);
+    let groups = trees.flat_map(|tree| nested(&tree.join(PARENT.trim_start_matches('/'))));
     let old = |made: SystemTime| made.elapsed().is_ok_and(|since| since >= age);
-    let is_left = |entry: &fs::DirEntry| {
-        entry.metadata().is_ok_and(|meta| meta.is_dir() && meta.modified().is_ok_and(old))
-            && is_empty(&entry.path())
-    };
-    groups.filter(is_left).map(|entry| entry.path()).collect()
+    let is_old = |group: &PathBuf| fs::metadata(group).and_then(|meta| meta.modified()).is_ok_and(old);
+    groups.filter(|group| is_old(group) && is_empty(group)).collect()
 }
 
-/// Whether nothing runs in a group.
+/// Whether nothing runs in a group, nor in those that lie in it.
 fn is_empty(folder: &Path) -> bool {
     fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
+        && nested(folder).all(|inner| is_empty(&inner))
+}
+
+/// The groups that lie in one.
+fn nested(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    groups.map(|entry| entry.path())
 }
 
 /// Removes what crashes left.

@@ -27,7 +27,7 @@ use tokio::{
 use super::{access::Access, failure::GitError, wanted::Wanted};
 use crate::{
     error::{Error, Result},
-    step::{Cgroup, MYSELF, StepLimits},
+    step::{Cgroup, HIERARCHIES, MYSELF, StepLimits},
     sys,
     worker::Worker,
 };
@@ -156,8 +156,7 @@ impl Git {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        let contained = Contained::new(&self.limits).map_err(|source| GitError::Start { source })?;
-        contained.enter(command.as_std_mut()).map_err(|source| GitError::Start { source })?;
+        let contained = Contained::around(command.as_std_mut(), &self.limits)?;
         let mut child = command.spawn().map_err(|source| GitError::Start { source })?;
         let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
         let (out, err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
@@ -208,16 +207,13 @@ impl Git {
 struct Contained(Option<Cgroup>);
 
 impl Contained {
-    fn new(limits: &StepLimits) -> io::Result<Self> {
-        let name = format!("git-{}-{:016x}", std::process::id(), rand::random::<u64>());
-        Cgroup::of_program(&name, limits).map(|group| Self(Some(group)))
-    }
-
     /// Lets a command begin in them.
-    fn enter(&self, command: &mut std::process::Command) -> io::Result<()> {
-        let doors = self.0.iter().map(Cgroup::doors).collect::<io::Result<Vec<_>>>()?;
-        sys::write_first(command, doors.into_iter().flatten().collect(), MYSELF);
-        Ok(())
+    fn around(command: &mut std::process::Command, limits: &StepLimits) -> Result<Self> {
+        let name = format!("git-{}-{:016x}", std::process::id(), rand::random::<u64>());
+        let limited = Cgroup::of_program(&name, limits).and_then(|group| Ok((group.doors()?, group)));
+        let (doors, group) = limited.map_err(Error::file("limit git below", HIERARCHIES))?;
+        sys::write_first(command, doors, MYSELF);
+        Ok(Self(Some(group)))
     }
 
     /// Whether something in them was killed because memory ran out.
