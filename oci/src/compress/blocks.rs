@@ -5,7 +5,7 @@
 //! stream's compressor at the same size.
 //!
 //! # Invariants
-//! Where the pieces end hangs on the input alone, not on how many cores there are: equal input and level give equal bytes.
+//! Where the pieces end, and which of them are noise, hangs on the input alone, not on how many cores there are: equal input and level give equal bytes.
 //!
 //! # Concurrency
 //! A piece has a thread; there are no more of them than cores. Who drops the writer leaves them to end by themselves, soon.
@@ -21,11 +21,26 @@ use libdeflater::{CompressionLvl, Compressor};
 /// Bytes of a piece: a smaller one compresses worse, a larger one takes more memory.
 pub(super) const PIECE: usize = 1 << 20;
 
+/// The level at which time counts most: only there noise is looked for.
+const FAST: i32 = 1;
+/// Where a piece is tried whether it is noise, and so many bytes at each place.
+const PLACES: usize = 16;
+const TRIED: usize = 1 << 10;
+/// The part of what was tried that must be gained.
+const GAIN: usize = 32;
+
+/// How pieces are compressed.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    of: CompressionLvl,
+    stores_noise: bool,
+}
+
 /// A gzip file in the making.
 #[derive(Debug)]
 pub struct Blocks<W: Write> {
     out: W,
-    level: CompressionLvl,
+    level: Level,
     /// The piece that is being filled.
     piece: Vec<u8>,
     /// Pieces at work, the first one first.
@@ -38,9 +53,10 @@ pub struct Blocks<W: Write> {
 impl<W: Write> Blocks<W> {
     /// Begins a file whose pieces `threads` threads (at least one) compress; the level is one of gzip's.
     pub(super) fn new(out: W, level: i32, threads: usize) -> io::Result<Self> {
-        let level = CompressionLvl::new(level)
+        let of = CompressionLvl::new(level)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("compression level {level}")))?;
         let (piece, working) = Default::default();
+        let level = Level { of, stores_noise: level == FAST };
         Ok(Self { out, level, piece, working, threads: threads.max(1), empty: true })
     }
 
@@ -87,12 +103,26 @@ impl<W: Write> Write for Blocks<W> {
 }
 
 /// A member without a name or a time.
-fn member(level: CompressionLvl, piece: &[u8]) -> io::Result<Vec<u8>> {
-    let mut compressor = Compressor::new(level);
+fn member(level: Level, piece: &[u8]) -> io::Result<Vec<u8>> {
+    let mut compressor = Compressor::new(level.of);
+    if level.stores_noise && is_noise(&mut compressor, piece) {
+        // The least of libdeflate's levels only stores.
+        compressor = Compressor::new(CompressionLvl::fastest());
+    }
     let mut member = vec![0; compressor.gzip_compress_bound(piece.len())];
     let size = compressor.gzip_compress(piece, &mut member).map_err(io::Error::other)?;
     member.truncate(size);
     Ok(member)
+}
+
+/// Whether some of a whole piece says that it would hardly become smaller: noise takes as long as text.
+fn is_noise(compressor: &mut Compressor, piece: &[u8]) -> bool {
+    if piece.len() < PIECE {
+        return false;
+    }
+    let tried: Vec<u8> = piece.chunks(PIECE / PLACES).flat_map(|chunk| &chunk[..TRIED]).copied().collect();
+    let mut room = vec![0; tried.len() - tried.len() / GAIN];
+    compressor.deflate_compress(&tried, &mut room).is_err()
 }
 
 #[cfg(test)]
@@ -121,6 +151,23 @@ mod tests {
             let members = one.windows(4).filter(|head| *head == [0x1f, 0x8b, 8, 0]).count();
             assert!(members >= size.div_ceil(PIECE).max(1), "{members} members of {size} bytes");
         }
+    }
+
+    #[test]
+    fn noise_is_stored_and_comes_back() {
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        let mut bytes: Vec<u8> = (0..PIECE).map(|_| noise()).collect();
+        bytes.extend(b"text ".iter().cycle().take(PIECE));
+        bytes.extend((0..PIECE).map(|_| noise()));
+        let packed = packed(&bytes, 2, PIECE);
+        assert!((2 * PIECE..2 * PIECE + PIECE / 50).contains(&packed.len()), "{}", packed.len());
+        let mut read = Vec::new();
+        flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut read).expect("gzip");
+        assert!(read == bytes);
     }
 
     #[test]
