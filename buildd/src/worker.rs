@@ -63,6 +63,9 @@ pub(crate) fn assemble(
     sessions: Arc<Sessions>,
     registries: Arc<Registries>,
 ) -> Result<Parts> {
+    // Nobody waits for what earlier daemons left.
+    let sweep = std::thread::Builder::new().name("sweep".to_owned()).spawn(step::sweep_groups);
+    sweep.context("start a thread")?;
     let exe = std::env::current_exe().context("find our own binary")?;
     let worker = Worker::new(buildd_runtime::worker::WorkerOptions {
         store: Arc::clone(&store),

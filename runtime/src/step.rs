@@ -42,6 +42,7 @@ mod helper;
 mod spawner;
 mod terminal;
 
+pub use cgroup::sweep_groups;
 pub(crate) use cgroup::{Cgroup, HIERARCHIES, MYSELF, abandoned as abandoned_groups};
 use dialogue::INPUT;
 pub use dialogue::{Dialogue, Order};
@@ -239,7 +240,6 @@ impl Executor {
         // A specification has the environment in it, secrets among it.
         std::fs::set_permissions(&steps, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .map_err(Error::file("set the mode of", &steps))?;
-        cgroup::sweep();
         let spawner = Arc::new(Spawner::new(exe, &steps));
         Ok(Self {
             state: steps,

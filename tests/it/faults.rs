@@ -9,7 +9,7 @@ use std::{
 };
 
 use buildd_tests::{
-    daemon::{Daemon, eventually, run},
+    daemon::{Daemon, binaries, eventually, run},
     fixture::{context, import_base, text},
     oracles::{Oracles, cgroups},
 };
@@ -60,6 +60,24 @@ fn f_19_a_control_group_that_cannot_be_removed_holds_nobody_up_and_goes_later() 
     daemon.buildctl(&["build", "--no-cache", text(dir.path())]).ok();
     foreign.kill().and_then(|()| foreign.wait()).expect("killed");
     eventually("the group is gone", || cgroups(&prefix).is_empty());
+}
+
+#[test]
+fn f_19_the_doctor_tells_of_a_group_that_a_crash_left_and_a_start_removes_it() {
+    let group = Path::new("/sys/fs/cgroup/pids/buildd").join(format!("step-left-{}", std::process::id()));
+    // Other tests start daemons, too: any of them may take it away.
+    let plant = || {
+        fs::create_dir_all(&group).expect("a group of version 1");
+        run(Command::new("touch").args(["-d", "1 hour ago"]).arg(&group)).ok();
+    };
+    eventually("the doctor tells of it", || {
+        plant();
+        let told = run(Command::new(binaries().join("buildd")).arg("doctor")).ok().stdout;
+        told.contains("old groups") && told.contains("the next start of buildd removes them")
+    });
+    plant();
+    let _daemon = Daemon::start();
+    eventually("it is gone", || !group.exists());
 }
 
 #[test]

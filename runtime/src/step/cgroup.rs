@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //! A group that was made is removed with the value, with those that the step made in it. One in which something runs is tried for a minute; what
-//! then is left, or is left by a helper that was killed, goes when a daemon starts (`sweep`), and the doctor tells of it.
+//! then is left, or is left by a helper that was killed, goes when a daemon starts (`sweep_groups`), and the doctor tells of it.
 //!
 //! # Sources
 //! cgroups(7); kernel `admin-guide/cgroup-v1`, `admin-guide/cgroup-v2`.
@@ -182,10 +182,11 @@ fn nested(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     groups.map(|entry| entry.path())
 }
 
-/// Removes what crashes left.
-pub(super) fn sweep() {
+/// Removes the control groups that crashes left of steps and programs, whichever daemon's they were.
+pub fn sweep_groups() {
     for folder in abandoned() {
-        tracing::debug!(path = %folder.display(), gone = remove(&folder), "remove a group that was left");
+        let gone = remove(&folder);
+        tracing::debug!(path = %folder.display(), gone, "remove a group that was left");
     }
 }
 
