@@ -131,6 +131,7 @@ impl Parts {
             if let Some(lent) = &self.lent {
                 loans = Some(summing.size() + index);
                 lent.write(&mut summing)?;
+                lent.keep(&self.path)?;
             }
             let (mut out, sum) = summing.end();
             out.flush()?;
@@ -175,15 +176,13 @@ pub struct LayerFileWriter {
     tar: Option<TarWriter<BufWriter<WriteBehind>>>,
     path: PathBuf,
     diff_id: Option<Digest>,
-    lender: Option<File>,
 }
 
 impl LayerFileWriter {
     /// Writes to `path`, which must not be there yet.
     pub fn new(path: &Path) -> Result<Self> {
         let tar = TarWriter::new(begin(path)?, ExportOptions::default());
-        let (parts, tar) = (Some(Parts::new(path)?), Some(tar));
-        Ok(Self { parts, tar, path: path.to_owned(), diff_id: None, lender: None })
+        Ok(Self { parts: Some(Parts::new(path)?), tar: Some(tar), path: path.to_owned(), diff_id: None })
     }
 
     /// Whether a folder is at `path`, whose links are resolved; None if nothing was written there.
@@ -191,18 +190,11 @@ impl LayerFileWriter {
         self.parts.as_ref()?.tree.is_folder(path)
     }
 
-    /// The file that it borrows from, if it does.
-    pub(crate) fn lender(&self) -> Option<&File> {
-        self.lender.as_ref()
-    }
-
     /// The digest of its tar, once it is finished.
     pub fn diff_id(&self) -> Option<Digest> {
         self.diff_id
     }
-}
 
-impl LayerFileWriter {
     /// Takes an entry; with `lies`, its bytes stay where they are.
     fn take(&mut self, entry: &Entry, data: &mut dyn Read, lies: Option<Lies<'_>>) -> Result<()> {
         let (Some(parts), Some(tar)) = (&mut self.parts, &mut self.tar) else {
@@ -231,7 +223,6 @@ impl LayerFileWriter {
         match &parts.lent {
             Some(lent) => lent.is_from(file),
             None => {
-                self.lender = Some(file.try_clone()?);
                 parts.lent = Some(Lent::new(file)?);
                 // It is to be durable with the layer.
                 start_writeback(file);

@@ -21,6 +21,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::disk;
+
 /// Bytes of a loan on disk.
 const LOAN: usize = 24;
 /// Loans of one layer: more large files than it can hold.
@@ -85,6 +87,11 @@ impl Lent {
     /// Borrows; what lies further ahead in the tar comes later.
     pub(super) fn push(&mut self, loan: Loan) {
         self.loans.push(loan);
+    }
+
+    /// Puts the lender beside the layer file `path`.
+    pub(super) fn keep(&self, path: &Path) -> io::Result<()> {
+        disk::link(&self.lender, &lender_of(path))
     }
 
     /// Writes the loans.

@@ -20,11 +20,9 @@ use buildd_oci::compress::Growth;
 
 use super::{Active, Hold, Scratch, SnapshotId, Snapshots};
 use crate::{
-    disk,
     error::{Error, Result},
     layer::{
         DirectoryWriter, Entry, EntryKind, LayerFileWriter, LayerWriter, Lies, Whiteouts, broken, describe,
-        lender_of,
     },
 };
 
@@ -121,10 +119,6 @@ impl Draft {
         drop(folders);
         let Some(FileDraft { mut writer, scratch, .. }) = file else { return active.commit() };
         writer.finish()?;
-        if let Some(lender) = writer.lender() {
-            let place = lender_of(scratch.path());
-            disk::link(lender, &place).map_err(Error::file("link", &place))?;
-        }
         active.snapshots.commit_folder(active.parent, scratch.path(), writer.diff_id())
     }
 
