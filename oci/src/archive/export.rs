@@ -23,8 +23,6 @@ use crate::{
     reference::Reference,
 };
 
-/// Bytes of a tar's block.
-const BLOCK: u64 = 512;
 /// Bytes that are read at once.
 const BUFFER: usize = 256 << 10;
 
@@ -274,7 +272,7 @@ impl<W: Write> Archive<W> {
         kind: tar::EntryType,
         mode: u32,
         size: u64,
-        mut data: impl Read,
+        data: impl Read,
     ) -> Result<(), Error> {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
@@ -286,22 +284,7 @@ impl<W: Write> Archive<W> {
         let fail = |source| Error::WriteArchive { entry: name.to_owned(), source };
         header.set_path(name).map_err(fail)?;
         header.set_cksum();
-        let out = self.tar.get_mut();
-        let mut write = || -> io::Result<()> {
-            out.write_all(header.as_bytes())?;
-            // The last read, which has no bytes, is the one that verifies.
-            let copied = copy(&mut data, out)?;
-            if copied != size {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let over = usize::try_from(size % BLOCK).expect("below 512");
-            if over > 0 { out.write_all(&[0; BLOCK as usize][over..]) } else { Ok(()) }
-        };
-        write().map_err(fail)
+        // It copies in small pieces: what lies behind is read, and verified, in large ones.
+        self.tar.append(&header, BufReader::with_capacity(BUFFER, data)).map_err(fail)
     }
-}
-
-/// As `io::copy`, in larger pieces.
-fn copy(data: &mut impl Read, out: &mut impl Write) -> io::Result<u64> {
-    io::copy(&mut BufReader::with_capacity(BUFFER, data), out)
 }
