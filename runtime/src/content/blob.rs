@@ -40,12 +40,12 @@ impl Blob {
 
     /// Reads some bytes at `offset`; none at the end.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let left = self.size.saturating_sub(offset);
-        let want = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let offset = offset.min(self.size);
+        let want = buf.len().min(usize::try_from(self.size - offset).unwrap_or(usize::MAX));
         let buf = &mut buf[..want];
         match &self.lent {
-            Some(lent) if want > 0 => lent.read_at(&self.file, self.begin, buf, offset),
-            _ => self.file.read_at(buf, self.begin + offset.min(self.size)),
+            Some(lent) => lent.read_at(&self.file, self.begin, buf, offset),
+            None => self.file.read_at(buf, self.begin + offset),
         }
     }
 
