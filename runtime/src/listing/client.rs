@@ -29,16 +29,19 @@ pub(super) struct ClientFiles {
     synced: Arc<SyncedTree>,
     file: LooseFile,
     window: RefCell<Window>,
-    /// Bytes of all files.
-    size: u64,
+    /// Bytes of large files from which on they may stay here; None if the tree has not so many.
+    enough: Option<u64>,
 }
 
 impl ClientFiles {
     /// Opens the layer file; None if the tree is in a folder.
     pub(super) fn open(synced: Arc<SyncedTree>) -> Result<Option<Self>> {
         let Some(file) = LooseFile::open(synced.place())? else { return Ok(None) };
-        let size = synced.entries_from(Path::new("")).iter().map(size).sum();
-        Ok(Some(Self { synced, file, window: RefCell::default(), size }))
+        let sizes = || synced.entries_from(Path::new("")).iter().map(size);
+        let enough = sizes().sum::<u64>().div_ceil(2).max(LARGE);
+        let enough =
+            Some(enough).filter(|enough| sizes().filter(|size| *size >= LARGE).sum::<u64>() >= *enough);
+        Ok(Some(Self { synced, file, window: RefCell::default(), enough }))
     }
 
     /// The entry at `path`, without its name. The root itself is not the client's.
@@ -70,7 +73,7 @@ impl ClientFiles {
 
     /// Whether these files are so much of the tree that they may stay in it.
     fn lends<'a>(&self, large: impl IntoIterator<Item = &'a Known>) -> bool {
-        large.into_iter().map(size).sum::<u64>() >= self.size.div_ceil(2).max(LARGE)
+        self.enough.is_some_and(|enough| large.into_iter().map(size).sum::<u64>() >= enough)
     }
 
     fn give(&self, known: &Known, path: PathBuf, lends: bool, take: &mut Take<'_>) -> Result<()> {
