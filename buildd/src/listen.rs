@@ -5,17 +5,15 @@
 
 use std::{
     fs, io,
-    os::{
-        fd::AsRawFd,
-        unix::{
-            fs::{FileTypeExt, MetadataExt, PermissionsExt},
-            net::UnixStream,
-        },
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::UnixStream,
     },
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
+use buildd_fs::path::through;
 use tokio::net::UnixListener;
 
 /// Who may use the daemon: its user and its group.
@@ -102,7 +100,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     let private = tempfile::Builder::new().prefix(".buildd-").tempdir_in(parent)?;
     let folder = fs::File::open(private.path())?;
     // By the descriptor: an address has room for 107 bytes only, which `path` itself may fill.
-    let listener = UnixListener::bind(format!("/proc/self/fd/{}/socket", folder.as_raw_fd()))?;
+    let listener = UnixListener::bind(through(&folder).join("socket"))?;
     let made = private.path().join("socket");
     fs::set_permissions(&made, fs::Permissions::from_mode(SOCKET_MODE))?;
     fs::rename(made, path)?;

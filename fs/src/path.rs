@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Component, Path, PathBuf},
@@ -17,6 +17,11 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 
 /// Most symbolic links that are followed in one path; agrees with the kernel.
 const MAX_LINKS: usize = 40;
+
+/// The path of an open file or mount for this process, however deep it lies or if it has no place at all; good as long as it is open.
+pub fn through(open: impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", open.as_fd().as_raw_fd()))
+}
 
 /// Opens a root to resolve in.
 pub fn open_root(root: &Path) -> io::Result<OwnedFd> {

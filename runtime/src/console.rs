@@ -11,12 +11,13 @@ use std::{
     io::{self, IoSlice, IoSliceMut, Read as _, Write as _},
     mem::MaybeUninit,
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        fd::{BorrowedFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
 
+use buildd_fs::path::through;
 use rustix::{
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -41,7 +42,7 @@ impl Console {
     pub(crate) fn listen(folder: &Path) -> io::Result<Self> {
         let held = File::open(folder)?;
         // However deep the folder is, this path fits a socket's address.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(SOCKET);
+        let path = through(&held).join(SOCKET);
         let listener = UnixListener::bind(&path)?;
         Ok(Self { listener, _folder: held, path })
     }

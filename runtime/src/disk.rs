@@ -11,11 +11,11 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::AsRawFd as _,
     path::Path,
 };
 
-use rustix::fs::AtFlags;
+use buildd_fs::path::through;
+use rustix::fs::{AtFlags, CWD, linkat};
 
 #[cfg(test)]
 pub(crate) mod watch;
@@ -73,8 +73,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Gives an open file one more name; it has one still.
 pub(crate) fn link(file: &File, to: &Path) -> io::Result<()> {
     announce(Step::Rename, to)?;
-    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(rustix::fs::linkat(rustix::fs::CWD, from, rustix::fs::CWD, to, AtFlags::SYMLINK_FOLLOW)?)
+    Ok(linkat(CWD, through(file), CWD, to, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 /// Removes a file.

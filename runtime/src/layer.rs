@@ -33,7 +33,6 @@ pub(crate) use loose::LooseFile;
 pub use loose::{Extent, LooseFileWriter};
 pub use parse::Applied;
 pub(crate) use parse::broken;
-pub(crate) use probe::through;
 pub use probe::{LayerForm, LayerRules, Probed, probe};
 pub use read::{describe, read_directory};
 pub use write::{ExportOptions, TarWriter, write_tar};

@@ -5,10 +5,10 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
+use buildd_fs::path::through;
 use buildd_oci::compress::Growth;
 
 use super::{Entry, LayerFileWriter, LayerWriter};
@@ -113,9 +113,4 @@ fn try_file(scratch: &Path) -> Result<bool> {
     let stacked = stack(place.clone());
     detach(&place)?;
     stacked.map(|_| false).map_err(fail("overlay over a layer file"))
-}
-
-/// The path of a mount that has no place in the tree, as long as it is open.
-pub(crate) fn through(mount: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()))
 }

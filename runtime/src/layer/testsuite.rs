@@ -11,11 +11,12 @@ use std::{
     process::{Command, Stdio},
 };
 
+use buildd_fs::path::through;
 use buildd_oci::digest::Digester;
 
 use super::{
     Applied, DirectoryWriter, EntryKind, LayerFileWriter, LayerWriter, Whiteouts, adopt_tar, apply_tar,
-    open_tar, read_directory, through,
+    open_tar, read_directory,
 };
 use crate::{error::Result, mount::erofs};
 

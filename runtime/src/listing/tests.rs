@@ -2,9 +2,11 @@
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
+use buildd_fs::path::through;
+
 use super::*;
 use crate::{
-    layer::{Time, through},
+    layer::Time,
     session::{Beside, TreeSink},
 };
 

@@ -8,11 +8,12 @@
 
 use std::{
     io,
-    os::{fd::AsRawFd, unix::net::UnixListener as StdListener},
+    os::unix::net::UnixListener as StdListener,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use buildd_fs::path::through;
 use rustix::fs::{Mode, OFlags};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -58,7 +59,7 @@ impl AgentSocket {
         let (folder, name) = path.parent().zip(path.file_name()).ok_or_else(invalid)?;
         let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
         // The kernel takes short names of sockets only, and our folders may lie deep.
-        let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        let short = through(&folder).join(name);
         let listener = StdListener::bind(short)?;
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;

@@ -10,10 +10,11 @@ use std::{
     sync::Arc,
 };
 
+use buildd_fs::path::through;
+
 use super::{Hold, Lowers, SnapshotId, Snapshots, mounted::LayerTree};
 use crate::{
     error::{Error, Result},
-    layer::through,
     mount::{MountGuard, Overlay, stacked},
 };
 
@@ -76,14 +77,15 @@ impl Snapshots {
 
     /// The same where nobody but this process looks at it.
     pub(super) fn active_here(self: &Arc<Self>, parent: Option<SnapshotId>) -> Result<Active> {
-        if parent.is_some() && !self.form.detached {
+        if parent.is_none() {
+            return self.upper(None);
+        }
+        if !self.form.detached {
             return self.active(parent);
         }
         let mut active = self.upper(parent)?;
-        if parent.is_some() {
-            let (overlay, _until_taken) = self.overlay(&active)?;
-            active.tree = ActiveTree::Detached(stacked(&overlay, &active.dir)?);
-        }
+        let (overlay, _until_taken) = self.overlay(&active)?;
+        active.tree = ActiveTree::Detached(stacked(&overlay, &active.dir)?);
         Ok(active)
     }
 

@@ -13,12 +13,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use buildd_fs::path::through;
 use rustix::process::{Resource, getrlimit};
 
 use super::{LayerId, SnapshotId, Snapshots, View};
 use crate::{
     error::{Error, Result},
-    layer::{is_plain, through},
+    layer::is_plain,
     mount::erofs,
 };
 

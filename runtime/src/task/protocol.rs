@@ -12,11 +12,12 @@
 
 use std::{
     io,
-    os::{fd::AsRawFd, unix::net::UnixListener},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use buildd_fs::path::through;
 use buildd_oci::ErrorKind;
 use serde::{Deserialize, Serialize};
 
@@ -195,7 +196,7 @@ impl Address {
     /// The shim's socket in a task's folder.
     pub(super) fn of(folder: &Path) -> io::Result<Self> {
         let folder = std::fs::File::open(folder)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(SOCKET);
+        let path = through(&folder).join(SOCKET);
         Ok(Self { _folder: folder, path })
     }
 

@@ -62,7 +62,7 @@ fn seen(place: &Path) -> (PathBuf, Option<std::os::fd::OwnedFd>) {
         true => (place.to_owned(), None),
         false => {
             let mount = crate::mount::erofs(place).expect("a mount");
-            (crate::layer::through(&mount), Some(mount))
+            (buildd_fs::path::through(&mount), Some(mount))
         }
     }
 }
