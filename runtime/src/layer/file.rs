@@ -17,6 +17,7 @@ use std::{
     io::{self, BufRead, BufWriter, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    thread,
 };
 
 use buildd_oci::{digest::Digest, shown::Shown};
@@ -224,8 +225,9 @@ impl LayerFileWriter {
             Some(lent) => lent.is_from(file),
             None => {
                 parts.lent = Some(Lent::new(file)?);
-                // It is to be durable with the layer.
-                start_writeback(file);
+                // It is to be durable with the layer. Nobody waits for a queue of the disk that is full.
+                let file = file.try_clone()?;
+                thread::Builder::new().name("writeback".to_owned()).spawn(move || start_writeback(&file))?;
                 Ok(true)
             }
         }
