@@ -3,6 +3,8 @@
 //! Names, kinds, modes, owners, link targets, device numbers, the attributes that images carry and the bytes count;
 //! times do not. Names are relative to what was selected: the same files copied from elsewhere have the same digest.
 //!
+//! Bytes enter by their BLAKE3, which takes a fifth of a sha256's time where the processor has wide vectors. No client sees it.
+//!
 //! # Sources
 //! design cache-model.md; spec solver 2.2, "contenthash".
 
@@ -46,6 +48,9 @@ pub struct Selection {
     pub exclude: Vec<String>,
 }
 
+/// What stands for the bytes of a file.
+pub(crate) type ContentHash = blake3::Hash;
+
 /// Digest of a whole tree.
 pub fn tree(root: &Path) -> Result<Digest> {
     let (mut digester, all) = (Digester::default(), Patterns::default());
@@ -54,7 +59,7 @@ pub fn tree(root: &Path) -> Result<Digest> {
 }
 
 /// Digest of a whole tree that is known entry by entry, in the order of their paths; files with the digests of their bytes.
-pub(crate) fn listed<'a>(entries: impl Iterator<Item = (&'a Entry, Option<Digest>)>) -> Digest {
+pub(crate) fn listed<'a>(entries: impl Iterator<Item = (&'a Entry, Option<ContentHash>)>) -> Digest {
     let mut digester = Digester::default();
     for (entry, content) in entries {
         header(entry, &mut digester);

@@ -15,11 +15,12 @@ use std::{
     sync::Arc,
 };
 
+use blake3::Hasher;
 use buildd_fs::pattern::Patterns;
-use buildd_oci::digest::{Digest, Digester};
 
 use self::client::{ClientFiles, Part};
 use crate::{
+    checksum::ContentHash,
     error::{Error, Result},
     layer::{Entry, EntryKind, Lies, describe},
     session::SyncedTree,
@@ -52,7 +53,7 @@ enum Bytes<'a> {
     /// In the file with this path.
     At(PathBuf),
     /// In a client's layer file; their digest is known since they came.
-    Part(Part<'a>, Option<Digest>),
+    Part(Part<'a>, Option<ContentHash>),
 }
 
 /// Takes entries as they are found.
@@ -163,8 +164,8 @@ impl<'a> Found<'a> {
         matches!(self.entry.kind, EntryKind::Directory | EntryKind::OpaqueDirectory)
     }
 
-    /// Digest of a file's bytes; None of anything else.
-    pub(crate) fn digest(self) -> Result<Option<Digest>> {
+    /// What stands for a file's bytes; None of anything else.
+    pub(crate) fn digest(self) -> Result<Option<ContentHash>> {
         if !matches!(self.entry.kind, EntryKind::File { .. }) {
             return Ok(None);
         }
@@ -172,10 +173,10 @@ impl<'a> Found<'a> {
             return Ok(Some(*digest));
         }
         let shown = self.entry.path.clone();
-        let mut content = Digester::default();
-        let (_, mut bytes) = self.open()?;
-        io::copy(&mut bytes, &mut content).map_err(Error::file("read", &shown))?;
-        Ok(Some(content.finish()))
+        let mut content = Hasher::new();
+        let (_, bytes) = self.open()?;
+        content.update_reader(bytes).map_err(Error::file("read", &shown))?;
+        Ok(Some(content.finalize()))
     }
 
     /// Where its bytes lie, if they may stay there.

@@ -85,7 +85,7 @@ fn both(tree: &Arc<SyncedTree>) -> (Listing, Listing, OwnedFd) {
 }
 
 /// Everything that a listing says: entries, bytes and digests.
-fn all(list: impl Fn(&mut Take<'_>) -> Result<()>) -> Vec<(Entry, Vec<u8>, Option<Digest>)> {
+fn all(list: impl Fn(&mut Take<'_>) -> Result<()>) -> Vec<(Entry, Vec<u8>, Option<ContentHash>)> {
     let mut found = Vec::new();
     list(&mut |entry| {
         let (entry, mut bytes) = entry.open()?;
@@ -165,7 +165,7 @@ fn a_listing_may_be_of_a_single_file() {
     let found = one(&file);
     assert_eq!(
         (found.len(), found[0].1.as_slice(), found[0].2),
-        (1, &b"text"[..], Some(Digest::of(b"text")))
+        (1, &b"text"[..], Some(blake3::hash(b"text")))
     );
     assert_eq!(one(&link)[0].0.kind, EntryKind::Symlink("nowhere".into()));
 }

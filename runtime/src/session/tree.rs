@@ -19,7 +19,7 @@ use std::{
     },
 };
 
-use buildd_oci::digest::{Digest, Digester};
+use blake3::Hasher;
 
 use crate::{
     error::{Error, Result},
@@ -34,6 +34,9 @@ use file::FileStore;
 use folder::FolderStore;
 pub(crate) use synced::Known;
 pub use synced::{Beside, SyncedTree};
+
+/// Files whose bytes may come at the same time: clients send a handful, and a hash in the making takes two kilobytes.
+const MAX_AT_ONCE: usize = 4096;
 
 /// Where a client's files go: a layer in one of its forms.
 trait TreeStore: Send + std::fmt::Debug {
@@ -56,8 +59,10 @@ trait TreeStore: Send + std::fmt::Debug {
 pub struct TreeSink {
     place: PathBuf,
     store: Box<dyn TreeStore>,
-    /// Files whose bytes come, by the numbers under which they do: their places in `entries` and their hashes so far.
-    open: HashMap<u32, (usize, Digester)>,
+    /// Files whose bytes come, by the numbers under which they do: their places in `entries` and their hashes so far, once they have any.
+    open: HashMap<u32, (usize, Option<Box<Hasher>>)>,
+    /// How many of them have some.
+    begun: usize,
     base: Option<Arc<SyncedTree>>,
     entries: Vec<Known>,
     /// As long as nothing differs, nothing is made: so many entries of the base came again.
@@ -84,6 +89,7 @@ impl TreeSink {
             place: place.to_owned(),
             store,
             open: HashMap::new(),
+            begun: 0,
             differs: base.is_none(),
             base,
             entries: Vec::new(),
@@ -118,12 +124,12 @@ impl TreeSink {
         let mut digest = None;
         match entry.kind {
             EntryKind::File { size: 0 } => {
-                digest = Some(Digest::of(b""));
+                digest = Some(blake3::hash(b""));
                 self.store.make(&entry)?;
             }
             EntryKind::File { .. } => {
                 self.store.begin(id, &entry)?;
-                self.open.insert(id, (self.entries.len(), Digester::default()));
+                self.open.insert(id, (self.entries.len(), None));
             }
             _ => self.store.make(&entry)?,
         }
@@ -154,21 +160,29 @@ impl TreeSink {
     /// Appends to a file that was announced.
     pub fn write(&mut self, id: u32, data: &[u8]) -> Result<()> {
         self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-        let Some((_, digester)) = self.open.get_mut(&id) else {
+        let Some((_, hasher)) = self.open.get_mut(&id) else {
             return Err(Error::LayerEntry {
                 entry: id.to_string(),
                 reason: "its bytes were not asked for".to_owned(),
             });
         };
-        digester.update(data);
+        if hasher.is_none() {
+            if self.begun == MAX_AT_ONCE {
+                let reason = format!("the bytes of more than {MAX_AT_ONCE} files come at once");
+                return Err(Error::LayerEntry { entry: id.to_string(), reason });
+            }
+            self.begun += 1;
+        }
+        hasher.get_or_insert_default().update(data);
         self.store.write(id, data)
     }
 
     /// A file has all its bytes.
     pub fn close(&mut self, id: u32) -> Result<()> {
-        let Some((number, digester)) = self.open.remove(&id) else { return Ok(()) };
+        let Some((number, hasher)) = self.open.remove(&id) else { return Ok(()) };
+        self.begun -= usize::from(hasher.is_some());
         let known = &mut self.entries[number];
-        (known.extent, known.digest) = (self.store.end(id)?, Some(digester.finish()));
+        (known.extent, known.digest) = (self.store.end(id)?, Some(hasher.unwrap_or_default().finalize()));
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use std::{
 use buildd_oci::digest::Digest;
 
 use crate::{
-    checksum,
+    checksum::{self, ContentHash},
     layer::{Entry, Extent},
 };
 
@@ -24,7 +24,7 @@ pub(crate) struct Known {
     /// As the client described it.
     pub(crate) entry: Entry,
     /// Of a file, its bytes.
-    pub(crate) digest: Option<Digest>,
+    pub(crate) digest: Option<ContentHash>,
     /// Of a file in a layer file, where they lie.
     pub(crate) extent: Option<Extent>,
 }

@@ -165,3 +165,16 @@ fn a_base_that_is_gone_is_told_so_that_all_is_fetched() {
     let refused = TreeSink::file(&dir.path().join("4"), first.map(Arc::new)).expect_err("no earlier layer");
     assert_eq!(refused.kind(), buildd_oci::ErrorKind::NotFound);
 }
+
+#[test]
+fn a_client_that_sends_all_files_at_once_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut sink = TreeSink::file(&dir.path().join("1"), None).expect("a sink");
+    let ids = 0..u32::try_from(MAX_AT_ONCE).expect("few") + 1;
+    ids.clone().for_each(|id| sink.entry(id, file(&format!("{id:05}"), 2, 1)).expect("an entry"));
+    ids.clone().take(MAX_AT_ONCE).for_each(|id| sink.write(id, b"x").expect("bytes"));
+    let refused = sink.write(ids.end - 1, b"x").expect_err("one too many").to_string();
+    assert!(refused.contains("the bytes of more than 4096 files come at once"), "{refused}");
+    sink.close(0).expect("whole");
+    sink.write(ids.end - 1, b"x").expect("there is room again");
+}
