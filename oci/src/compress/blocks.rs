@@ -8,12 +8,17 @@
 //! Where the pieces end, and which of them are noise, hangs on the input alone, not on how many cores there are: equal input and level give equal bytes.
 //!
 //! # Concurrency
-//! A piece has a thread; there are no more of them than cores. Who drops the writer leaves them to end by themselves, soon.
+//! There are as many threads as cores, and one piece more than they have at work, so that none waits for the writer. Who drops the writer leaves
+//! them to end by themselves, soon. Memory goes round: new memory costs the kernel as much as a copy of it.
 
 use std::{
     collections::VecDeque,
     io::{self, Write},
-    thread::{self, JoinHandle},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
 };
 
 use libdeflater::{CompressionLvl, Compressor};
@@ -36,18 +41,41 @@ struct Level {
     stores_noise: bool,
 }
 
+/// Bytes and the member that they become, with their memory.
+#[derive(Debug, Default)]
+struct Piece {
+    bytes: Vec<u8>,
+    room: Vec<u8>,
+    /// How much of the room the member takes.
+    made: usize,
+}
+
+impl Piece {
+    fn member(&self) -> &[u8] {
+        &self.room[..self.made]
+    }
+}
+
+/// A piece to compress, and where it goes.
+type Job = (Piece, SyncSender<io::Result<Piece>>);
+
 /// A gzip file in the making.
 #[derive(Debug)]
 pub struct Blocks<W: Write> {
     out: W,
     level: Level,
     /// The piece that is being filled.
-    piece: Vec<u8>,
+    piece: Piece,
     /// Pieces at work, the first one first.
-    working: VecDeque<JoinHandle<io::Result<Vec<u8>>>>,
+    working: VecDeque<Receiver<io::Result<Piece>>>,
+    /// Pieces that were written.
+    done: Vec<Piece>,
+    jobs: Sender<Job>,
+    /// The other end of `jobs`, for threads to come.
+    queue: Arc<Mutex<Receiver<Job>>>,
+    /// Threads that may be started, and those that were.
     threads: usize,
-    /// No member was begun yet.
-    empty: bool,
+    started: usize,
 }
 
 impl<W: Write> Blocks<W> {
@@ -55,18 +83,24 @@ impl<W: Write> Blocks<W> {
     pub(super) fn new(out: W, level: i32, threads: usize) -> io::Result<Self> {
         let of = CompressionLvl::new(level)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("compression level {level}")))?;
-        let (piece, working) = Default::default();
+        let (piece, working, done) = Default::default();
         let level = Level { of, stores_noise: level == FAST };
-        Ok(Self { out, level, piece, working, threads: threads.max(1), empty: true })
+        let (jobs, queue) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        Ok(Self { out, level, piece, working, done, jobs, queue, threads: threads.max(1), started: 0 })
     }
 
     /// Writes what is left and gives the inner writer back.
     pub(super) fn finish(mut self) -> io::Result<W> {
         // The last piece needs no thread, and a file without content has a member too.
-        let last =
-            (self.empty || !self.piece.is_empty()).then(|| member(self.level, &self.piece)).transpose()?;
+        let last = self.started == 0 || !self.piece.bytes.is_empty();
+        if last {
+            Maker::new(self.level).make(&mut self.piece)?;
+        }
         self.write_done(0)?;
-        self.out.write_all(&last.unwrap_or_default())?;
+        if last {
+            self.out.write_all(self.piece.member())?;
+        }
         Ok(self.out)
     }
 
@@ -75,23 +109,38 @@ impl<W: Write> Blocks<W> {
         while self.working.len() > left
             && let Some(first) = self.working.pop_front()
         {
-            let done = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            self.out.write_all(&done)?;
+            let mut piece = first.recv().map_err(io::Error::other)??;
+            self.out.write_all(piece.member())?;
+            piece.bytes.clear();
+            self.done.push(piece);
         }
         Ok(())
+    }
+
+    /// Gives the piece that is full to a thread.
+    fn give(&mut self) -> io::Result<()> {
+        self.write_done(self.threads)?;
+        if self.started < self.threads {
+            let (level, queue) = (self.level, Arc::clone(&self.queue));
+            thread::Builder::new().name("gzip".to_owned()).spawn(move || work(level, &queue))?;
+            self.started += 1;
+        }
+        let next = self.done.pop().unwrap_or_default();
+        let (made, working) = sync_channel(1);
+        self.working.push_back(working);
+        // The queue lives as long as this does.
+        self.jobs.send((std::mem::replace(&mut self.piece, next), made)).map_err(io::Error::other)
     }
 }
 
 impl<W: Write> Write for Blocks<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(PIECE - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..count]);
-        if self.piece.len() == PIECE {
-            self.write_done(self.threads - 1)?;
-            let (level, piece) = (self.level, std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE)));
-            let work = thread::Builder::new().name("gzip".to_owned()).spawn(move || member(level, &piece))?;
-            self.working.push_back(work);
-            self.empty = false;
+        let piece = &mut self.piece.bytes;
+        piece.reserve_exact(PIECE - piece.len());
+        let count = bytes.len().min(PIECE - piece.len());
+        piece.extend_from_slice(&bytes[..count]);
+        if piece.len() == PIECE {
+            self.give()?;
         }
         Ok(count)
     }
@@ -102,17 +151,38 @@ impl<W: Write> Write for Blocks<W> {
     }
 }
 
-/// A member without a name or a time.
-fn member(level: Level, piece: &[u8]) -> io::Result<Vec<u8>> {
-    let mut compressor = Compressor::new(level.of);
-    if level.stores_noise && is_noise(&mut compressor, piece) {
-        // The least of libdeflate's levels only stores.
-        compressor = Compressor::new(CompressionLvl::fastest());
+/// Makes members until nobody can ask for more.
+fn work(level: Level, queue: &Mutex<Receiver<Job>>) {
+    let mut maker = Maker::new(level);
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    while let Ok((mut piece, made)) = next() {
+        // If the writer is gone, nobody wants it.
+        let _ = made.send(maker.make(&mut piece).map(|()| piece));
     }
-    let mut member = vec![0; compressor.gzip_compress_bound(piece.len())];
-    let size = compressor.gzip_compress(piece, &mut member).map_err(io::Error::other)?;
-    member.truncate(size);
-    Ok(member)
+}
+
+/// Makes members without a name or a time.
+struct Maker {
+    compressor: Compressor,
+    /// The one for noise, if that is looked for: the least of libdeflate's levels only stores.
+    storer: Option<Compressor>,
+}
+
+impl Maker {
+    fn new(Level { of, stores_noise }: Level) -> Self {
+        let storer = stores_noise.then(|| Compressor::new(CompressionLvl::fastest()));
+        Self { compressor: Compressor::new(of), storer }
+    }
+
+    fn make(&mut self, piece: &mut Piece) -> io::Result<()> {
+        let compressor = match &mut self.storer {
+            Some(storer) if is_noise(&mut self.compressor, &piece.bytes) => storer,
+            _ => &mut self.compressor,
+        };
+        piece.room.resize(compressor.gzip_compress_bound(piece.bytes.len()), 0);
+        piece.made = compressor.gzip_compress(&piece.bytes, &mut piece.room).map_err(io::Error::other)?;
+        Ok(())
+    }
 }
 
 /// Whether some of a whole piece says that it would hardly become smaller: noise takes as long as text.
@@ -139,7 +209,7 @@ mod tests {
 
     #[test]
     fn pieces_make_one_file_whatever_the_cores_and_the_writes() {
-        for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7] {
+        for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 7, 12 * PIECE] {
             let bytes: Vec<u8> = (0..size).map(|n| (n * (n >> 9) % 251) as u8).collect();
             let one = packed(&bytes, 1, PIECE);
             for (threads, at_once) in [(0, 1 << 12), (2, 100_003), (7, 5 * PIECE)] {
