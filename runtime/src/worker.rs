@@ -28,7 +28,7 @@ use crate::{
     ops,
     registries::Registries,
     session::Sessions,
-    snapshot::{SnapshotId, View},
+    snapshot::{Reading, SnapshotId},
     snapshot_ref::SnapshotRef,
     source,
     step::{Executor, Network, StepLimits},
@@ -112,21 +112,16 @@ impl Worker {
         unpack::find(&self.store, &self.namespace, name, platform)
     }
 
-    /// Mounts a result read-only.
-    pub fn view(&self, result: Option<&OpResult>) -> Result<View> {
+    /// The tree of a result, for reading.
+    pub fn reading(&self, result: Option<&OpResult>) -> Result<Reading> {
         let snapshot = result.map(SnapshotRef::of).transpose()?.and_then(|r| r.id());
-        self.store.snapshots.view(snapshot)
+        self.store.snapshots.reading(snapshot)
     }
 
     /// A stack to be hashed or copied from; of a client's files, what is known of them serves.
     pub(crate) fn listing(&self, snapshot: Option<SnapshotId>) -> Result<Listing> {
         let synced = snapshot.and_then(|id| self.contexts.tree(id));
         Listing::stack(self.store.snapshots.reading(snapshot)?, synced)
-    }
-
-    /// Reads a file of a result, at most `limit` bytes; only regular files are read.
-    pub fn read_file(&self, result: Option<&OpResult>, path: &str, limit: usize) -> Result<Vec<u8>> {
-        read_below(&self.view(result)?.path(), path, limit)
     }
 
     /// The lock of a cache mount.

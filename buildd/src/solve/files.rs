@@ -102,8 +102,8 @@ impl Place {
     ) -> Result<T, Status> {
         match self.clone() {
             Self::Tree(worker, tree) => {
-                let viewed = move || worker.view(tree.as_ref()).map(|view| work(&view.path()));
-                buildd_fs::blocking::run(viewed).await.map_err(|error| status::of(&error))
+                let read = move || worker.reading(tree.as_ref()).map(|reading| work(&reading.path()));
+                buildd_fs::blocking::run(read).await.map_err(|error| status::of(&error))
             }
             Self::Mount(sandbox, index) => {
                 sandbox.look(index, work).await.map_err(|error| status::of(&error))
