@@ -1,6 +1,6 @@
 //! Context: what of a client's files crosses the wire, told by the counter of the vertex that loads them.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use buildd_tests::{
     daemon::{Daemon, Ran, run},
@@ -72,6 +72,36 @@ fn a_context_is_sent_once_and_then_what_changed() {
     assert_eq!(transferred(&ran), "4B");
     assert_eq!(ran.stderr.matches("CACHED").count(), 2, "{}", ran.stderr);
     assert_eq!(daemon.stop(rustix::process::Signal::TERM), Some(0));
+}
+
+#[test]
+fn a_build_in_which_nothing_changed_writes_nothing() {
+    let daemon = Daemon::start();
+    import_base(&daemon);
+    let dir = project("FROM alpine\nCOPY src /src\nRUN echo built > /file\n");
+    let build = || daemon.buildctl(&["build", "-q", "-t", "same", text(dir.path())]).ok().stdout;
+    let stored = || {
+        let list = |folder: &str| {
+            let folder = daemon.path("root").join(folder);
+            let entries =
+                fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+            entries.map(|entry| entry.expect("an entry").path()).collect::<BTreeSet<_>>()
+        };
+        ["layers", "content/blobs/sha256", "content/puts", "snapshots", "tmp"].map(list)
+    };
+    let (first, before) = (build(), stored());
+    assert_eq!(build(), first);
+    assert_eq!(stored(), before);
+    // Text that is as long and as old is another text all the same.
+    let dockerfile = dir.path().join("Dockerfile");
+    let time = fs::metadata(&dockerfile).and_then(|meta| meta.modified()).expect("a time");
+    fs::write(&dockerfile, "FROM alpine\nCOPY src /src\nRUN echo other > /file\n").expect("a Dockerfile");
+    fs::File::options()
+        .write(true)
+        .open(&dockerfile)
+        .and_then(|file| file.set_modified(time))
+        .expect("a time");
+    assert_ne!(build(), first);
 }
 
 #[test]

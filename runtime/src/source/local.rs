@@ -25,8 +25,8 @@ use crate::{
     worker::{Worker, op_error},
 };
 
-/// Trees that are kept in mind: a client has few folders.
-const MAX_CONTEXTS: usize = 32;
+/// Trees that are kept in mind: a client has few folders, and three for each build.
+const MAX_CONTEXTS: usize = 96;
 /// Entries of all of them: some 300 bytes each. The latest tree is kept whatever it has.
 const MAX_ENTRIES: usize = 100_000;
 
@@ -132,9 +132,9 @@ impl LocalSource {
         let session = self.worker.sessions.any(&ids).await.map_err(fail)?;
         let key = (session.shared_key().to_owned(), self.request.clone());
         // A client that names no key may be any: its descriptions prove nothing.
-        let known = if key.0.is_empty() || self.afresh { None } else { self.worker.contexts.find(&key) };
-        if let Some(known) = known {
-            match self.receive(cx, &*session, Some(known)).await {
+        let known = if key.0.is_empty() { None } else { self.worker.contexts.find(&key) };
+        if known.is_some() {
+            match self.receive(cx, &*session, known).await {
                 Ok((held, synced)) => return Ok((held, self.worker.contexts.keep(key, synced))),
                 // The earlier tree may be gone; what the client can send is there still.
                 Err(error) if error.kind == ErrorKind::NotFound => {
@@ -144,19 +144,17 @@ impl LocalSource {
             }
         }
         let (held, synced) = self.receive(cx, &*session, None).await?;
-        if self.afresh {
-            return Ok((held, synced));
-        }
         Ok((held, self.worker.contexts.keep(key, synced)))
     }
 
+    /// Receives the tree; if it is the one that is known, that is given.
     async fn receive(
         &self,
         cx: &OpContext,
         session: &dyn Session,
         known: Option<Context>,
     ) -> Result<(Hold, Context), OpError> {
-        let base = known.as_ref().map(|known| known.tree.clone());
+        let base = known.as_ref().filter(|_| !self.afresh).map(|known| known.tree.clone());
         let (scratch, sink) = self.place(base).map_err(op_error)?;
         let sink = self.transfer(cx, session, sink).await?;
         let worker = self.worker.clone();
@@ -165,8 +163,15 @@ impl LocalSource {
             match (sink.finish()?, known) {
                 (None, Some(known)) => Ok((snapshots.hold(known.id)?, known)),
                 (None, None) => Err(Error::NotFound { what: "tree", name: place.display().to_string() }),
-                (Some(tree), _) => {
+                (Some(tree), known) => {
                     let digest = tree.digest();
+                    // All came again, and is as it was.
+                    if let Some(known) =
+                        known.filter(|known| known.digest == digest && known.tree.is_as(&tree))
+                        && let Ok(held) = snapshots.hold(known.id)
+                    {
+                        return Ok((held, known));
+                    }
                     let held = snapshots.commit_folder(None, place, None)?;
                     let stored = snapshots.layers(held.id())?.pop().map(|layer| snapshots.stored(layer.id));
                     let tree = Arc::new(tree.at(stored.unwrap_or_else(|| place.to_owned())));

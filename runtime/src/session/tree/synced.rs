@@ -57,6 +57,12 @@ impl SyncedTree {
         &self.entries[self.entries.partition_point(|known| known.entry.path.as_path() < path)..]
     }
 
+    /// Whether it has the same entries, described in the same way, with the same bytes.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        let alike = |(a, b): (&Known, &Known)| a.entry == b.entry && a.digest == b.digest;
+        self.len() == other.len() && self.entries.iter().zip(&other.entries).all(alike)
+    }
+
     /// Digest of all that it holds.
     pub(crate) fn digest(&self) -> Digest {
         checksum::listed(self.entries.iter().map(|known| (&known.entry, known.digest)))
