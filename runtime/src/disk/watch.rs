@@ -14,6 +14,24 @@ pub(crate) trait Watch: Send + Sync {
     fn before(&self, step: Step, path: &Path) -> io::Result<()>;
 }
 
+/// Keeps in mind what was done.
+#[derive(Default)]
+pub(crate) struct Seen(Mutex<Vec<Step>>);
+
+impl Seen {
+    /// How many steps of a kind there were.
+    pub(crate) fn count(&self, step: Step) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|seen| **seen == step).count()
+    }
+}
+
+impl Watch for Seen {
+    fn before(&self, step: Step, _: &Path) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+        Ok(())
+    }
+}
+
 static WATCHED: Mutex<Vec<(PathBuf, Arc<dyn Watch>)>> = Mutex::new(Vec::new());
 
 /// A root that is watched for as long as this lives.

@@ -77,16 +77,10 @@ impl Snapshots {
 
     /// Syncs layers one by one, if they are few and all of them files.
     fn sync_files(&self, layers: &[LayerId]) -> Result<bool> {
-        if layers.len() > MAX_SINGLE {
+        if layers.len() > MAX_SINGLE || !layers.iter().all(|layer| self.is_file(*layer)) {
             return Ok(false);
         }
-        for layer in layers {
-            let path = self.folder(*layer);
-            if !path.is_file() {
-                return Ok(false);
-            }
-            sync_layer(&path)?;
-        }
+        layers.iter().try_for_each(|layer| sync_layer(&self.folder(*layer)))?;
         Ok(true)
     }
 }

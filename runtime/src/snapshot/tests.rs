@@ -5,7 +5,11 @@ use std::{fs, path::Path, sync::Arc};
 use super::Snapshots;
 use crate::{
     db::Db,
-    layer::{ExportOptions, LayerForm},
+    disk::{
+        Step,
+        watch::{Seen, watch},
+    },
+    layer::{ExportOptions, LayerFileWriter, LayerForm, LayerWriter as _},
 };
 
 pub(crate) mod lent;
@@ -106,6 +110,32 @@ fn another_boot_keeps_only_what_is_durable() {
     assert!(other.layers(kept).is_ok());
     assert!(other.layers(hollow).is_err());
     assert_eq!(fs::read_dir(dir.path().join("layers")).expect("it").count(), 1);
+}
+
+#[test]
+fn files_are_synced_one_by_one_and_folders_all_at_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let snapshots = open(dir.path(), LayerForm::Auto);
+    assert!(snapshots.makes_files(), "this kernel mounts layer files");
+    let synced = |id| {
+        let seen = Arc::new(Seen::default());
+        let _watching = watch(dir.path(), seen.clone());
+        snapshots.make_durable(id).expect("a sync");
+        (seen.count(Step::SyncFile), seen.count(Step::SyncAll))
+    };
+    let file = |parent| {
+        let scratch = snapshots.scratch_file();
+        let mut writer = LayerFileWriter::new(scratch.path()).expect("a file");
+        writer.finish().expect("an empty layer");
+        snapshots.commit_folder(parent, scratch.path(), writer.diff_id()).expect("a commit").id()
+    };
+    let first = file(None);
+    let second = file(Some(first));
+    assert_eq!(synced(second), (2, 0));
+    assert_eq!(synced(second), (0, 0), "it is durable");
+    let third = file(Some(second));
+    let folder = snapshots.active(Some(third)).expect("a mount").commit().expect("a commit").id();
+    assert_eq!(synced(folder), (0, 1));
 }
 
 #[test]
