@@ -5,7 +5,14 @@ use std::sync::Arc;
 use buildd_oci::digest::Digest;
 
 use super::{Content, Labels};
-use crate::{db::Db, error::Error};
+use crate::{
+    db::Db,
+    disk::{
+        Step,
+        watch::{Seen, watch},
+    },
+    error::Error,
+};
 
 fn store(dir: &std::path::Path) -> Arc<Content> {
     let db = Arc::new(Db::open(&dir.join("db")).expect("a database"));
@@ -62,4 +69,23 @@ fn wrong_sizes_and_digests_publish_nothing() {
     assert!(content.open_blob(&Digest::of(b"abc")).is_err());
     content.abort("ns", "digest").expect("an abort");
     assert!(matches!(content.abort("ns", "digest"), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn what_is_here_is_not_synced_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let content = store(dir.path());
+    let put = |ns: &str| {
+        let seen = Arc::new(Seen::default());
+        let _watching = watch(dir.path(), seen.clone());
+        content.put(ns, &mut b"hello".as_slice(), &Labels::new()).expect("a blob");
+        (seen.count(Step::SyncFile), seen.count(Step::Commit { durable: true }))
+    };
+    assert_eq!(put("one"), (1, 1));
+    assert_eq!(put("one"), (0, 0));
+    assert_eq!(put("two"), (1, 1), "another namespace may not know of it");
+    std::fs::remove_file(content.blob(&Digest::of(b"hello"))).expect("what nobody should do");
+    assert_eq!(put("one"), (1, 1), "what is gone comes again");
+    assert!(content.open_blob(&Digest::of(b"hello")).is_ok());
+    assert_eq!(std::fs::read_dir(dir.path().join("content/puts")).expect("a folder").count(), 0);
 }

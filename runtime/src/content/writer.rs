@@ -14,7 +14,7 @@ use std::{
 
 use buildd_api::containerd::containerd::events::ContentCreate;
 use buildd_oci::digest::{Algorithm, Digest, Digester};
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 
 use super::{Labels, sync_dir};
 use crate::{
@@ -114,6 +114,17 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether the namespace has this blob, in a file of its own: then it is durable, and these bytes need not be.
+    fn is_known(&self, digest: &Digest) -> Result<bool> {
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = self.db.read("look for a blob", |c| {
+            self.db.found(&self.ns, digest);
+            let sql = "SELECT 1 FROM blobs WHERE ns = ? AND digest = ?";
+            c.query_row(sql, params![self.ns, digest.to_string()], |_| Ok(())).optional()
+        })?;
+        Ok(row.is_some() && self.blobs.join(digest.algorithm().as_str()).join(digest.hex()).exists())
+    }
+
     /// Verifies, syncs and publishes the blob; `size` 0 and `expected` None mean unknown.
     pub fn commit(self, size: u64, expected: Option<Digest>, labels: &Labels) -> Result<Digest> {
         let actual = self.digest();
@@ -129,6 +140,10 @@ impl Writer {
         }
         if let Some(expected) = expected.or(self.expected).filter(|expected| *expected != actual) {
             return Err(Error::DigestMismatch { expected, actual, size: written });
+        }
+        if self.is_known(&actual)? {
+            disk::remove_folder(&self.claim.dir).map_err(Error::file("remove", &self.claim.dir))?;
+            return Err(Error::AlreadyExists { what: "content", name: actual.to_string() });
         }
         let data = self.claim.dir.join("data");
         if let Err(error) = disk::sync_file(self.file.file(), &data) {
