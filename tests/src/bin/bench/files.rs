@@ -135,11 +135,12 @@ fn export<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str, compression
         }),
         theirs: vec![("buildah", buildah(bench, other, theirs, compression))],
         reset: Box::new(move |_| {
-            let _ = fs::remove_file(&gone);
             // What was compressed for the last turn is gone, what was built is there.
             bench.daemon.buildctl(&["prune", "--all"]).ok();
             builds::ours(bench, &built.context, &[]);
             run(&mut Command::new("sync")).ok();
+            // Last, so that its memory is free: a virtual machine's host takes a second to find as much anew, whoever writes.
+            let _ = fs::remove_file(&gone);
         }),
     }
 }
