@@ -54,6 +54,12 @@ impl Piece {
     fn member(&self) -> &[u8] {
         &self.room[..self.made]
     }
+
+    /// Leaves the memory alone.
+    fn empty(&mut self) {
+        self.bytes.clear();
+        self.made = 0;
+    }
 }
 
 /// A piece to compress, and where it goes.
@@ -93,14 +99,11 @@ impl<W: Write> Blocks<W> {
     /// Writes what is left and gives the inner writer back.
     pub(super) fn finish(mut self) -> io::Result<W> {
         // The last piece needs no thread, and a file without content has a member too.
-        let last = self.started == 0 || !self.piece.bytes.is_empty();
-        if last {
+        if self.started == 0 || !self.piece.bytes.is_empty() {
             Maker::new(self.level).make(&mut self.piece)?;
         }
         self.write_done(0)?;
-        if last {
-            self.out.write_all(self.piece.member())?;
-        }
+        self.out.write_all(self.piece.member())?;
         Ok(self.out)
     }
 
@@ -111,7 +114,7 @@ impl<W: Write> Blocks<W> {
         {
             let mut piece = first.recv().map_err(io::Error::other)??;
             self.out.write_all(piece.member())?;
-            piece.bytes.clear();
+            piece.empty();
             self.done.push(piece);
         }
         Ok(())
