@@ -164,14 +164,13 @@ impl LocalSource {
                 (None, Some(known)) => Ok((snapshots.hold(known.id)?, known)),
                 (None, None) => Err(Error::NotFound { what: "tree", name: place.display().to_string() }),
                 (Some(tree), known) => {
-                    let digest = tree.digest();
                     // All came again, and is as it was.
-                    if let Some(known) =
-                        known.filter(|known| known.digest == digest && known.tree.is_as(&tree))
+                    if let Some(known) = known.filter(|known| known.tree.is_as(&tree))
                         && let Ok(held) = snapshots.hold(known.id)
                     {
                         return Ok((held, known));
                     }
+                    let digest = tree.digest();
                     let held = snapshots.commit_folder(None, place, None)?;
                     let stored = snapshots.layers(held.id())?.pop().map(|layer| snapshots.stored(layer.id));
                     let tree = Arc::new(tree.at(stored.unwrap_or_else(|| place.to_owned())));
