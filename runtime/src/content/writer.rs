@@ -7,7 +7,7 @@ use std::{
     collections::HashSet,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -115,14 +115,14 @@ impl Writer {
     }
 
     /// Whether the namespace has this blob, in a file of its own: then it is durable, and these bytes need not be.
-    fn is_known(&self, digest: &Digest) -> Result<bool> {
+    fn is_known(&self, digest: &Digest, path: &Path) -> Result<bool> {
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let row = self.db.read("look for a blob", |c| {
             self.db.found(&self.ns, digest);
             let sql = "SELECT 1 FROM blobs WHERE ns = ? AND digest = ?";
             c.query_row(sql, params![self.ns, digest.to_string()], |_| Ok(())).optional()
         })?;
-        Ok(row.is_some() && self.blobs.join(digest.algorithm().as_str()).join(digest.hex()).exists())
+        Ok(row.is_some() && path.exists())
     }
 
     /// Verifies, syncs and publishes the blob; `size` 0 and `expected` None mean unknown.
@@ -141,7 +141,9 @@ impl Writer {
         if let Some(expected) = expected.or(self.expected).filter(|expected| *expected != actual) {
             return Err(Error::DigestMismatch { expected, actual, size: written });
         }
-        if self.is_known(&actual)? {
+        let folder = self.blobs.join(actual.algorithm().as_str());
+        let path = folder.join(actual.hex());
+        if self.is_known(&actual, &path)? {
             disk::remove_folder(&self.claim.dir).map_err(Error::file("remove", &self.claim.dir))?;
             return Err(Error::AlreadyExists { what: "content", name: actual.to_string() });
         }
@@ -152,8 +154,6 @@ impl Writer {
             return Err(Error::file("sync", &data)(error));
         }
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = self.blobs.join(actual.algorithm().as_str());
-        let path = folder.join(actual.hex());
         let publish = !path.exists();
         if publish {
             disk::rename(&data, &path).map_err(Error::file("publish", &path))?;
