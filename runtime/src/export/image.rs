@@ -77,14 +77,8 @@ fn children<'a>(kind: &str, descriptors: impl Iterator<Item = &'a Descriptor>) -
 }
 
 fn put(worker: &Worker, media_type: &str, bytes: &[u8], labels: Labels) -> Result<Descriptor> {
-    let (content, ns) = (&worker.store.content, &worker.namespace);
-    let digest = Digest::of(bytes);
-    // What is here is durable: a build in which nothing changed writes no document.
-    let here = content.info(ns, &digest).is_ok_and(|info| info.labels == labels);
-    if !here || content.open_blob(&digest).is_err() {
-        content.put(ns, &mut { bytes }, &labels)?;
-    }
-    Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
+    let (digest, size) = worker.store.content.put(&worker.namespace, &mut { bytes }, &labels)?;
+    Ok(Descriptor::new(media_type, digest, size))
 }
 
 fn one(worker: &Worker, tree: &ExportTree, attributes: &Attributes) -> Result<(Descriptor, Digest)> {
