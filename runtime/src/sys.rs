@@ -52,8 +52,8 @@ pub(crate) fn take_descriptor(number: i32) -> std::io::Result<OwnedFd> {
     Ok(owned)
 }
 
-/// Lets the kernel begin to write what a file has in memory, and does not wait for it. A mere hint: where it cannot be given, the sync that
-/// follows does all the work.
+/// Lets the kernel begin to write what a file has in memory, and waits for no more than a place in the disk's queue. A mere hint: where it cannot
+/// be given, the sync that follows does all the work.
 pub(crate) fn start_writeback(file: &File) {
     // SAFETY: the descriptor is open as long as `file` lives; no memory is passed.
     let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
