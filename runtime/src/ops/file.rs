@@ -209,7 +209,7 @@ impl Run {
         };
         let users = |index: i64| match usize::try_from(index) {
             Ok(index) if index < self.inputs.len() => {
-                self.worker.store.snapshots.view(self.inputs[index]).map(Some)
+                self.worker.store.snapshots.reading(self.inputs[index]).map(Some)
             }
             _ => Ok(None),
         };

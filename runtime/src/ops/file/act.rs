@@ -17,11 +17,11 @@ use crate::{
     layer::{Entry, EntryKind, LayerWriter as _, Time},
     listing::Listing,
     passwd,
-    snapshot::{Draft, Present, View},
+    snapshot::{Draft, Present, Reading},
 };
 
 /// Gives the tree in which names of users are looked up.
-pub(super) type Users<'a> = dyn Fn(i64) -> Result<Option<View>> + 'a;
+pub(super) type Users<'a> = dyn Fn(i64) -> Result<Option<Reading>> + 'a;
 
 /// Who owns what is made.
 #[derive(Clone, Copy, Debug)]
