@@ -96,6 +96,12 @@ fn both_forms_build_run_and_export_the_same() {
     assert!(exports[0] != exports[1], "the change was not seen");
 }
 
+/// What the layers take on disk.
+fn kilobytes(daemon: &Daemon) -> u64 {
+    let all = run(Command::new("du").arg("-sk").arg(daemon.path("root/layers"))).ok().stdout;
+    all.split_whitespace().next().and_then(|size| size.parse().ok()).expect("a size")
+}
+
 #[test]
 fn a_large_file_of_a_client_is_on_disk_once_and_stays_when_the_client_changes_it() {
     let mut daemon = with_form("file");
@@ -104,10 +110,6 @@ fn a_large_file_of_a_client_is_on_disk_once_and_stays_when_the_client_changes_it
     let mut bytes = vec![0; 24 << 20];
     Noise::new(1).fill(&mut bytes);
     fs::write(dir.path().join("large"), &bytes).expect("a file");
-    let kilobytes = |daemon: &Daemon| {
-        let all = run(Command::new("du").arg("-sk").arg(daemon.path("root/layers"))).ok().stdout;
-        all.split_whitespace().next().and_then(|size| size.parse::<u64>().ok()).expect("a size")
-    };
     let before = kilobytes(&daemon);
     let build =
         |daemon: &Daemon, tag: &str| daemon.buildctl(&["build", "-q", "-t", tag, text(dir.path())]).ok();
@@ -134,6 +136,51 @@ fn a_large_file_of_a_client_is_on_disk_once_and_stays_when_the_client_changes_it
     let second = with_form("directory");
     second.buildctl(&["image", "import", text(&archive)]).ok();
     assert!(sum(&second, "one").starts_with(&Digest::of(&bytes).hex()));
+    daemon.stop(Signal::TERM);
+    assert!(daemon.fsck(&[]).ok().stdout.contains("clean"));
+}
+
+#[test]
+fn small_files_of_a_client_are_on_disk_once_and_stay_when_one_changes() {
+    const FILES: u64 = 4000;
+    let mut daemon = with_form("file");
+    import_base(&daemon);
+    let dir = context(&[("Dockerfile", "FROM alpine\nCOPY files /files\nRUN echo more > /files/0001\n")]);
+    fs::create_dir(dir.path().join("files")).expect("a folder");
+    let mut noise = Noise::new(2);
+    let mut all = Vec::new();
+    for (number, size) in (0..FILES).zip([0, 1, 511, 512, 513, 1024, 3000, 9000].into_iter().cycle()) {
+        let mut bytes = vec![0; size];
+        noise.fill(&mut bytes);
+        fs::write(dir.path().join(format!("files/{number:04}")), &bytes).expect("a file");
+        all.push(bytes);
+    }
+    let payload = all.iter().map(|bytes| bytes.len().next_multiple_of(512) as u64).sum::<u64>() >> 10;
+    let before = kilobytes(&daemon);
+    daemon.buildctl(&["build", "-q", "-t", "one", text(dir.path())]).ok();
+    let more = kilobytes(&daemon) - before;
+    // A head for each file in the tar, and two indexes.
+    let most = payload + FILES * 3 / 4;
+    assert!((payload..most).contains(&more), "{more} KiB more for {payload}");
+    all[17][0] ^= 1;
+    fs::write(dir.path().join("files/0017"), &all[17]).expect("a change");
+    daemon.buildctl(&["build", "-q", "-t", "two", text(dir.path())]).ok();
+    daemon.buildctl(&["prune", "--all"]).ok();
+    all[1] = b"more\n".to_vec();
+    let sum = |daemon: &Daemon, image: &str| {
+        let cat = "cat /files/* | sha256sum";
+        daemon.buildctl(&["run", "--rm", "--net", "none", image, "sh", "-c", cat]).ok().stdout
+    };
+    assert!(sum(&daemon, "two").starts_with(&Digest::of(&all.concat()).hex()));
+    all[17][0] ^= 1;
+    let first = Digest::of(&all.concat()).hex();
+    assert!(sum(&daemon, "one").starts_with(&first));
+    // Another daemon gets them whole.
+    let archive = daemon.path("one.tar");
+    daemon.buildctl(&["image", "export", "-o", text(&archive), "one"]).ok();
+    let second = with_form("directory");
+    second.buildctl(&["image", "import", text(&archive)]).ok();
+    assert!(sum(&second, "one").starts_with(&first));
     daemon.stop(Signal::TERM);
     assert!(daemon.fsck(&[]).ok().stdout.contains("clean"));
 }

@@ -8,6 +8,7 @@
 //! 0       1024         4096   4096 + n
 //! | head  | superblock | tar  | zeros to a block | expanded sparse files | index |
 //! ```
+//! Of the tar there is only what the layer does not borrow (`lent`).
 //!
 //! # Invariants
 //! The index is written by us alone, from entries that were checked: metadata from outside is never mounted.
@@ -26,7 +27,6 @@ use super::{
     Applied, Entry, EntryKind, ExportOptions, LayerWriter, TarWriter,
     erofs::{BLOCK, Layout, round_up, write_index},
     head::{HEAD, Head, Summing, write_head},
-    large::LARGE,
     lent::{Lent, Lies, Loan},
     parse::{broken, each_change},
     tree::{Place, Tree},
@@ -114,8 +114,9 @@ impl Parts {
     fn end(self, mut out: BufWriter<WriteBehind>, tar_size: u64) -> Result<()> {
         let fail = Error::file("write layer file", &self.path);
         let work = || -> io::Result<()> {
-            let expanded = round_up(HEAD + tar_size, BLOCK)?;
-            let gap = usize::try_from(expanded - HEAD - tar_size).expect("less than a block");
+            let written = HEAD + tar_size - self.lent.as_ref().map_or(0, Lent::missing);
+            let expanded = round_up(written, BLOCK)?;
+            let gap = usize::try_from(expanded - written).expect("less than a block");
             out.write_all(&[0; 512][..gap])?;
             if let Some(mut file) = self.expanded {
                 out.flush()?;
@@ -202,18 +203,19 @@ impl LayerFileWriter {
             return Err(broken(entry.path.display().to_string(), "its layer has ended"));
         };
         match lies {
-            Some(_) => tar.entry_lying(entry, data, |out, size| out.seek_relative(size.cast_signed()))?,
+            Some(_) => tar.entry_lying(entry, data)?,
             None => tar.entry(entry, data)?,
         }
         let EntryKind::File { size } = entry.kind else { return parts.tree.insert(entry, Place::Tar(0)) };
-        let padded = round_up(size, BLOCK).map_err(Error::file("write layer file", &self.path))?;
+        let fail = |source| Error::file("write layer file", &self.path)(source);
+        let padded = round_up(size, BLOCK).map_err(fail)?;
         let at = tar.position() - padded;
         let place = match (lies, &mut parts.lent) {
             (Some(lies), Some(lent)) => {
-                lent.push(Loan { at, size, from: lies.at });
+                lent.push(Loan { at, size, from: lies.at }).map_err(fail)?;
                 Place::Lent(lies.at)
             }
-            _ => Place::Tar(at),
+            (_, lent) => Place::Tar(at - lent.as_ref().map_or(0, Lent::missing)),
         };
         parts.tree.insert(entry, place)
     }
@@ -222,7 +224,7 @@ impl LayerFileWriter {
     fn borrows(&mut self, file: &File) -> io::Result<bool> {
         let Some(parts) = &mut self.parts else { return Ok(false) };
         match &parts.lent {
-            Some(lent) => lent.is_from(file),
+            Some(lent) => Ok(lent.has_room() && lent.is_from(file)?),
             None => {
                 parts.lent = Some(Lent::new(file)?);
                 // It is to be durable with the layer. Nobody waits for a queue of the disk that is full.
@@ -240,8 +242,8 @@ impl LayerWriter for LayerFileWriter {
     }
 
     fn entry_lying(&mut self, entry: &Entry, data: &mut dyn Read, lies: Lies<'_>) -> Result<()> {
-        let large = matches!(entry.kind, EntryKind::File { size: LARGE.. });
-        let stays = large && self.borrows(lies.file).map_err(Error::file("write layer file", &self.path))?;
+        let some = matches!(entry.kind, EntryKind::File { size: 1.. });
+        let stays = some && self.borrows(lies.file).map_err(Error::file("write layer file", &self.path))?;
         self.take(entry, data, stays.then_some(lies))
     }
 

@@ -8,9 +8,10 @@
 //! 0             8                16             24                       28   1024
 //! | "buildd1\n" | tar, bytes LE  | index, at LE | crc32c of superblock   | 0… | superblock
 //! | "buildd0\n" | 0: no tar      |              | and index, LE          |
-//! | "buildd2\n" | the same, with a lender: its slot is in the sum; then loans, at LE |
+//! | "buildd3\n" | the same, with a lender: its slot is in the sum; then loans, at LE |
 //! ```
-//! An index at 0 is that of a file from before there was a checksum: it is not checked.
+//! "buildd2\n" is that of a file from before, which borrows and has holes in its tar. An index at 0 is that of a file from before there was a checksum:
+//! it is not checked.
 
 use std::{
     fs::File,
@@ -21,7 +22,7 @@ use std::{
 
 use super::{
     erofs::{DESCRIBED, NAME_AT, PLAIN, SUPERBLOCK, SUPERBLOCK_AT},
-    lent::{Lent, lender_of},
+    lent::{Form, Lent, lender_of},
 };
 use crate::{
     content::Blob,
@@ -33,8 +34,10 @@ pub(super) const HEAD: u64 = 4096;
 const MAGIC: [u8; 8] = *b"buildd1\n";
 /// The same of a file that has no tar.
 const NO_TAR: [u8; 8] = *b"buildd0\n";
+/// The same of a file that borrows, with holes in its tar: from before `CUT`.
+const HOLES: [u8; 8] = *b"buildd2\n";
 /// The same of a file that borrows.
-const LENT: [u8; 8] = *b"buildd2\n";
+const CUT: [u8; 8] = *b"buildd3\n";
 /// Bytes of the index that are read at once.
 const BUFFER: usize = 256 << 10;
 
@@ -93,7 +96,7 @@ pub(super) fn write_head(file: &File, head: Head, superblock: &[u8; DESCRIBED]) 
     let (magic, summed) = match (head.tar, head.loans) {
         (None, _) => (&NO_TAR, SUPERBLOCK),
         (Some(_), None) => (&MAGIC, SUPERBLOCK),
-        (Some(_), Some(_)) => (&LENT, DESCRIBED),
+        (Some(_), Some(_)) => (&CUT, DESCRIBED),
     };
     let sum = crc32c::crc32c_append(head.sum, &superblock[..summed]);
     let mut bytes = [0; 36];
@@ -109,7 +112,16 @@ pub(super) fn write_head(file: &File, head: Head, superblock: &[u8; DESCRIBED]) 
 pub(crate) fn lender(path: &Path) -> io::Result<Option<PathBuf>> {
     let mut magic = [0; 8];
     File::open(path)?.read_exact_at(&mut magic, 0)?;
-    Ok((magic == LENT).then(|| lender_of(path)))
+    Ok(form(&magic).map(|_| lender_of(path)))
+}
+
+/// How a file with this magic number borrows; None if it does not.
+fn form(magic: &[u8]) -> Option<Form> {
+    match magic.try_into() {
+        Ok(HOLES) => Some(Form::Holes),
+        Ok(CUT) => Some(Form::Cut),
+        _ => None,
+    }
 }
 
 fn not_whole() -> io::Error {
@@ -145,16 +157,19 @@ pub fn open_tar(path: &Path) -> Result<Option<Blob>> {
         }
         let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
         let (size, whole) = (number(8), file.metadata()?.len());
-        if ![MAGIC, LENT].contains(&head[..8].try_into().expect("eight bytes"))
-            || HEAD.checked_add(size).is_none_or(|end| end > whole)
-        {
-            return Err(not_whole());
-        }
-        let lent = match head[..8] == LENT {
-            true => Some(Lent::read(&file, number(28), size, File::open(lender_of(path))?)?),
-            false => None,
+        let lent = match form(&head[..8]) {
+            Some(form) => {
+                let lender = File::open(lender_of(path))?;
+                Some(Lent::read(&file, number(28), size, form, lender)?)
+            }
+            None if head[..8] == MAGIC => None,
+            None => return Err(not_whole()),
         };
-        Ok(Some(Blob::part(file, HEAD, size, lent)))
+        let missing = lent.as_ref().map_or(0, Lent::missing);
+        match size.checked_sub(missing).and_then(|written| HEAD.checked_add(written)) {
+            Some(end) if end <= whole => Ok(Some(Blob::part(file, HEAD, size, lent))),
+            _ => Err(not_whole()),
+        }
     };
     open().map_err(Error::file("open layer file", path))
 }
@@ -175,7 +190,7 @@ pub(crate) fn check_index(path: &Path) -> Result<()> {
         file.seek(SeekFrom::Start(index))?;
         let mut summing = Summing::new(io::sink());
         io::copy(&mut BufReader::with_capacity(BUFFER, file), &mut summing)?;
-        let summed = if head[..8] == LENT { DESCRIBED } else { SUPERBLOCK };
+        let summed = if form(&head[..8]).is_some() { DESCRIBED } else { SUPERBLOCK };
         summing.write_all(&head[SUPERBLOCK_AT as usize..][..summed])?;
         let (_, sum) = summing.end();
         match head[24..28] == sum.to_le_bytes() {

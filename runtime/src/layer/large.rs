@@ -12,7 +12,7 @@ use buildd_oci::digest::Digester;
 use super::write::shorter;
 use crate::pieces;
 
-/// Bytes from which on a second thread is worth its start, and a loan what it keeps. Tests, which look at every state of a disk, have smaller files.
+/// Bytes from which on a second thread is worth its start, and borrowing what it keeps. Tests, which look at every state of a disk, have smaller files.
 pub(crate) const LARGE: u64 = if cfg!(test) { 256 << 10 } else { 4 << 20 };
 
 /// Copies `size` bytes; the digester has taken them, even if writing failed.

@@ -40,8 +40,8 @@ pub struct TarWriter<W> {
     out: W,
     digester: Digester,
     options: ExportOptions,
-    /// Leaves room for bytes that lie elsewhere, instead of writing them.
-    skip: Option<fn(&mut W, u64) -> io::Result<()>>,
+    /// Whether the bytes of the file at hand lie elsewhere.
+    lies: bool,
 }
 
 impl<W> std::fmt::Debug for TarWriter<W> {
@@ -53,7 +53,7 @@ impl<W> std::fmt::Debug for TarWriter<W> {
 impl<W: Write> TarWriter<W> {
     /// Starts a tar.
     pub fn new(out: W, options: ExportOptions) -> Self {
-        Self { out, digester: Digester::default(), options, skip: None }
+        Self { out, digester: Digester::default(), options, lies: false }
     }
 
     /// Writes one entry.
@@ -95,20 +95,15 @@ impl<W: Write> TarWriter<W> {
         Ok(())
     }
 
-    /// Writes an entry whose bytes lie elsewhere: they are hashed, and `skip` leaves room for them.
-    pub(super) fn entry_lying(
-        &mut self,
-        entry: &Entry,
-        data: &mut dyn Read,
-        skip: fn(&mut W, u64) -> io::Result<()>,
-    ) -> Result<()> {
-        self.skip = Some(skip);
+    /// Writes an entry whose bytes lie elsewhere: they and the zeros behind them are hashed, and not written.
+    pub(super) fn entry_lying(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        self.lies = true;
         let written = self.entry(entry, data);
-        self.skip = None;
+        self.lies = false;
         written
     }
 
-    /// Bytes so far.
+    /// Bytes so far, those that lie elsewhere among them.
     pub(super) fn position(&self) -> u64 {
         self.digester.size()
     }
@@ -129,6 +124,12 @@ impl<W: Write> TarWriter<W> {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.digester.update(bytes);
         self.out.write_all(bytes)
+    }
+
+    /// The same with bytes of a file, and with what follows them up to a block.
+    fn body(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.digester.update(bytes);
+        if self.lies { Ok(()) } else { self.out.write_all(bytes) }
     }
 
     /// An empty file that stands for a removal.
@@ -201,31 +202,23 @@ impl<W: Write> TarWriter<W> {
     fn data(&mut self, size: u64, data: &mut dyn Read) -> io::Result<()> {
         if size >= large::LARGE {
             let digester = std::mem::take(&mut self.digester);
-            let (digester, copied) = match self.skip {
-                Some(_) => large::copy(data, size, &mut io::sink(), digester),
-                None => large::copy(data, size, &mut self.out, digester),
+            let (digester, copied) = match self.lies {
+                true => large::copy(data, size, &mut io::sink(), digester),
+                false => large::copy(data, size, &mut self.out, digester),
             };
             self.digester = digester;
             copied?;
-            if let Some(skip) = self.skip {
-                skip(&mut self.out, size)?;
-            }
-            return self.pad(size);
+            return self.body(padding(size));
         }
         let mut left = size;
         let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).min(128 << 10)];
         while left > 0 {
             let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let count = read_some(data, &mut buffer[..want])?;
-            self.put(&buffer[..count])?;
+            self.body(&buffer[..count])?;
             left -= count as u64;
         }
-        self.pad(size)
-    }
-
-    fn pad(&mut self, size: u64) -> io::Result<()> {
-        let over = usize::try_from(size % 512).expect("below 512");
-        if over > 0 { self.put(&[0; 512][over..]) } else { Ok(()) }
+        self.body(padding(size))
     }
 
     fn records(&mut self, pax: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<()> {
@@ -254,8 +247,14 @@ impl<W: Write> TarWriter<W> {
         header.set_cksum();
         self.put(header.as_bytes())?;
         self.put(&body)?;
-        self.pad(body.len() as u64)
+        self.put(padding(body.len() as u64))
     }
+}
+
+/// The zeros that follow so many bytes up to a block.
+fn padding(size: u64) -> &'static [u8] {
+    let over = usize::try_from(size % 512).expect("below 512");
+    if over > 0 { &[0; 512][over..] } else { &[] }
 }
 
 /// Reads at least one byte.

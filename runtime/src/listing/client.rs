@@ -4,7 +4,7 @@
 //! An entry is given as its layer file, once mounted, would show it: a further name of a file is that file, and what has no bytes has no
 //! attributes.
 //!
-//! Bytes may stay where they are if at least half of the tree is of large files that are wanted: a layer that borrows one of them keeps all.
+//! Bytes may stay where they are if at least half of the tree is wanted, and enough to be worth it: a layer that borrows one file keeps all.
 
 use std::{
     cell::RefCell,
@@ -29,19 +29,16 @@ pub(super) struct ClientFiles {
     synced: Arc<SyncedTree>,
     file: LooseFile,
     window: RefCell<Window>,
-    /// Bytes of large files from which on they may stay here; None if the tree has not so many.
-    enough: Option<u64>,
+    /// Bytes of files from which on they may stay here.
+    enough: u64,
 }
 
 impl ClientFiles {
     /// Opens the layer file; None if the tree is in a folder.
     pub(super) fn open(synced: Arc<SyncedTree>) -> Result<Option<Self>> {
         let Some(file) = LooseFile::open(synced.place())? else { return Ok(None) };
-        let sizes = || synced.entries_from(Path::new("")).iter().map(size);
-        let enough = sizes().sum::<u64>().div_ceil(2).max(LARGE);
-        let enough =
-            Some(enough).filter(|enough| sizes().filter(|size| *size >= LARGE).sum::<u64>() >= *enough);
-        Ok(Some(Self { synced, file, window: RefCell::default(), enough }))
+        let whole = synced.entries_from(Path::new("")).iter().map(size).sum::<u64>();
+        Ok(Some(Self { synced, file, window: RefCell::default(), enough: whole.div_ceil(2).max(LARGE) }))
     }
 
     /// The entry at `path`, without its name. The root itself is not the client's.
@@ -61,19 +58,18 @@ impl ClientFiles {
         let below = || {
             let paths = self.synced.entries_from(folder).iter();
             let paths = paths.map_while(|known| Some((known, known.entry.path.strip_prefix(folder).ok()?)));
-            paths.filter(|(_, path)| !path.as_os_str().is_empty())
+            paths.filter(|(_, path)| !path.as_os_str().is_empty() && wanted.has(path))
         };
-        let large = below().filter(|(known, path)| size(known) >= LARGE && wanted.has(path));
-        let lends = self.lends(large.map(|(known, _)| known));
-        for (known, path) in below().filter(|(_, path)| wanted.has(path)) {
+        let lends = self.lends(below().map(|(known, _)| known));
+        for (known, path) in below() {
             self.give(known, path.to_owned(), lends, take)?;
         }
         Ok(())
     }
 
     /// Whether these files are so much of the tree that they may stay in it.
-    fn lends<'a>(&self, large: impl IntoIterator<Item = &'a Known>) -> bool {
-        self.enough.is_some_and(|enough| large.into_iter().map(size).sum::<u64>() >= enough)
+    fn lends<'a>(&self, files: impl IntoIterator<Item = &'a Known>) -> bool {
+        files.into_iter().map(size).sum::<u64>() >= self.enough
     }
 
     fn give(&self, known: &Known, path: PathBuf, lends: bool, take: &mut Take<'_>) -> Result<()> {
