@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::RoutesBuilder, transport::Server};
 
 use crate::{
+    activity::Activity,
     buildkit::{self, session::Sessions},
     cli::Serve,
     collect::Collector,
@@ -68,12 +69,10 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     });
     services.assemble(&mut routes);
     tokio::spawn(async move { services.watch_tasks().await });
-    let activity = shutdown::Activity::default();
+    let activity = Activity::default();
     let (listeners, sockets) = open(&config)?;
     shutdown::on_signal(leave.clone()).context("wait for signals")?;
-    if let Some(seconds) = flags.idle_timeout {
-        activity.clone().leave_when_idle(Duration::from_secs(seconds), leave.clone(), parts.tasks);
-    }
+    activity.clone().watch(flags.idle_timeout.map(Duration::from_secs), leave.clone(), parts.tasks);
     let server = Server::builder()
         .initial_stream_window_size(buildkit::STREAM_WINDOW)
         .initial_connection_window_size(buildkit::CONNECTION_WINDOW)

@@ -2,6 +2,7 @@
 //!
 //! `step-helper` and `shim` change namespaces and credentials: they are handed to the runtime before any thread is started.
 
+mod activity;
 mod app;
 mod buildkit;
 mod cli;
@@ -19,6 +20,7 @@ mod worker;
 use std::{
     io::{self, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -31,6 +33,8 @@ use config::Config;
 const ASYNC_THREADS: usize = 2;
 /// Threads for blocking work.
 const BLOCKING_THREADS: usize = 64;
+/// How long a thread stays that has nothing to do.
+const IDLE_THREAD: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     if let Some(code) = worker::helper() {
@@ -53,11 +57,12 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(ASYNC_THREADS)
                 .max_blocking_threads(BLOCKING_THREADS)
+                .thread_keep_alive(IDLE_THREAD)
                 .enable_all()
                 .build()
                 .context("start the async threads")?;
             let served = runtime.block_on(app::serve(&cli.serve, config));
-            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+            runtime.shutdown_timeout(Duration::from_secs(5));
             served?;
         }
         Some(Command::Config { which }) => {

@@ -27,6 +27,7 @@ pub mod intake;
 pub mod layer;
 pub mod lease;
 mod listing;
+pub mod memory;
 pub mod mount;
 pub mod named_snapshot;
 pub mod namespace;

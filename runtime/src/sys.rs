@@ -52,6 +52,13 @@ pub(crate) fn take_descriptor(number: i32) -> std::io::Result<OwnedFd> {
     Ok(owned)
 }
 
+/// Gives the kernel what is free in the allocator's heaps; nothing, where that is not glibc's.
+pub(crate) fn trim_heaps() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes the heaps' own locks, and touches free memory alone.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
 /// Lets the kernel begin to write what a file has in memory, and waits for no more than a place in the disk's queue. A mere hint: where it cannot
 /// be given, the sync that follows does all the work.
 pub(crate) fn start_writeback(file: &File) {
