@@ -57,6 +57,8 @@ use crate::buildkit::session::Sessions;
 const WAIT: Duration = Duration::from_secs(6);
 /// Ended builds whose progress can still be asked for.
 const KEPT: usize = 64;
+/// Bytes of logs of all of them; those of the latest are kept whatever it wrote.
+const KEPT_BYTES: usize = 64 << 20;
 /// The option by which a client asks why steps were not cached.
 const EXPLAIN: &str = "explain-cache";
 /// Bytes of a build's id.
@@ -105,6 +107,20 @@ struct Table {
     running: HashMap<String, Arc<Build>>,
     told: HashMap<String, Arc<Progress>>,
     ended: VecDeque<String>,
+}
+
+impl Table {
+    /// Forgets the oldest of what ended builds told, if it is too much.
+    fn forget(&mut self) {
+        let bytes = |id: &String| self.told.get(id).map_or(0, |progress| progress.log_bytes());
+        let mut kept: usize = self.ended.iter().map(bytes).sum();
+        while (self.ended.len() > KEPT || kept > KEPT_BYTES && self.ended.len() > 1)
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            let forgotten = self.told.remove(&oldest).map_or(0, |progress| progress.log_bytes());
+            kept = kept.saturating_sub(forgotten);
+        }
+    }
 }
 
 /// A build in the table, until dropped.
@@ -230,11 +246,7 @@ impl Drop for Running {
         let mut table = self.builds.table();
         table.running.remove(&self.build.id);
         table.ended.push_back(self.build.id.clone());
-        if table.ended.len() > KEPT
-            && let Some(oldest) = table.ended.pop_front()
-        {
-            table.told.remove(&oldest);
-        }
+        table.forget();
         drop(table);
         // A gateway call may still hold the build: its watchers must not wait for it.
         if Arc::strong_count(&self.build) > 1 {

@@ -2,16 +2,21 @@
 //!
 //! # Invariants
 //! A reader sees every message from the first on, in order, and the end after the last. What is kept is bounded: beyond
-//! [`MAX_KEPT`] bytes of logs a build's further output is shown to nobody, and a line where it stops says so.
+//! [`MAX_KEPT`] bytes of logs a build's further output is shown to nobody, and a line where it stops says so. What an ended build told
+//! is one piece of memory: many small ones of many builds would keep the heap as large as it ever was.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use buildd_api::buildkit::moby::buildkit::v1::{StatusResponse, VertexLog};
 use futures::{Stream, stream};
+use prost::Message as _;
 use tokio::sync::watch;
 
 /// Bytes of logs of one build that are kept: stops `RUN yes` from filling memory.
 const MAX_KEPT: usize = 64 << 20;
+
+/// Output of an ended build that is copied to save memory: what has more is in large pieces anyway.
+const MAX_PACKED: usize = 1 << 20;
 
 /// Where a build tells what happens.
 #[derive(Debug)]
@@ -23,10 +28,36 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct Told {
     messages: Vec<Arc<StatusResponse>>,
+    /// The same of an ended build, encoded, unless it has much output; and where each of them ends there.
+    packed: (Vec<u8>, Vec<usize>),
     log_bytes: usize,
     /// Output is left out from here on.
     clipped: bool,
     ended: bool,
+}
+
+impl Told {
+    fn pack(&mut self) {
+        let messages = std::mem::take(&mut self.messages);
+        let mut bytes = Vec::with_capacity(messages.iter().map(|message| message.encoded_len()).sum());
+        let encode = |message: Arc<StatusResponse>| {
+            bytes.extend_from_slice(&message.encode_to_vec());
+            bytes.len()
+        };
+        let ends = messages.into_iter().map(encode).collect();
+        self.packed = (bytes, ends);
+    }
+
+    fn get(&self, index: usize) -> Option<Arc<StatusResponse>> {
+        if let Some(message) = self.messages.get(index) {
+            return Some(Arc::clone(message));
+        }
+        let (bytes, ends) = &self.packed;
+        let end = *ends.get(index)?;
+        let begin = index.checked_sub(1).map_or(0, |before| ends[before]);
+        let bytes = &bytes[begin..end];
+        Some(Arc::new(StatusResponse::decode(bytes).expect("it was encoded here")))
+    }
 }
 
 /// Puts the word that there is more in the place of output.
@@ -43,10 +74,13 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Tells something.
+    /// Tells something, unless it is after the end.
     pub(crate) fn tell(&self, mut message: StatusResponse) {
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.ended {
+                return;
+            }
             let bytes: usize = message.logs.iter().map(|log| log.msg.len()).sum();
             if told.clipped {
                 message.logs.clear();
@@ -64,13 +98,24 @@ impl Progress {
 
     /// Nothing more will come.
     pub(crate) fn end(&self) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if !told.ended && told.log_bytes <= MAX_PACKED {
+                told.pack();
+            }
+            told.ended = true;
+        }
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Bytes of logs that are kept.
+    pub(crate) fn log_bytes(&self) -> usize {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).log_bytes
     }
 
     fn get(&self, index: usize) -> (Option<Arc<StatusResponse>>, bool) {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        (told.messages.get(index).cloned(), told.ended)
+        (told.get(index), told.ended)
     }
 
     /// Everything from the first message to the end.
