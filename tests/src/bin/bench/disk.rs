@@ -14,6 +14,8 @@ use buildd_tests::{daemon::run, fixture::text};
 const MARK: &str = "BUILDD_BENCH_DISK";
 /// Bytes of the file system; its file has holes.
 const SIZE: u64 = 24 << 30;
+/// Bytes of memory that a turn may need.
+const WARM: usize = 3 << 30;
 
 /// Runs `bench` on a disk of its own.
 pub(super) fn on_fresh_disk(bench: impl FnOnce() -> ExitCode) -> ExitCode {
@@ -26,6 +28,12 @@ pub(super) fn on_fresh_disk(bench: impl FnOnce() -> ExitCode) -> ExitCode {
     let status = again.status().expect("start the bench again");
     drop(disk);
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Uses as much memory as a job of files does, and gives it back: a virtual machine's host takes a second to find a gibibyte that the machine
+/// has not used for some time, whoever asks for it. Divided as the jobs are.
+pub(super) fn warm_memory(divisor: usize) {
+    drop(std::hint::black_box(vec![1_u8; WARM / divisor]));
 }
 
 /// A mounted file system, gone when dropped.

@@ -9,7 +9,7 @@ use std::{
 
 use buildd_tests::{daemon::run, fixture::text};
 
-use super::{Bench, Job, Turn, builds, corpus};
+use super::{Bench, Job, Turn, builds, corpus, disk};
 
 /// Small files.
 const MANY: usize = 20_000;
@@ -81,6 +81,7 @@ fn cold<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str) -> Job<'a> {
             bench.daemon.buildctl(&["prune", "--all"]).ok();
             let _ = fs::remove_dir_all(&reset.copy);
             run(&mut Command::new("sync")).ok();
+            disk::warm_memory(bench.divisor);
         }),
     }
 }
@@ -123,8 +124,8 @@ fn import<'a>(bench: &'a Bench, tree: &Tree) -> Job<'a> {
 /// What was built, as an OCI archive, compressed anew each time.
 fn export<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str, compression: &'static str) -> Job<'a> {
     let out = bench.dir.join("export.tar");
-    let (ours, theirs, gone) = (out.clone(), out.clone(), out);
-    let [context, other, built] = [(); 3].map(|()| tree.clone());
+    let (ours, theirs, archive, gone) = (out.clone(), out.clone(), out.clone(), out);
+    let [context, other, plain, built] = [(); 4].map(|()| tree.clone());
     let turn = move |n: usize| format!("TURN={compression}{n}");
     Job {
         name,
@@ -133,14 +134,24 @@ fn export<'a>(bench: &'a Bench, tree: &Rc<Tree>, name: &'static str, compression
             let args = ["build", "-q", "--build-arg", &turn(n), "-o", &output, text(&context.context)];
             bench.daemon.buildctl(&args).ok();
         }),
-        theirs: vec![("buildah", buildah(bench, other, theirs, compression))],
+        theirs: vec![
+            ("buildah", buildah(bench, other, theirs, compression)),
+            (
+                "tar",
+                Box::new(move |_| {
+                    let how = if compression == "gzip" { "-czf" } else { "-cf" };
+                    let source = plain.context.join("src");
+                    run(Command::new("tar").arg(how).arg(&archive).arg("-C").arg(source).arg(".")).ok();
+                }),
+            ),
+        ],
         reset: Box::new(move |_| {
             // What was compressed for the last turn is gone, what was built is there.
             bench.daemon.buildctl(&["prune", "--all"]).ok();
             builds::ours(bench, &built.context, &[]);
-            run(&mut Command::new("sync")).ok();
-            // Last, so that its memory is free: a virtual machine's host takes a second to find as much anew, whoever writes.
             let _ = fs::remove_file(&gone);
+            run(&mut Command::new("sync")).ok();
+            disk::warm_memory(bench.divisor);
         }),
     }
 }
