@@ -52,7 +52,12 @@ impl Disk {
             .args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"])
             .arg(&image))
         .ok();
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(disk.mount())).ok();
+        // Past the cache of the file below: that would copy all that is written once more.
+        let device =
+            run(Command::new("losetup").args(["--find", "--show", "--direct-io=on"]).arg(&image)).ok();
+        run(Command::new("mount").args([device.stdout.trim(), text(&disk.mount())])).ok();
+        // Gone once it is unmounted.
+        run(Command::new("losetup").args(["--detach", device.stdout.trim()])).ok();
         disk
     }
 
