@@ -27,15 +27,13 @@ use buildd_api::{
     buildkit::{
         health::health_server::HealthServer,
         moby::{
-            buildkit::{
-                secrets::v1::secrets_server::SecretsServer,
-                v1::{BytesMessage, control_client::ControlClient},
-            },
+            buildkit::secrets::v1::secrets_server::SecretsServer,
             filesync::v1::{auth_server::AuthServer, file_sync_server::FileSyncServer},
             sshforward::v1::ssh_server::SshServer,
             upload::v1::upload_server::UploadServer,
         },
     },
+    bytes_message::{SharedBytes, SharedBytesCodec},
     containerd::containerd::services::content::v1::content_server::ContentServer,
 };
 use bytes::Bytes;
@@ -50,6 +48,8 @@ use tokio_util::{
 };
 use tonic::{
     Request,
+    client::Grpc,
+    codegen::http::uri::PathAndQuery,
     metadata::MetadataValue,
     transport::{
         Channel,
@@ -69,6 +69,9 @@ use crate::client::{CONNECTION_WINDOW, FRAME, MESSAGE_BYTES, STREAM_WINDOW};
 const PIPE_PIECE: usize = 64 << 10;
 /// Pieces of the pipe in flight; when full, HTTP/2 waits.
 const PIPE_PIECES: usize = 32;
+
+/// The method that makes a call the pipe.
+const SESSION: &str = "/moby.buildkit.v1.Control/Session";
 
 /// What the daemon calls; it looks a method up here before calling it.
 const METHODS: &[&str] = &[
@@ -115,11 +118,10 @@ pub(crate) struct Session {
 
 impl Session {
     /// Opens the stream and starts serving on it.
-    pub(crate) async fn open(mut control: ControlClient<Channel>, options: SessionOptions) -> Result<Self> {
+    pub(crate) async fn open(channel: Channel, options: SessionOptions) -> Result<Self> {
         let id = crate::commands::new_id();
         let (pipe_out, outgoing) = tokio::sync::mpsc::channel::<Bytes>(PIPE_PIECES);
-        let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing)
-            .map(|bytes| BytesMessage { data: bytes.into() });
+        let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing).map(|data| SharedBytes { data });
         let mut request = Request::new(outgoing);
         let metadata = request.metadata_mut();
         metadata.insert("x-docker-expose-session-uuid", id.parse().context("session id")?);
@@ -128,10 +130,13 @@ impl Session {
         for method in METHODS {
             metadata.append("x-docker-expose-session-grpc-method", MetadataValue::from_static(method));
         }
-        let incoming = control.session(request).await.context("open the session")?.into_inner();
-        let read = StreamReader::new(Box::pin(
-            incoming.map_ok(|message| Bytes::from(message.data)).map_err(io::Error::other),
-        ));
+        let mut control = Grpc::new(channel).max_decoding_message_size(MESSAGE_BYTES);
+        control.ready().await.context("open the session")?;
+        let incoming =
+            control.streaming(request, PathAndQuery::from_static(SESSION), SharedBytesCodec::default()).await;
+        let incoming = incoming.context("open the session")?.into_inner();
+        let read =
+            StreamReader::new(Box::pin(incoming.map_ok(|message| message.data).map_err(io::Error::other)));
         let sink = PollSender::new(pipe_out).sink_map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe));
         let write = BufWriter::with_capacity(PIPE_PIECE, SinkWriter::new(CopyToBytes::new(sink)));
         let pipe = Pipe { read: Box::new(read), write: Box::new(write) };

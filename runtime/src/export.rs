@@ -172,9 +172,9 @@ async fn stream(
     write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
 ) -> Result<(), OpError> {
     let session = session.ok_or_else(no_client)?;
-    let (queue, reader) = pieces::queue();
+    let (queue, pieces) = pieces::queue();
     let writing = buildd_fs::blocking::run(move || pieces::written(queue, |out| write(out)));
-    let sending = session.send_tar(exporter, metadata, Box::new(reader));
+    let sending = session.send_tar(exporter, metadata, Box::new(pieces));
     let (written, sent) = tokio::join!(writing, sending);
     written.map_err(op_error)?;
     sent.map_err(|error| OpError::new(error.kind, error))

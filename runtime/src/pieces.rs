@@ -72,6 +72,18 @@ impl BufRead for Pieces {
     }
 }
 
+impl Iterator for Pieces {
+    type Item = Piece;
+
+    /// The next piece as it was sent, or what is left of one that was begun to read.
+    fn next(&mut self) -> Option<Piece> {
+        match std::mem::take(&mut self.piece) {
+            piece if piece.is_empty() => self.queue.recv().ok(),
+            piece => Some(Ok(piece)),
+        }
+    }
+}
+
 /// Writes what the reader of a queue gets.
 #[derive(Debug)]
 pub(crate) struct Sending {

@@ -2,10 +2,11 @@
 //!
 //! The daemon implements it over the client's connection; tests over folders.
 
-use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use buildd_oci::{ErrorKind, blob::Provider, registry::auth::Authorizer};
+use bytes::Bytes;
 
 mod agent;
 mod tree;
@@ -16,6 +17,9 @@ pub use tree::{Beside, SyncedTree, TreeSink};
 
 /// Paths that are listed for a message: a nearest name among more is not worth the time.
 pub const MAX_LISTED: usize = 10_000;
+
+/// An archive as it is made; one that breaks off ends with why.
+pub type ArchivePieces = Box<dyn Iterator<Item = io::Result<Bytes>> + Send>;
 
 /// Something the client could not or would not do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,12 +72,12 @@ pub trait Session: Send + Sync {
     async fn has_agent(&self, id: &str) -> Result<bool, SessionError>;
     /// A connection to it.
     async fn agent(&self, id: &str) -> Result<Box<dyn AgentStream>, SessionError>;
-    /// Streams an archive to exporter number `exporter` of the request.
+    /// Streams an archive to exporter number `exporter` of the request; waiting for a piece blocks.
     async fn send_tar(
         &self,
         exporter: usize,
         metadata: BTreeMap<String, String>,
-        data: Box<dyn Read + Send>,
+        pieces: ArchivePieces,
     ) -> Result<(), SessionError>;
     /// Sends a tree to exporter number `exporter` of the request; no time in it is later than `epoch`, in seconds since 1970.
     async fn send_tree(&self, exporter: usize, root: PathBuf, epoch: Option<i64>)

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use buildd_api::buildkit::moby::filesync::v1::BytesMessage;
+use buildd_api::bytes_message::SharedBytes;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures::{Stream, future::BoxFuture};
 use http_body_util::BodyExt as _;
@@ -125,7 +125,7 @@ async fn archive(mut incoming: Streaming<Bytes>, path: Option<PathBuf>) -> Resul
     let failed = |e: io::Error| Status::internal(format!("write {name}: {e}"));
     let mut file = ArchiveFile::create(path).map_err(failed)?;
     while let Some(message) = incoming.message().await? {
-        let piece = BytesMessage::decode(message).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let piece = SharedBytes::decode(message).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let (returned, written) = buildd_fs::blocking::run(move || {
             let written = file.write_all(&piece.data);
             (file, written)

@@ -31,7 +31,7 @@ const INTERRUPTED: u8 = 130;
 /// Builds; what the exporters said.
 pub(super) async fn solve(client: &Client, plan: Plan, mode: Mode) -> Result<HashMap<String, String>> {
     let Plan { mut request, session, temporary, shell_on_error, .. } = plan;
-    let session = Session::open(client.control(), session).await?;
+    let session = Session::open(client.channel(), session).await?;
     let id = new_id();
     request.r#ref.clone_from(&id);
     session.id().clone_into(&mut request.session);

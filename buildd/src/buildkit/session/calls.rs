@@ -1,12 +1,12 @@
 //! The client as the worker calls it: `runtime::session` over the client's gRPC services.
 
-use std::{collections::BTreeMap, fs::File, io::Read, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs::File, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use buildd_api::buildkit::moby::buildkit::secrets::v1::{GetSecretRequest, secrets_client::SecretsClient};
 use buildd_oci::{ErrorKind, blob::Provider, registry::auth::Authorizer};
 use buildd_runtime::session::{
-    AgentStream, Session, SessionError, Sessions as Clients, SyncRequest, TreeSink,
+    AgentStream, ArchivePieces, Session, SessionError, Sessions as Clients, SyncRequest, TreeSink,
 };
 use tonic::{Code, Status};
 
@@ -131,10 +131,10 @@ impl Session for ClientSession {
         &self,
         exporter: usize,
         metadata: BTreeMap<String, String>,
-        data: Box<dyn Read + Send>,
+        pieces: ArchivePieces,
     ) -> Result<(), SessionError> {
         self.needs("/moby.filesync.v1.FileSend/DiffCopy", "a place for results")?;
-        self.while_there(filesend::archive(self.channel.clone(), exporter, &metadata, data)).await
+        self.while_there(filesend::archive(self.channel.clone(), exporter, &metadata, pieces)).await
     }
 
     async fn send_tree(

@@ -13,12 +13,9 @@ use std::{
 
 use buildd_api::{
     buildkit::{
-        fsutil::types::Packet,
-        moby::filesync::{
-            packet::file_send_client::FileSendClient as TreeClient,
-            v1::{BytesMessage, file_send_client::FileSendClient},
-        },
+        fsutil::types::Packet, moby::filesync::packet::file_send_client::FileSendClient as TreeClient,
     },
+    bytes_message::{SharedBytes, SharedBytesCodec},
     file_sync::{self, CHUNK_BYTES, Requested, Sender, stat},
 };
 use buildd_fs::{
@@ -26,17 +23,19 @@ use buildd_fs::{
     walk::{WalkOptions, walk},
 };
 use buildd_oci::ErrorKind;
-use buildd_runtime::session::SessionError;
+use buildd_runtime::session::{ArchivePieces, SessionError};
 use futures::Stream;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, metadata::MetadataMap, transport::Channel};
+use tonic::{
+    Request, client::Grpc, codegen::http::uri::PathAndQuery, metadata::MetadataMap, transport::Channel,
+};
 
 use super::calls::{failed, refused};
 
-/// Bytes of one message of an archive.
-const ARCHIVE_CHUNK: usize = 1 << 20;
+/// The method that takes archives.
+const ARCHIVE: &str = "/moby.filesync.v1.FileSend/DiffCopy";
 /// Messages that wait for the client.
 const QUEUE: usize = 8;
 /// Packets that wait for the client.
@@ -61,7 +60,7 @@ fn describe(metadata: &mut MetadataMap, exporter: usize, more: &BTreeMap<String,
 ///
 /// A reader that goes away without declaring it leaves a stream that never ends. The half-closing of a
 /// call is all a client has to tell a whole archive from half of one, and it must not race the reset.
-fn until_declared(pieces: mpsc::Receiver<Option<BytesMessage>>) -> impl Stream<Item = BytesMessage> {
+fn until_declared(pieces: mpsc::Receiver<Option<SharedBytes>>) -> impl Stream<Item = SharedBytes> {
     futures::stream::unfold(pieces, async |mut pieces| match pieces.recv().await {
         Some(piece) => piece.map(|piece| (piece, pieces)),
         None => std::future::pending().await,
@@ -73,33 +72,33 @@ pub(super) async fn archive(
     channel: Channel,
     exporter: usize,
     metadata: &BTreeMap<String, String>,
-    mut data: Box<dyn Read + Send>,
+    pieces: ArchivePieces,
 ) -> Result<(), SessionError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let (broken, failure) = tokio::sync::oneshot::channel::<std::io::Error>();
     let reader = tokio::spawn(buildd_fs::blocking::run(move || {
-        loop {
-            let mut chunk = Vec::with_capacity(ARCHIVE_CHUNK);
-            match data.by_ref().take(ARCHIVE_CHUNK as u64).read_to_end(&mut chunk) {
-                Ok(0) => {
-                    let _ = sender.blocking_send(None);
-                    return;
-                }
-                Ok(_) if sender.blocking_send(Some(BytesMessage { data: chunk })).is_err() => return,
-                Ok(_) => {}
+        for piece in pieces {
+            let data = match piece {
+                Ok(data) => data,
                 Err(error) => {
                     let _ = broken.send(error);
                     return;
                 }
+            };
+            if sender.blocking_send(Some(SharedBytes { data })).is_err() {
+                return;
             }
         }
+        let _ = sender.blocking_send(None);
     }));
     let mut request = Request::new(until_declared(receiver));
     describe(request.metadata_mut(), exporter, metadata);
-    let mut client = FileSendClient::new(channel);
     let call = async {
-        let mut answers =
-            client.diff_copy(request).await.map_err(|status| refused(WHAT, &status))?.into_inner();
+        let mut client = Grpc::new(channel);
+        client.ready().await.map_err(|error| failed(ErrorKind::Unavailable, WHAT, &error))?;
+        let answers =
+            client.streaming(request, PathAndQuery::from_static(ARCHIVE), SharedBytesCodec::default()).await;
+        let mut answers = answers.map_err(|status| refused(WHAT, &status))?.into_inner();
         while answers.message().await.map_err(|status| refused(WHAT, &status))?.is_some() {}
         Ok(())
     };

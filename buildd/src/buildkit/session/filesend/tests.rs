@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn only_a_declared_end_is_one() {
-    let piece = || BytesMessage { data: b"part".to_vec() };
+    let piece = || SharedBytes { data: "part".into() };
     for (declared, ended) in [(true, Some(None)), (false, None)] {
         let (sender, pieces) = mpsc::channel(QUEUE);
         sender.try_send(Some(piece())).expect("room");
