@@ -43,7 +43,9 @@ mod spawner;
 mod terminal;
 
 pub use cgroup::sweep_groups;
-pub(crate) use cgroup::{Cgroup, HIERARCHIES, MYSELF, abandoned as abandoned_groups};
+pub(crate) use cgroup::{
+    Cgroup, HIERARCHIES, MYSELF, PARENT, abandoned as abandoned_groups, again_while_gone,
+};
 use dialogue::INPUT;
 pub use dialogue::{Dialogue, Order};
 pub(crate) use helper::chain;

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::MetadataExt,
     process::{Command, Stdio},
 };
 
@@ -221,6 +222,17 @@ fn a_container_whose_control_group_is_anothers_is_refused_and_harms_nobody() {
     // The root of all groups is nobody's.
     ctr(&second, &["run", "-d", "--cgroup", "/", image, "root", "sleep", "1000"])
         .fails(1, &["control group /", "another container"]);
+}
+
+#[test]
+fn a_container_that_ends_leaves_the_group_in_which_steps_make_theirs() {
+    let daemon = with_base();
+    let ours = std::path::Path::new("/sys/fs/cgroup/pids/buildd");
+    fs::create_dir_all(ours).expect("a group of version 1");
+    let made = || fs::metadata(ours).map(|meta| meta.ino()).expect("the group");
+    let before = made();
+    daemon.buildctl(&["run", "--rm", "alpine", "true"]).ok();
+    assert_eq!(made(), before, "removed, and perhaps made again");
 }
 
 #[test]

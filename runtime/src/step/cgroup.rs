@@ -20,6 +20,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use rustix::io::Errno;
+
 use super::{Cpu, Security, StepLimits, StepSpec};
 
 mod devices;
@@ -39,6 +41,8 @@ pub(crate) const PARENT: &str = "/buildd";
 /// How long it is tried to remove a group in which something runs, and how long after one another at first and in the end.
 const LINGER: Duration = Duration::from_secs(60);
 const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
+/// How often a group is made anew whose parents somebody removes.
+const TRIES: usize = 100;
 /// Age of an empty group that nobody is about to join any more.
 const ABANDONED: Duration = Duration::from_secs(120);
 
@@ -95,7 +99,7 @@ impl Cgroup {
             let folder = tree.join(path.trim_start_matches('/'));
             if group.joined.last().is_none_or(|last| last.folder != folder) {
                 let join = if unified { "cgroup.procs" } else { "tasks" };
-                make(&tree, &folder, unified).map_err(about(&folder))?;
+                again_while_gone(|| make(&tree, &folder, unified)).map_err(about(&folder))?;
                 group.joined.push(Joined { folder: folder.clone(), tree: setting.controller, join });
             }
             let file = folder.join(setting.file);
@@ -192,6 +196,17 @@ pub fn sweep_groups() {
 
 fn is_unified(trees: &Path) -> bool {
     trees.join("cgroup.controllers").exists()
+}
+
+/// Makes a group, though who ends a task may at any moment remove those that it lies in: the last of their groups takes them along.
+pub(crate) fn again_while_gone(make: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    // No such file where a name is looked up in a group that is gone, no such device where a file of it is open.
+    let gone = |error: &io::Error| [Errno::NOENT, Errno::NODEV].iter().any(|errno| is(error, *errno));
+    (1..TRIES).map(|_| make()).find(|made| !made.as_ref().is_err_and(gone)).unwrap_or_else(&make)
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 /// Makes a group and those that it lies in. In the unified tree each of these hands its controllers down; a group of processors begins with

@@ -26,7 +26,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::step::HIERARCHIES;
+use crate::step::{HIERARCHIES, again_while_gone};
 
 /// The locks' folder.
 const LOCKS: &str = "/run/buildd-cgroups";
@@ -47,8 +47,6 @@ const CONTROLLERS: [&str; 12] = [
     "net_cls",
     "freezer",
 ];
-/// How often a group is made anew whose parents somebody removes.
-const TRIES: usize = 100;
 /// How long a shim's lock may outlive it: until its container's processes are gone.
 const LINGERS: Duration = Duration::from_secs(1);
 /// Between two looks at a lock.
@@ -84,7 +82,7 @@ impl Claim {
             return Err(busy(&format!("{} process(es) of another container run there", processes.len())));
         }
         for hierarchy in hierarchies() {
-            make(&hierarchy.join(below(path)))?;
+            again_while_gone(|| fs::create_dir_all(hierarchy.join(below(path))))?;
         }
         Ok(claim)
     }
@@ -132,8 +130,7 @@ fn in_place(file: &File, path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|there| held.is_ok_and(|held| held == there.ino()))
 }
 
-/// Where libcontainer makes groups: the hierarchies of version 1, or the one of version 2.
-/// The trees in which a task has groups.
+/// The trees in which a task has groups, as libcontainer makes them: the hierarchies of version 1, or the one of version 2.
 pub(super) fn hierarchies() -> impl Iterator<Item = PathBuf> {
     let named = CONTROLLERS.iter().map(|name| Path::new(HIERARCHIES).join(name)).filter(|tree| tree.is_dir());
     let unified = (asked() == Path::new(HIERARCHIES)).then(asked);
@@ -147,14 +144,6 @@ fn asked() -> PathBuf {
 
 fn below(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
-}
-
-/// Makes a group with those above it, though who ends a task may remove these at any moment.
-fn make(folder: &Path) -> io::Result<()> {
-    let once = || fs::create_dir_all(folder);
-    let gone =
-        |made: &io::Result<()>| made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    (1..TRIES).map(|_| once()).find(|made| !gone(made)).unwrap_or_else(once)
 }
 
 #[cfg(test)]

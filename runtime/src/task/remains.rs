@@ -13,7 +13,10 @@ use super::{
     claim::{self, Claim},
     protocol::{Class, EXIT, Exit, Process, ROOTFS, Reply, Request, Status, TASK, TaskSpec},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    step::PARENT,
+};
 
 /// The exit code of a process that nobody saw end: it was killed with its shim.
 const KILLED: u32 = 137;
@@ -87,8 +90,10 @@ fn remove_cgroups(spec: &Spec) {
         Ok(None) => {}
         Err(error) => tracing::warn!(path = %path.display(), %error, "remove a task's cgroups"),
     }
-    // libcontainer leaves the parent, which goes with the last of its tasks: the kernel refuses while there is another.
-    let parent = path.parent().and_then(|parent| parent.strip_prefix("/").ok());
+    // libcontainer leaves the parent, which goes with the last of its tasks: the kernel refuses while there is another. Ours stays: steps and
+    // other daemons are about to make groups in it at any moment.
+    let parent = path.parent().filter(|parent| *parent != Path::new(PARENT));
+    let parent = parent.and_then(|parent| parent.strip_prefix("/").ok());
     let Some(parent) = parent.filter(|parent| !parent.as_os_str().is_empty()) else { return };
     for hierarchy in claim::hierarchies() {
         let _ = fs::remove_dir(hierarchy.join(parent));

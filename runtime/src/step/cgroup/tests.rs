@@ -111,6 +111,28 @@ fn f_19_what_a_crash_left_is_told_of_and_swept_when_it_is_old_and_empty() {
 }
 
 #[test]
+fn a_group_is_made_though_those_it_lies_in_go_with_the_last_of_them() {
+    let parent = format!("/buildd-unit-parent-{}", std::process::id());
+    let once = |path: &str| {
+        let group = Cgroup::create(path, &step(StepLimits::new(17, 64 << 20))).expect("a group");
+        let folders: Vec<PathBuf> = group.folders().map(|(folder, _)| folder.to_owned()).collect();
+        drop(group);
+        // As whoever removes a task does: the kernel refuses while there is another group.
+        for folder in folders {
+            let _ = fs::remove_dir(folder.parent().expect("a parent"));
+        }
+    };
+    thread::scope(|scope| {
+        for step in 0..4 {
+            let path = format!("{parent}/step-{step}");
+            scope.spawn(move || (0..200).for_each(|_| once(&path)));
+        }
+    });
+    let mut trees = nested(Path::new(HIERARCHIES)).chain([HIERARCHIES.into()]);
+    assert!(!trees.any(|tree| tree.join(&parent[1..]).exists()));
+}
+
+#[test]
 fn a_group_that_cannot_be_limited_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let limits = StepLimits::new(1, 1);
