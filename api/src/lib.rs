@@ -1,7 +1,7 @@
 //! Wire types of the two public APIs, and the few rules that both ends of a wire must share.
 //!
-//! [`buildkit`] and [`containerd`] are generated; [`file_sync`], [`error_detail`] and [`bytes_message`] are what BuildKit's clients and servers agree on beyond
-//! their .proto files. Nothing here does I/O or decides anything.
+//! [`buildkit`] and [`containerd`] are generated; [`file_sync`] and [`error_detail`] are what BuildKit's clients and servers agree on beyond their
+//! .proto files; [`bytes_message`] reads and writes one of their messages without a copy. Nothing here does I/O or decides anything.
 
 pub mod buildkit;
 pub mod bytes_message;

@@ -133,7 +133,7 @@ impl Session for ClientSession {
         metadata: BTreeMap<String, String>,
         pieces: ArchivePieces,
     ) -> Result<(), SessionError> {
-        self.needs("/moby.filesync.v1.FileSend/DiffCopy", "a place for results")?;
+        self.needs(filesend::DIFF_COPY, "a place for results")?;
         self.while_there(filesend::archive(self.channel.clone(), exporter, &metadata, pieces)).await
     }
 
@@ -143,7 +143,7 @@ impl Session for ClientSession {
         root: PathBuf,
         epoch: Option<i64>,
     ) -> Result<(), SessionError> {
-        self.needs("/moby.filesync.v1.FileSend/DiffCopy", "a place for results")?;
+        self.needs(filesend::DIFF_COPY, "a place for results")?;
         self.while_there(filesend::tree(self.channel.clone(), exporter, root, epoch)).await
     }
 }

@@ -34,8 +34,8 @@ use tonic::{
 
 use super::calls::{failed, refused};
 
-/// The method that takes archives.
-const ARCHIVE: &str = "/moby.filesync.v1.FileSend/DiffCopy";
+/// The method that takes archives and trees.
+pub(super) const DIFF_COPY: &str = "/moby.filesync.v1.FileSend/DiffCopy";
 /// Messages that wait for the client.
 const QUEUE: usize = 8;
 /// Packets that wait for the client.
@@ -96,8 +96,9 @@ pub(super) async fn archive(
     let call = async {
         let mut client = Grpc::new(channel);
         client.ready().await.map_err(|error| failed(ErrorKind::Unavailable, WHAT, &error))?;
-        let answers =
-            client.streaming(request, PathAndQuery::from_static(ARCHIVE), SharedBytesCodec::default()).await;
+        let answers = client
+            .streaming(request, PathAndQuery::from_static(DIFF_COPY), SharedBytesCodec::default())
+            .await;
         let mut answers = answers.map_err(|status| refused(WHAT, &status))?.into_inner();
         while answers.message().await.map_err(|status| refused(WHAT, &status))?.is_some() {}
         Ok(())
