@@ -110,11 +110,16 @@ impl Parts {
         Ok(())
     }
 
+    /// Bytes of the tar so far that are not written, for they are borrowed.
+    fn missing(&self) -> u64 {
+        self.lent.as_ref().map_or(0, Lent::missing)
+    }
+
     /// Writes what follows the tar, then the head.
     fn end(self, mut out: BufWriter<WriteBehind>, tar_size: u64) -> Result<()> {
         let fail = Error::file("write layer file", &self.path);
+        let written = HEAD + tar_size - self.missing();
         let work = || -> io::Result<()> {
-            let written = HEAD + tar_size - self.lent.as_ref().map_or(0, Lent::missing);
             let expanded = round_up(written, BLOCK)?;
             let gap = usize::try_from(expanded - written).expect("less than a block");
             out.write_all(&[0; 512][..gap])?;
@@ -215,7 +220,7 @@ impl LayerFileWriter {
                 lent.push(Loan { at, size, from: lies.at }).map_err(fail)?;
                 Place::Lent(lies.at)
             }
-            (_, lent) => Place::Tar(at - lent.as_ref().map_or(0, Lent::missing)),
+            _ => Place::Tar(at - parts.missing()),
         };
         parts.tree.insert(entry, place)
     }
