@@ -112,6 +112,15 @@ pub(crate) fn written<T>(
     }
 }
 
+impl Drop for Sending {
+    /// A writer that panics has not written all: a reader takes a queue that just ends for whole.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.queue.send(Err(io::Error::other("whoever wrote it panicked")));
+        }
+    }
+}
+
 impl Write for Sending {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.filled == self.piece.len() {

@@ -44,6 +44,20 @@ fn a_failure_is_told_to_the_reader_who_then_has_not_all() {
 }
 
 #[test]
+fn a_writer_that_panics_is_no_end() {
+    let (queue, mut pieces) = queue();
+    let writing = thread::spawn(move || {
+        written(queue, |out| -> Result<()> {
+            out.write_all(&bytes(2 * PIECE)).expect("a reader");
+            panic!("as the test wants it")
+        })
+    });
+    let mut came = Vec::new();
+    let read = pieces.read_to_end(&mut came).expect_err("not whole");
+    assert!(writing.join().is_err() && came.len() < 2 * PIECE, "{read}");
+}
+
+#[test]
 fn a_reader_who_goes_ends_the_writing() {
     let (queue, pieces) = queue();
     let writing = thread::spawn(move || {
