@@ -112,11 +112,11 @@ fn random_files_make_nobody_root_who_is_not() {
         fs::write(dir.path().join("etc/group"), &group).expect("a file");
         let Ok(found) = step_user(dir.path(), &user) else { continue };
         let name = user.split(':').next().unwrap_or_default();
-        let said =
-            name.is_empty() && user.is_empty() || name.bytes().all(|byte| byte == b'0') && !name.is_empty();
+        let zero = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte == b'0');
+        let said = user.is_empty() || zero(name);
         let listed = passwd.lines().any(|line| {
             let mut fields = line.split(':');
-            fields.next() == Some(name) && fields.nth(1) == Some("0")
+            fields.next() == Some(name) && fields.nth(1).is_some_and(zero)
         });
         assert!(found.uid != 0 || said || listed, "{user:?} is root by {passwd:?}");
         assert!(found.uid != u32::MAX && found.gid != u32::MAX && !found.groups.contains(&u32::MAX));
