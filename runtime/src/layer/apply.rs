@@ -19,7 +19,10 @@ use std::{
 };
 
 use buildd_fs::path::{open_in_root, open_root};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::{
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
 
 use super::{
     Applied, Entry, EntryKind, LayerWriter, OPAQUE_XATTR, Time,
@@ -38,8 +41,8 @@ pub fn apply_tar(stream: impl BufRead, target: &mut dyn LayerWriter) -> Result<A
 #[derive(Debug)]
 pub struct DirectoryWriter {
     root: OwnedFd,
-    /// Folder times, set at the end because writing into a folder changes them.
-    folders: BTreeMap<PathBuf, Time>,
+    /// Folders' numbers and times, set at the end because writing into a folder changes them.
+    folders: BTreeMap<PathBuf, (u64, Time)>,
     /// What stands for a removed path.
     whiteouts: Whiteouts,
     /// Paths of this layer and the folders above them, where whiteouts remove what is older.
@@ -161,7 +164,9 @@ impl LayerWriter for DirectoryWriter {
         };
         made.map_err(|source| Error::Apply { entry: shown(), source })?;
         if matches!(entry.kind, EntryKind::Directory | EntryKind::OpaqueDirectory) {
-            self.folders.insert(entry.path.clone(), entry.mtime);
+            let made = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
+            let made = made.map_err(|error| Error::Apply { entry: shown(), source: error.into() })?;
+            self.folders.insert(entry.path.clone(), (made.st_ino, entry.mtime));
         }
         if self.whiteouts == Whiteouts::Remove && !hides {
             self.made.extend(entry.path.ancestors().map(Path::to_owned));
@@ -169,20 +174,17 @@ impl LayerWriter for DirectoryWriter {
         Ok(())
     }
 
-    /// Sets the folders' times.
+    /// Sets the folders' times, but of those that a later entry replaced: another folder may be where their path leads now, or none.
     fn finish(&mut self) -> Result<()> {
-        for (path, mtime) in std::mem::take(&mut self.folders).into_iter().rev() {
+        let nowhere = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
+        for (path, (number, mtime)) in std::mem::take(&mut self.folders).into_iter().rev() {
             let shown = path.display().to_string();
-            let set = || {
+            let set = || -> io::Result<()> {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
                 match open_in_root(self.root.as_fd(), &path, flags, Mode::empty()) {
+                    Ok(fd) if rustix::fs::fstat(&fd)?.st_ino != number => Ok(()),
                     Ok(fd) => Ok(rustix::fs::futimens(&fd, &timestamps(mtime))?),
-                    // A later entry replaced the folder.
-                    Err(error)
-                        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-                    {
-                        Ok(())
-                    }
+                    Err(error) if nowhere.contains(&error.raw_os_error()) => Ok(()),
                     Err(error) => Err(error),
                 }
             };

@@ -127,13 +127,16 @@ impl Tree {
         }
         let parent = self.walk(entry.path.parent().unwrap_or(Path::new("")), true, shown)?;
         let name = checked(name, shown)?;
+        let present = self.children(parent).get(name).copied();
         if let EntryKind::Hardlink(target) = &entry.kind {
-            let linked = self.find(target, shown)?;
+            let (folder, linked) = self.find(target, shown)?;
+            if present.is_some_and(|replaced| self.holds(replaced, folder)) {
+                return Err(broken(shown(), "hard link to what it takes the place of"));
+            }
             self.spend(name.len() + NODE_BYTES, shown)?;
             self.children(parent).insert(name.into(), linked);
             return Ok(());
         }
-        let present = self.children(parent).get(name).copied();
         let mut node = described(entry, place, shown)?;
         self.spend(name.len() + node.bytes(), shown)?;
         if let (Some(number), NodeKind::Directory(_)) = (present, &node.kind) {
@@ -190,8 +193,22 @@ impl Tree {
         }
     }
 
-    /// What a hard link names.
-    fn find(&mut self, target: &Path, shown: Shown<'_>) -> Result<usize> {
+    /// Whether a folder is another or lies in it.
+    fn holds(&self, outer: usize, folder: usize) -> bool {
+        let mut todo = vec![outer];
+        while let Some(number) = todo.pop() {
+            if number == folder {
+                return true;
+            }
+            if let NodeKind::Directory(children) = &self.nodes[number].kind {
+                todo.extend(children.values());
+            }
+        }
+        false
+    }
+
+    /// What a hard link names, after the folder that has it.
+    fn find(&mut self, target: &Path, shown: Shown<'_>) -> Result<(usize, usize)> {
         let missing = || {
             broken(
                 shown(),
@@ -203,7 +220,7 @@ impl Tree {
         let linked = *self.children(parent).get(name.as_bytes()).ok_or_else(missing)?;
         match self.nodes[linked].is_folder() {
             true => Err(broken(shown(), "hard link to a folder")),
-            false => Ok(linked),
+            false => Ok((parent, linked)),
         }
     }
 

@@ -234,6 +234,7 @@ pub(super) fn odd() -> Vec<(&'static str, Vec<u8>)> {
             "folder to link",
             Tar::new().folder("x").file("x/y", b"1").folder("z").link("x", "z").file("x/w", b"3"),
         ),
+        ("folder to a link to itself", Tar::new().folder("x/y").link("x", "x")),
         ("link to folder", Tar::new().folder("z").link("x", "z").folder("x").file("x/w", b"3")),
         ("missing parents", Tar::new().file("a/b/c/f", b"1").folder("a/b")),
         (
@@ -271,6 +272,8 @@ pub(super) fn hostile() -> Vec<(String, Vec<u8>, bool)> {
         (&[("x", Link, "../canary")], false),
         (&[("d", Directory, ""), ("x", Link, "d")], false),
         (&[("self", Link, "self")], false),
+        (&[("a/b", Regular, ""), ("a", Link, "a/b")], false),
+        (&[("a/b/c", Regular, ""), ("l", Symlink, "a/b"), ("a", Link, "l/c")], false),
         (&[("c", Symlink, "../canary"), ("c", Regular, "")], true),
         (&[("c", Symlink, ".."), ("c/", Directory, "")], true),
         (&[(".wh...", Regular, "")], false),
