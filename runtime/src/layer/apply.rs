@@ -176,7 +176,9 @@ impl LayerWriter for DirectoryWriter {
 
     /// Sets the folders' times, but of those that a later entry replaced: another folder may be where their path leads now, or none.
     fn finish(&mut self) -> Result<()> {
-        let nowhere = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
+        let nowhere = |error: &io::Error| {
+            matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
+        };
         for (path, (number, mtime)) in std::mem::take(&mut self.folders).into_iter().rev() {
             let shown = path.display().to_string();
             let set = || -> io::Result<()> {
@@ -184,7 +186,7 @@ impl LayerWriter for DirectoryWriter {
                 match open_in_root(self.root.as_fd(), &path, flags, Mode::empty()) {
                     Ok(fd) if rustix::fs::fstat(&fd)?.st_ino != number => Ok(()),
                     Ok(fd) => Ok(rustix::fs::futimens(&fd, &timestamps(mtime))?),
-                    Err(error) if nowhere.contains(&error.raw_os_error()) => Ok(()),
+                    Err(error) if nowhere(&error) => Ok(()),
                     Err(error) => Err(error),
                 }
             };

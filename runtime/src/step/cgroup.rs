@@ -201,12 +201,8 @@ fn is_unified(trees: &Path) -> bool {
 /// Makes a group, though who ends a task may at any moment remove those that it lies in: the last of their groups takes them along.
 pub(crate) fn again_while_gone(make: impl Fn() -> io::Result<()>) -> io::Result<()> {
     // No such file where a name is looked up in a group that is gone, no such device where a file of it is open.
-    let gone = |error: &io::Error| [Errno::NOENT, Errno::NODEV].iter().any(|errno| is(error, *errno));
+    let gone = |error: &io::Error| matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NODEV));
     (1..TRIES).map(|_| make()).find(|made| !made.as_ref().is_err_and(gone)).unwrap_or_else(&make)
-}
-
-fn is(error: &io::Error, errno: Errno) -> bool {
-    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 /// Makes a group and those that it lies in. In the unified tree each of these hands its controllers down; a group of processors begins with
