@@ -49,7 +49,7 @@ pub struct Lies<'a> {
 }
 
 /// Bytes of a tar that lie in another file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Loan {
     /// First byte in the tar.
     pub(super) at: u64,
@@ -70,7 +70,7 @@ impl Loan {
 }
 
 /// A loan, and what it means for what follows it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Placed {
     loan: Loan,
     /// Where the layer file's own bytes go on in the tar.
@@ -123,9 +123,13 @@ impl Lent {
 
     /// Borrows; what lies further ahead in the tar comes later.
     pub(super) fn push(&mut self, loan: Loan) -> io::Result<()> {
-        let end = loan.end(Form::Cut)?;
-        self.loans.push(Placed { loan, end, missing: self.missing() + (end - loan.at) });
+        self.place(loan, loan.end(Form::Cut)?, Form::Cut);
         Ok(())
+    }
+
+    fn place(&mut self, loan: Loan, end: u64, form: Form) {
+        let missing = if form == Form::Cut { self.missing() + (end - loan.at) } else { 0 };
+        self.loans.push(Placed { loan, end, missing });
     }
 
     /// Bytes of the tar so far that the layer file does not have.
@@ -158,21 +162,19 @@ impl Lent {
         if !loans.remainder().is_empty() || loans.len() == 0 {
             return Err(invalid());
         }
-        let has = lender.metadata()?.len();
-        let mut placed = Vec::with_capacity(loans.len());
-        let mut last = Placed::default();
+        let mut lent = Self { id: id(&lender)?, lender, loans: Vec::with_capacity(loans.len()) };
+        let has = lent.size()?;
         for loan in loans {
             let loan = Loan { at: number(loan, 0), size: number(loan, 1), from: number(loan, 2) };
             let inside = loan.from.checked_add(loan.size).is_some_and(|end| end <= has);
             let end = loan.end(form)?;
-            if !inside || loan.at < last.end || end > tar {
+            let before = lent.loans.last().map_or(0, |last| last.end);
+            if !inside || loan.at < before || end > tar {
                 return Err(invalid());
             }
-            let missing = if form == Form::Cut { last.missing + (end - loan.at) } else { 0 };
-            last = Placed { loan, end, missing };
-            placed.push(last);
+            lent.place(loan, end, form);
         }
-        Ok(Self { id: id(&lender)?, lender, loans: placed })
+        Ok(lent)
     }
 
     /// Reads bytes at `offset` of the tar: those of the layer file itself are in `file` from `begin` on. Fills `buf` unless a file ends.
