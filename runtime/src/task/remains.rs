@@ -92,9 +92,8 @@ fn remove_cgroups(spec: &Spec) {
     }
     // libcontainer leaves the parent, which goes with the last of its tasks: the kernel refuses while there is another. Ours stays: steps and
     // other daemons are about to make groups in it at any moment.
-    let parent = path.parent().filter(|parent| *parent != Path::new(PARENT));
-    let parent = parent.and_then(|parent| parent.strip_prefix("/").ok());
-    let Some(parent) = parent.filter(|parent| !parent.as_os_str().is_empty()) else { return };
+    let parent = path.parent().filter(|parent| ![Path::new("/"), Path::new(PARENT)].contains(parent));
+    let Some(parent) = parent.and_then(|parent| parent.strip_prefix("/").ok()) else { return };
     for hierarchy in claim::hierarchies() {
         let _ = fs::remove_dir(hierarchy.join(parent));
     }
