@@ -41,7 +41,7 @@ impl Told {
         let messages = std::mem::take(&mut self.messages);
         let mut bytes = Vec::with_capacity(messages.iter().map(|message| message.encoded_len()).sum());
         let encode = |message: Arc<StatusResponse>| {
-            bytes.extend_from_slice(&message.encode_to_vec());
+            message.encode(&mut bytes).expect("memory has room");
             bytes.len()
         };
         let ends = messages.into_iter().map(encode).collect();
