@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use buildd_runtime::{memory, task::Tasks};
+use buildd_fs::memory;
+use buildd_runtime::task::Tasks;
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

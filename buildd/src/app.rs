@@ -5,7 +5,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use buildd_runtime::{registries::Registries, store::Store};
+use buildd_store::{root::Store, transfer::registries::Registries};
 use futures::{StreamExt, stream::BoxStream};
 use tokio::net::UnixStream;
 use tokio_stream::wrappers::UnixListenerStream;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use buildd_runtime::{Error, gc, store::Store, usage};
+use buildd_store::{Error, gc, root::Store, usage};
 use tokio::sync::Notify;
 
 use crate::{config::Rule, containerd::filter::Filters, status};

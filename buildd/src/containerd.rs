@@ -27,7 +27,8 @@ use std::{
 };
 
 use buildd_api::containerd::containerd::services as api;
-use buildd_runtime::{error::Error, lease::Resource, namespace, registries::Registries, store::Store, task};
+use buildd_runtime::task;
+use buildd_store::{Error, identifier, meta::lease::Resource, root::Store, transfer::registries::Registries};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, service::RoutesBuilder};
 
@@ -134,7 +135,7 @@ fn namespace<T>(request: &Request<T>) -> Result<String, Status> {
     let value = request.metadata().get("containerd-namespace").and_then(|value| value.to_str().ok());
     let name = value.filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| Status::failed_precondition("namespace is required"))?;
-    namespace::check(name).or_status()?;
+    identifier::check(name).or_status()?;
     Ok(name.to_owned())
 }
 

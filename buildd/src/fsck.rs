@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use buildd_runtime::fsck::{Class, Finding, Fsck};
+use buildd_store::fsck::{Class, Finding, Fsck};
 use serde_json::json;
 
 use crate::cli::{Check, Format};
@@ -25,7 +25,7 @@ pub(crate) fn run(flags: &Check) -> ExitCode {
         Ok(false) => ExitCode::from(DAMAGED),
         Err(error) => {
             let _ = writeln!(io::stderr(), "buildd: {error:#}");
-            let hint = error.downcast_ref::<buildd_runtime::Error>().and_then(buildd_runtime::Error::hint);
+            let hint = error.downcast_ref::<buildd_store::Error>().and_then(buildd_store::Error::hint);
             if let Some(hint) = hint {
                 let _ = writeln!(io::stderr(), "hint: {hint}");
             }

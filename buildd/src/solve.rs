@@ -31,8 +31,6 @@ use std::{
     time::Duration,
 };
 
-use crate::collect::Collector;
-use crate::worker::Worker;
 use buildd_api::buildkit::{
     moby::buildkit::v1::{SolveRequest, StatusResponse},
     pb,
@@ -40,18 +38,18 @@ use buildd_api::buildkit::{
 use buildd_frontend::{FrontendResult, REQUEST_OPTION};
 use buildd_solver::{result::OpResult, scheduler::Solver};
 use prost::Message as _;
+use seat::Returned;
+use step_log::StepLogs;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, timeout_at},
 };
 use tonic::Status;
 
+use crate::{buildkit::session::Sessions, collect::Collector, worker::Worker};
+
 pub(crate) use build::Build;
 pub(crate) use progress::Progress;
-use seat::Returned;
-use step_log::StepLogs;
-
-use crate::buildkit::session::Sessions;
 
 /// How long a call waits for the build it names: BuildKit's figure.
 const WAIT: Duration = Duration::from_secs(6);

@@ -30,7 +30,7 @@ macro_rules! classified {
     )*};
 }
 
-classified!(buildd_oci::Error, buildd_runtime::error::Error);
+classified!(buildd_oci::Error, buildd_store::Error, buildd_runtime::Error, buildd_worker::Error);
 
 /// The last step of a service: the result as its client gets it.
 pub(crate) trait Answer<T> {

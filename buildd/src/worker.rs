@@ -11,26 +11,28 @@ use std::{
 use anyhow::{Context, Result};
 use buildd_oci::compress::Growth;
 use buildd_runtime::{
-    cache_store::SqliteCacheStore,
     device::Devices,
-    doctor,
-    layer::{LayerForm, LayerRules},
-    registries::Registries,
+    probe,
     step::{self, Executor, Network, StepLimits},
-    store::Store,
     task::{self, Tasks},
 };
 use buildd_solver::{
     op::OpResolver,
     scheduler::{Solver, SolverOptions},
 };
+use buildd_store::{
+    layer::{LayerForm, LayerRules},
+    root::Store,
+    transfer::registries::Registries,
+};
+use buildd_worker::{cache_store::SqliteCacheStore, doctor};
 
 use crate::{
     buildkit::session::Sessions,
     config::{Amount, Config, disk_size},
 };
 
-pub(crate) use buildd_runtime::worker::Worker;
+pub(crate) use buildd_worker::worker::Worker;
 
 /// Steps that run at once where the configuration names no number.
 const PARALLEL_STEPS: usize = 4;
@@ -67,7 +69,7 @@ pub(crate) fn assemble(
     let sweep = std::thread::Builder::new().name("sweep".to_owned()).spawn(step::sweep_groups);
     sweep.context("start a thread")?;
     let exe = std::env::current_exe().context("find our own binary")?;
-    let worker = Worker::new(buildd_runtime::worker::WorkerOptions {
+    let worker = Worker::new(buildd_worker::worker::WorkerOptions {
         store: Arc::clone(&store),
         executor: Arc::new(Executor::new(&config.state, &exe).context("prepare the steps' folder")?),
         sessions,
@@ -136,7 +138,7 @@ pub(crate) fn helper() -> Option<ExitCode> {
         step::SPAWNER => step::spawner_main,
         task::SHIM => task::shim_main,
         task::EXEC => task::exec_main,
-        doctor::PROBE => doctor::probe_main,
+        probe::PROBE => probe::probe_main,
         _ => return None,
     };
     Some(main(Path::new(&args.next()?)))

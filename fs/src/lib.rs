@@ -1,12 +1,16 @@
-//! Files without a daemon: what may block, paths inside a root, ignore patterns, ordered walks, mounts.
+//! Files without a daemon: what may block, paths inside a root, ignore patterns, ordered walks, mounts, free space.
 //!
 //! Small on purpose: every other crate stands on it.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod blocking;
+pub mod memory;
 pub mod mounts;
 pub mod nearest;
+pub mod overlay;
 pub mod path;
 pub mod pattern;
 pub mod private;
+pub mod space;
+pub mod sys;
 pub mod walk;

@@ -47,10 +47,42 @@ pub enum ErrorKind {
     DeadlineExceeded,
 }
 
+impl ErrorKind {
+    /// The class of a failed file operation.
+    pub fn of_io(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        match error.kind() {
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => Self::ResourceExhausted,
+            Io::PermissionDenied => Self::PermissionDenied,
+            Io::NotFound => Self::NotFound,
+            _ => Self::Internal,
+        }
+    }
+
+    /// The class of a mount that failed.
+    pub fn of_mount(error: &buildd_fs::overlay::OverlayError) -> Self {
+        error.cause().map_or(Self::InvalidArgument, Self::of_io)
+    }
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
     }
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// An image, a name or an archive that cannot be used.

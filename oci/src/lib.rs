@@ -19,6 +19,7 @@ pub mod reference;
 pub mod registry;
 pub mod shown;
 pub mod tar_stream;
+pub mod time;
 
 pub use error::{Error, ErrorKind};
 

@@ -16,15 +16,14 @@ use std::{
 
 use buildd_fs::nearest::nearest;
 use serde::{Deserialize, Serialize};
+use spec::{Bind, Edits, Node, Spec, SpecDevice};
 
 use crate::{
     error::{Error, Result},
-    step::{StepMount, StepMountKind},
+    mount::{StepMount, StepMountKind},
 };
 
 mod spec;
-
-use spec::{Bind, Edits, Node, Spec, SpecDevice};
 
 /// The annotation by which devices are asked for as a group.
 const CLASS: &str = "org.mobyproject.buildkit.device.class";
@@ -69,11 +68,15 @@ pub struct DeviceNode {
 
 /// What the devices of a step change in its container.
 #[derive(Debug, Default)]
-pub(crate) struct Granted {
-    pub(crate) env: Vec<String>,
-    pub(crate) nodes: Vec<DeviceNode>,
-    pub(crate) mounts: Vec<StepMount>,
-    pub(crate) groups: Vec<u32>,
+pub struct Granted {
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Nodes in `/dev`.
+    pub nodes: Vec<DeviceNode>,
+    /// Files and folders of the host.
+    pub mounts: Vec<StepMount>,
+    /// Further groups of its user.
+    pub groups: Vec<u32>,
 }
 
 /// The specs as they are now.
@@ -101,7 +104,7 @@ impl Devices {
     }
 
     /// What a step gets for its requests.
-    pub(crate) fn grant(&self, requests: &[DeviceRequest]) -> Result<Granted> {
+    pub fn grant(&self, requests: &[DeviceRequest]) -> Result<Granted> {
         let mut granted = Granted::default();
         if requests.is_empty() {
             return Ok(granted);

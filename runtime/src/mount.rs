@@ -1,190 +1,33 @@
-//! Mount: layer files and overlays over layers, through the kernel's mount API.
-//!
-//! Options are set one by one (`fsconfig`), so that no string is cut at a page. `redirect_dir`, `metacopy` and `index`
-//! are off: then the upper folder alone is the change.
-//!
-//! # Concurrency
-//! A `MountGuard` owns its mount point and takes it down when dropped; after a crash, `sweep` at start does.
+//! Mount: what a step's container shows beside its root.
 
-use std::{
-    fs, io,
-    os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-};
+use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::{Error, Result},
-    layer,
-};
-
-/// Most layers that overlayfs stacks.
-pub const MAX_LOWERS: usize = 500;
-
-/// What an overlay is made of.
-#[derive(Clone, Debug)]
-pub struct Overlay {
-    /// Layer folders, the nearest (uppermost) first.
-    pub lowers: Vec<PathBuf>,
-    /// Where changes go and the overlay's own work folder; None makes it read-only.
-    pub upper: Option<(PathBuf, PathBuf)>,
+/// What a mount shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum StepMountKind {
+    /// A path of the host, resolved already.
+    Bind {
+        /// The path.
+        source: PathBuf,
+        /// Whether it may be written to.
+        writable: bool,
+        /// Whether device nodes and setuid bits in it count for nothing.
+        nodev: bool,
+    },
+    /// A new tmpfs.
+    Tmpfs {
+        /// Bytes it may hold; half of the memory if not given.
+        size: Option<u64>,
+    },
 }
 
-/// A mount that ends with its guard.
-#[derive(Debug)]
-pub struct MountGuard {
-    target: PathBuf,
-    mounted: bool,
-}
-
-impl MountGuard {
-    /// Mounts an overlay at `target`, a folder of ours that is made and removed with the mount. A lone read-only layer
-    /// has nothing to be stacked on: an empty folder beside `target` takes the second place.
-    pub fn overlay(overlay: &Overlay, target: &Path) -> Result<Self> {
-        fs::create_dir_all(target).map_err(Error::file("create folder", target))?;
-        let mut guard = Self { target: target.to_owned(), mounted: false };
-        let fail = |source| Error::Mount { what: "overlay", target: target.to_owned(), source };
-        let detached = stacked(overlay, target)?;
-        move_mount(detached.as_fd(), "", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(|error| fail(error.into()))?;
-        guard.mounted = true;
-        Ok(guard)
-    }
-
-    /// The mount point.
-    pub fn path(&self) -> &Path {
-        &self.target
-    }
-
-    /// Takes the mount down now and says if that failed.
-    pub fn close(mut self) -> Result<()> {
-        self.end().map_err(|source| Error::Mount {
-            what: "nothing any more",
-            target: self.target.clone(),
-            source,
-        })
-    }
-
-    fn end(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.mounted) {
-            unmount(&self.target, UnmountFlags::DETACH)?;
-        }
-        match fs::remove_dir(&self.target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for MountGuard {
-    fn drop(&mut self) {
-        if let Err(error) = self.end() {
-            tracing::warn!(target = %self.target.display(), %error, "unmount");
-        }
-    }
-}
-
-/// A layer file, mounted without a place in the tree.
-pub(crate) fn erofs(path: &Path) -> io::Result<OwnedFd> {
-    let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let fs = context.as_fd();
-    fsconfig_set_string(fs, "source", path)?;
-    if let Some(lender) = layer::lender(path)? {
-        fsconfig_set_string(fs, "device", lender)?;
-    }
-    fsconfig_set_flag(fs, "ro")?;
-    fsconfig_create(fs)?;
-    Ok(fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
-}
-
-/// Gives a mount its place.
-pub(crate) fn attach(mount: &OwnedFd, target: &Path) -> io::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    Ok(move_mount(mount.as_fd(), "", rustix::fs::CWD, target, flags)?)
-}
-
-/// Takes away what is mounted at `target`, and the folder; whoever uses the tree keeps it.
-pub(crate) fn detach(target: &Path) -> Result<()> {
-    let fail = |source| Error::Mount { what: "nothing any more", target: target.to_owned(), source };
-    unmount(target, UnmountFlags::DETACH).map_err(|error| fail(error.into()))?;
-    fs::remove_dir(target).map_err(fail)
-}
-
-/// An overlay that has no place in the tree yet; errors name `target`.
-pub(crate) fn stacked(overlay: &Overlay, target: &Path) -> Result<OwnedFd> {
-    if overlay.lowers.len() > MAX_LOWERS {
-        let reason = format!("{} layers, overlayfs stacks at most {MAX_LOWERS}", overlay.lowers.len());
-        return Err(Error::Invalid { what: "snapshot", name: target.display().to_string(), reason });
-    }
-    let fail = |source| Error::Mount { what: "overlay", target: target.to_owned(), source };
-    detached(overlay).map_err(fail)
-}
-
-/// The same without a bound.
-pub(crate) fn detached(overlay: &Overlay) -> io::Result<OwnedFd> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let fs = context.as_fd();
-    for lower in &overlay.lowers {
-        fsconfig_set_string(fs, "lowerdir+", lower)?;
-    }
-    for option in ["redirect_dir", "metacopy", "index"] {
-        fsconfig_set_string(fs, option, "off")?;
-    }
-    let mut attributes = MountAttrFlags::empty();
-    match &overlay.upper {
-        Some((upper, work)) => {
-            fsconfig_set_string(fs, "upperdir", upper)?;
-            fsconfig_set_string(fs, "workdir", work)?;
-            // Nothing a step writes is synced: storage.md, "what is acknowledged is durable".
-            fsconfig_set_flag(fs, "volatile")?;
-        }
-        None => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
-    }
-    fsconfig_create(fs)?;
-    Ok(fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
-}
-
-/// What is mounted below `dir`, in the order of the kernel's table.
-pub(crate) fn points_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    let table = "/proc/self/mountinfo";
-    let text = fs::read_to_string(table).map_err(Error::file("read", table))?;
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    Ok(points.map(PathBuf::from).filter(|point| point.starts_with(dir)).collect())
-}
-
-/// Takes down what a crash left mounted below `dir`.
-pub fn sweep(dir: &Path) -> Result<()> {
-    for point in points_below(dir)?.into_iter().rev() {
-        unmount(&point, UnmountFlags::DETACH).map_err(|error| Error::Mount {
-            what: "nothing any more",
-            target: point.clone(),
-            source: error.into(),
-        })?;
-    }
-    Ok(())
-}
-
-/// mountinfo writes blanks as `\040`.
-fn unescape(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let code = rest.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) => {
-                out.push(char::from(code));
-                rest = &rest[at + 4..];
-            }
-            None => {
-                out.push('\\');
-                rest = &rest[at + 1..];
-            }
-        }
-    }
-    out + rest
+/// A mount.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StepMount {
+    /// Where, in the container.
+    pub target: PathBuf,
+    /// What.
+    pub kind: StepMountKind,
 }

@@ -4,22 +4,31 @@
 
 use std::{fs::File, io::Read, os::fd::AsFd, path::Path};
 
-use buildd_fs::path::{open_in_root, open_root};
-use rustix::fs::{Mode, OFlags};
-
-use crate::{
-    error::{Error, Result},
-    step::StepUser,
+use buildd_fs::{
+    path::{open_in_root, open_root},
+    sys::NO_ID,
 };
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 /// Largest passwd or group file that is read.
 const MAX_FILE: u64 = 4 << 20;
 
-/// The number that means "leave it as it is" to the kernel: whoever is given it stays root (CVE-2024-40635).
-pub(crate) const NO_ID: u32 = u32::MAX;
+/// Who runs a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepUser {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Further groups.
+    pub groups: Vec<u32>,
+}
 
 /// The user of a step: `user[:group]`, empty for root, with the groups that list the user.
-pub(crate) fn step_user(root: &Path, text: &str) -> Result<StepUser> {
+pub fn step_user(root: &Path, text: &str) -> Result<StepUser> {
     if text.is_empty() {
         return Ok(StepUser::default());
     }
@@ -51,7 +60,7 @@ pub(crate) fn step_user(root: &Path, text: &str) -> Result<StepUser> {
 }
 
 /// The number of a user by name, and that of the user's own group.
-pub(crate) fn user_ids(root: &Path, name: &str) -> Result<(u32, u32)> {
+pub fn user_ids(root: &Path, name: &str) -> Result<(u32, u32)> {
     let passwd = records(root, "etc/passwd")?;
     let entry = passwd.iter().find(|record| record.first().is_some_and(|n| n == name));
     match entry {
@@ -72,7 +81,7 @@ pub(crate) fn home(root: &Path, uid: u32) -> String {
 }
 
 /// The number of a group by name.
-pub(crate) fn group_id(root: &Path, name: &str) -> Result<u32> {
+pub fn group_id(root: &Path, name: &str) -> Result<u32> {
     find_group(&records(root, "etc/group")?, name)
 }
 
@@ -112,7 +121,7 @@ fn out_of_range(what: &'static str, name: &str) -> Error {
 }
 
 /// A number that a definition gives for a user or group.
-pub(crate) fn checked(what: &'static str, id: u32) -> Result<u32> {
+pub fn checked(what: &'static str, id: u32) -> Result<u32> {
     if id == NO_ID { Err(out_of_range(what, &id.to_string())) } else { Ok(id) }
 }
 

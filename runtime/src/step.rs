@@ -18,11 +18,14 @@ use std::{
 };
 
 use buildd_fs::blocking;
+use buildd_oci::error::chain;
+use dialogue::INPUT;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     time::Timespec,
 };
 use serde::{Deserialize, Serialize};
+use spawner::Spawner;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::unix::pipe::{Receiver, Sender},
@@ -32,6 +35,8 @@ use tokio::{
 use crate::{
     device::DeviceNode,
     error::{Error, Result},
+    mount::StepMount,
+    passwd::StepUser,
 };
 
 mod cgroup;
@@ -43,13 +48,9 @@ mod spawner;
 mod terminal;
 
 pub use cgroup::sweep_groups;
-pub(crate) use cgroup::{
-    Cgroup, HIERARCHIES, MYSELF, PARENT, abandoned as abandoned_groups, again_while_gone,
-};
-use dialogue::INPUT;
+pub use cgroup::{Cgroup, HIERARCHIES, abandoned as abandoned_groups};
+pub(crate) use cgroup::{PARENT, again_while_gone};
 pub use dialogue::{Dialogue, Order};
-pub(crate) use helper::chain;
-use spawner::Spawner;
 pub use spawner::{SPAWNER, spawner_main};
 
 /// The compiled filter, beside the folders of steps.
@@ -77,17 +78,6 @@ pub enum Security {
     Insecure,
 }
 
-/// Who runs a step.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepUser {
-    /// User.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Further groups.
-    pub groups: Vec<u32>,
-}
-
 /// A limit of the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ulimit {
@@ -97,34 +87,6 @@ pub struct Ulimit {
     pub soft: u64,
     /// How far it may be raised.
     pub hard: u64,
-}
-
-/// What a mount shows.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum StepMountKind {
-    /// A path of the host, resolved already.
-    Bind {
-        /// The path.
-        source: PathBuf,
-        /// Whether it may be written to.
-        writable: bool,
-        /// Whether device nodes and setuid bits in it count for nothing.
-        nodev: bool,
-    },
-    /// A new tmpfs.
-    Tmpfs {
-        /// Bytes it may hold; half of the memory if not given.
-        size: Option<u64>,
-    },
-}
-
-/// A mount.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StepMount {
-    /// Where, in the container.
-    pub target: PathBuf,
-    /// What.
-    pub kind: StepMountKind,
 }
 
 /// How much of the machine a step may take.
@@ -258,7 +220,7 @@ impl Executor {
     }
 
     /// Lets `look` find out whether its steps are contained, if nobody has yet.
-    pub(crate) async fn prove(&self, look: impl Future<Output = bool>) {
+    pub async fn prove(&self, look: impl Future<Output = bool>) {
         self.proof.get_or_init(|| look).await;
     }
 

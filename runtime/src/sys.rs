@@ -52,20 +52,6 @@ pub(crate) fn take_descriptor(number: i32) -> std::io::Result<OwnedFd> {
     Ok(owned)
 }
 
-/// Gives the kernel what is free in the allocator's heaps; nothing, where that is not glibc's.
-pub(crate) fn trim_heaps() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it takes the heaps' own locks, and touches free memory alone.
-    let _ = unsafe { libc::malloc_trim(0) };
-}
-
-/// Lets the kernel begin to write what a file has in memory, and waits for no more than a place in the disk's queue. A mere hint: where it cannot
-/// be given, the sync that follows does all the work.
-pub(crate) fn start_writeback(file: &File) {
-    // SAFETY: the descriptor is open as long as `file` lives; no memory is passed.
-    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-}
-
 /// Lets the process of a command write `what` to each of these files, in one call, before it executes.
 pub(crate) fn write_first(command: &mut Command, files: Vec<File>, what: &'static [u8]) {
     let write = move || {

@@ -7,10 +7,13 @@
 //! # Invariants
 //! The shim's answer to `create` comes after the container exists. `wait` answers after `exit.json` is written.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use buildd_oci::ErrorKind;
+use protocol::{Address, Class, MAX_MESSAGE, Reply, Request, SOCKET, TASK};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
@@ -25,10 +28,8 @@ mod remains;
 mod shim;
 mod spec;
 
-pub use protocol::{Exit, Process, RootMount, Status, Streams, TaskSpec};
+pub use protocol::{Exit, Process, Status, Streams, TaskSpec};
 pub use shim::{exec::exec_main, shim_main};
-
-use protocol::{Address, Class, MAX_MESSAGE, Reply, Request, SOCKET, TASK};
 
 /// The hidden subcommand of a shim.
 pub const SHIM: &str = "shim";

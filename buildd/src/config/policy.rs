@@ -8,7 +8,7 @@
 
 use std::{path::Path, time::Duration};
 
-use buildd_runtime::usage::Policy;
+use buildd_store::usage::Policy;
 use serde::{Deserialize, Serialize};
 
 use super::{Amount, ConfigError, OciWorker, amount};

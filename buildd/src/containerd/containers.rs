@@ -13,7 +13,7 @@ use buildd_api::containerd::containerd::{
         containers_server::Containers,
     },
 };
-use buildd_runtime::container::Container;
+use buildd_store::meta::container::Container;
 use futures::{StreamExt, stream::BoxStream};
 use prost::Message;
 use tonic::{Request, Response, Status};

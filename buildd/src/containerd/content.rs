@@ -8,9 +8,10 @@ use buildd_api::containerd::containerd::services::content::v1::{
     Status as WireStatus, StatusRequest, StatusResponse, UpdateRequest, UpdateResponse, WriteContentRequest,
     WriteContentResponse, content_server::Content,
 };
-use buildd_runtime::{
+use buildd_store::{
     Error,
-    content::{Blob, Info, Status as IngestStatus},
+    content::{Info, Status as IngestStatus},
+    layer::Blob,
 };
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::mpsc;

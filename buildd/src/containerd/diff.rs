@@ -9,11 +9,11 @@ use buildd_api::containerd::containerd::{
     services::diff::v1::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse, diff_server::Diff},
     types::Mount,
 };
+use buildd_fs::mounts::Mount as RootMount;
 use buildd_oci::{descriptor::Descriptor, media_type::OCI_LAYER};
-use buildd_runtime::{
+use buildd_store::{
     diff::{self, DiffOptions},
-    lease::Resource,
-    task::RootMount,
+    meta::lease::Resource,
 };
 use tonic::{Request, Response, Status};
 

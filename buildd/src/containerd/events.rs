@@ -9,7 +9,7 @@ use buildd_api::containerd::containerd::{
     services::events::v1::{ForwardRequest, PublishRequest, SubscribeRequest, events_server::Events},
     types::Envelope,
 };
-use buildd_runtime::event::Event;
+use buildd_store::event::Event;
 use futures::{StreamExt, future, stream::BoxStream};
 use prost_types::Any;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};

@@ -7,7 +7,7 @@ use buildd_api::containerd::containerd::services::images::v1::{
     Image as Wire, ListImagesRequest, ListImagesResponse, UpdateImageRequest, UpdateImageResponse,
     images_server::Images,
 };
-use buildd_runtime::image::Image;
+use buildd_store::meta::image::Image;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -110,7 +110,7 @@ impl Images for Services {
                 let found = store.images.get(&ns, &request.name)?.target.digest.to_string();
                 if found != wanted {
                     let name = format!("{}@{wanted}", request.name);
-                    return Err(buildd_runtime::Error::NotFound { what: "image", name });
+                    return Err(buildd_store::Error::NotFound { what: "image", name });
                 }
             }
             store.images.delete(&ns, &request.name)?;

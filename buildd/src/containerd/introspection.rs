@@ -10,7 +10,7 @@ use buildd_api::containerd::containerd::{
     types::Platform,
 };
 use buildd_oci::platform;
-use buildd_runtime::named_snapshot::SNAPSHOTTERS;
+use buildd_store::snapshot::named::SNAPSHOTTERS;
 use tonic::{Request, Response, Status};
 
 use super::{

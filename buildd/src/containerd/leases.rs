@@ -7,7 +7,7 @@ use buildd_api::containerd::containerd::services::leases::v1::{
     Lease as WireLease, ListRequest, ListResourcesRequest, ListResourcesResponse, ListResponse,
     Resource as WireResource, leases_server::Leases,
 };
-use buildd_runtime::lease::{Lease, Resource};
+use buildd_store::meta::lease::{Lease, Resource};
 use tonic::{Request, Response, Status};
 
 use super::{

@@ -15,10 +15,8 @@ use buildd_api::containerd::containerd::{
     },
     types::Mount,
 };
-use buildd_runtime::{
-    named_snapshot::{Kind, NamedSnapshot, Scope},
-    task::RootMount,
-};
+use buildd_fs::mounts::Mount as RootMount;
+use buildd_store::snapshot::named::{Kind, NamedSnapshot, Scope};
 use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status};
 

@@ -19,7 +19,8 @@ use buildd_api::containerd::containerd::{
     },
     v1::types::{Process as WireProcess, ProcessInfo, Status as WireStatus},
 };
-use buildd_runtime::task::{Process, RootMount, Status as TaskStatus, Streams, TaskSpec};
+use buildd_fs::mounts::Mount as RootMount;
+use buildd_runtime::task::{Process, Status as TaskStatus, Streams, TaskSpec};
 use prost_types::Any;
 use tonic::{Request, Response, Status};
 

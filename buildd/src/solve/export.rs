@@ -7,10 +7,8 @@ use buildd_frontend::{
     FrontendResult,
     request::{BUILD_ARGUMENT, EPOCH_ARGUMENT, EPOCH_KEY, IMAGE_CONFIG_KEY},
 };
-use buildd_runtime::{
-    export::{self, ExportRequest, ExportTree},
-    watch::Watch,
-};
+use buildd_store::transfer::progress::Watch;
+use buildd_worker::export::{self, ExportRequest, ExportTree};
 use tonic::Status;
 
 use super::{Build, Built, failure};

@@ -9,8 +9,8 @@ use buildd_fs::{
     path::{Follow, resolve},
     pattern::Patterns,
 };
-use buildd_runtime::{sandbox::Sandbox, worker::read_below};
 use buildd_solver::result::OpResult;
+use buildd_worker::{sandbox::Sandbox, worker::read_below};
 use tonic::Status;
 
 use crate::{status, worker::Worker};

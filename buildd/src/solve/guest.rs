@@ -28,11 +28,9 @@ use buildd_frontend::{
     request::{SOURCE_OPTION, wanted_capabilities},
 };
 use buildd_oci::{config::ImageConfig, platform::Platform, reference::Reference};
-use buildd_runtime::{
-    sandbox::{ProcessRequest, Sandbox, SandboxRequest},
-    step::{Dialogue, Output},
-};
+use buildd_runtime::step::{Dialogue, Output};
 use buildd_solver::{op::OpError, result::OpResult};
+use buildd_worker::sandbox::{ProcessRequest, Sandbox, SandboxRequest};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf},
     sync::mpsc,

@@ -1,7 +1,7 @@
 //! Images that a frontend names: found by name and platform, in the worker's store or a registry.
 
 use buildd_oci::{platform::Platform, reference::Reference};
-use buildd_runtime::{LayoutImage, base::ResolveMode};
+use buildd_worker::{LayoutImage, base::ResolveMode};
 use tonic::Status;
 
 use super::{Build, failure};

@@ -7,11 +7,11 @@ use buildd_api::buildkit::pb;
 use buildd_frontend::dockerfile::ignore;
 use buildd_fs::nearest::nearest;
 use buildd_oci::{ErrorKind, digest::Digest};
-use buildd_runtime::{
+use buildd_solver::scheduler::SolveError;
+use buildd_worker::{
     Error,
     session::{Sessions, SyncRequest},
 };
-use buildd_solver::scheduler::SolveError;
 use prost::Message;
 
 /// Folders that a client is asked about for one hint.

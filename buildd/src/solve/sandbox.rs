@@ -8,7 +8,7 @@ use std::{
 };
 
 use buildd_api::buildkit::{moby::buildkit::v1::frontend::NewContainerRequest, pb};
-use buildd_runtime::sandbox::{Sandbox, SandboxRequest};
+use buildd_worker::sandbox::{Sandbox, SandboxRequest};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use buildd_api::buildkit::moby::buildkit::v1::{DiskUsageRequest, PruneRequest, UsageRecord};
-use buildd_runtime::usage::{self, Policy, Record};
+use buildd_store::usage::{self, Policy, Record};
 use tonic::Status;
 
 use super::{Builds, event::timestamp};

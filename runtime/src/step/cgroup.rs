@@ -23,13 +23,14 @@ use std::{
 use rustix::io::Errno;
 
 use super::{Cpu, Security, StepLimits, StepSpec};
+use crate::sys;
 
 mod devices;
 
 /// Where control groups are mounted: one tree, or a folder with a tree for each controller of version 1.
-pub(crate) const HIERARCHIES: &str = "/sys/fs/cgroup";
+pub const HIERARCHIES: &str = "/sys/fs/cgroup";
 /// What is written to join: whoever writes it.
-pub(crate) const MYSELF: &[u8] = b"0";
+const MYSELF: &[u8] = b"0";
 /// Controllers of the unified tree that a group below hands down.
 const UNIFIED: [&str; 4] = ["memory", "pids", "cpu", "cpuset"];
 /// Files that say which processors, and whose memory, a group may use.
@@ -54,6 +55,7 @@ struct Setting {
 }
 
 /// A group in one tree.
+#[derive(Debug)]
 struct Joined {
     folder: PathBuf,
     /// What the tree is called among the others; empty if it is the only one.
@@ -63,7 +65,8 @@ struct Joined {
 }
 
 /// The groups of a step or program.
-pub(crate) struct Cgroup {
+#[derive(Debug)]
+pub struct Cgroup {
     joined: Vec<Joined>,
 }
 
@@ -86,7 +89,7 @@ impl Cgroup {
     }
 
     /// Makes the group `name` for a program that works for us, with these limits.
-    pub(crate) fn of_program(name: &str, limits: &StepLimits) -> io::Result<Self> {
+    pub fn of_program(name: &str, limits: &StepLimits) -> io::Result<Self> {
         Self::set(Path::new(HIERARCHIES), &format!("{PARENT}/{name}"), limits, Vec::new())
     }
 
@@ -109,9 +112,15 @@ impl Cgroup {
     }
 
     /// The files to which a process of one thread writes `MYSELF` to join.
-    pub(crate) fn doors(&self) -> io::Result<Vec<File>> {
+    fn doors(&self) -> io::Result<Vec<File>> {
         let open = |file: PathBuf| OpenOptions::new().write(true).open(&file).map_err(about(&file));
         self.joined.iter().map(|Joined { folder, join, .. }| open(folder.join(join))).collect()
+    }
+
+    /// Lets the process of a command join before it executes.
+    pub fn contain(&self, command: &mut std::process::Command) -> io::Result<()> {
+        sys::write_first(command, self.doors()?, MYSELF);
+        Ok(())
     }
 
     /// Puts the calling process into it, which has one thread.
@@ -129,7 +138,7 @@ impl Cgroup {
     }
 
     /// How often a process of it was killed because memory ran out.
-    pub(crate) fn oom_kills(&self) -> u64 {
+    pub fn oom_kills(&self) -> u64 {
         let files = ["memory.oom_control", "memory.events"];
         let mut texts = self.joined.iter().flat_map(|joined| files.map(|file| joined.folder.join(file)));
         let text = texts.find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
@@ -161,7 +170,7 @@ fn remove(folder: &Path) -> bool {
 }
 
 /// Groups of ours that are too old to be somebody's who is about to join, and have nobody in them: what crashes left.
-pub(crate) fn abandoned() -> Vec<PathBuf> {
+pub fn abandoned() -> Vec<PathBuf> {
     left(ABANDONED)
 }
 

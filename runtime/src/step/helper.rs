@@ -11,6 +11,7 @@ use std::{
     process::ExitCode,
 };
 
+use buildd_oci::error::chain;
 use nix::{
     sys::{
         signal::{Signal, kill},
@@ -52,20 +53,6 @@ fn hang_up(life: OwnedFd) -> io::Result<()> {
     dup2_stderr(&nobody)?;
     drop(life);
     Ok(())
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 fn run(folder: &Path, groups: &mut Option<Cgroup>) -> Result<StepExit, Failure> {

@@ -17,7 +17,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use buildd_fs::path::through;
+use buildd_fs::{mounts::Mount, path::through};
 use buildd_oci::ErrorKind;
 use serde::{Deserialize, Serialize};
 
@@ -31,17 +31,6 @@ pub(super) const EXIT: &str = "exit.json";
 pub(super) const ROOTFS: &str = "rootfs";
 /// Bytes of a request or a reply: a process with a large environment fits, an endless line does not.
 pub(super) const MAX_MESSAGE: u64 = 16 << 20;
-
-/// A mount of the root; containerd's message, as JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RootMount {
-    /// Filesystem.
-    pub kind: String,
-    /// Device or folder.
-    pub source: String,
-    /// Flags and options.
-    pub options: Vec<String>,
-}
 
 /// The streams of a process: paths of named pipes, `file://` paths, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +55,7 @@ pub struct TaskSpec {
     /// The client's runtime spec.
     pub spec: serde_json::Value,
     /// What is mounted as its root; nothing if the spec names a folder that is there.
-    pub rootfs: Vec<RootMount>,
+    pub rootfs: Vec<Mount>,
     /// The streams of its first process.
     pub streams: Streams,
 }

@@ -5,6 +5,7 @@
 
 use std::{fs, io, path::Path};
 
+use buildd_fs::overlay::OverlayError;
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
 use oci_spec::runtime::Spec;
 use rustix::{io::Errno, mount::UnmountFlags};
@@ -59,7 +60,7 @@ pub(super) fn remove(folder: &Path) -> Result<()> {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::NOENT) => break,
             Err(error) => {
-                return Err(Error::Mount { what: "nothing any more", target: root, source: error.into() });
+                return Err(OverlayError::unmount(root)(error.into()).into());
             }
         }
     }

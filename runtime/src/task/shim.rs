@@ -19,14 +19,14 @@ use std::{
     sync::Arc,
 };
 
+use processes::Processes;
+
 use super::protocol::{Address, Class, EXIT, MAX_MESSAGE, Process, ROOTFS, Reply, Request, TASK, TaskSpec};
 
 pub(super) mod exec;
 mod init;
 mod processes;
 mod streams;
-
-use processes::Processes;
 
 /// Why something was not done.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Refusal {
 
 impl<E: std::error::Error> From<E> for Refusal {
     fn from(error: E) -> Self {
-        Self { class: Class::Unknown, reason: crate::step::chain(&error) }
+        Self { class: Class::Unknown, reason: buildd_oci::error::chain(&error) }
     }
 }
 

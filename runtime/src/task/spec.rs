@@ -5,11 +5,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use buildd_fs::sys::NO_ID;
 use oci_spec::runtime::{Mount, PosixRlimitBuilder, Process, Spec};
 use rustix::{process::Resource, thread::CapabilitySet};
 
 use super::protocol::{ROOTFS, TaskSpec};
-use crate::{passwd::NO_ID, profile::seccomp, step::HIERARCHIES};
+use crate::{profile::seccomp, step::HIERARCHIES};
 
 /// The annotation by which a client asks for our default filter; containerd has no field for it.
 const DEFAULT_SECCOMP: &str = "io.buildd.seccomp";

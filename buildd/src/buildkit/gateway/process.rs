@@ -15,11 +15,9 @@ use buildd_api::buildkit::{
     },
     pb,
 };
-use buildd_runtime::{
-    sandbox::{ProcessRequest, Sandbox},
-    step::{Dialogue, Order, Output},
-};
+use buildd_runtime::step::{Dialogue, Order, Output};
 use buildd_solver::op::OpContext;
+use buildd_worker::sandbox::{ProcessRequest, Sandbox};
 use futures::Stream;
 use tokio::{sync::mpsc, task::JoinSet};
 use tonic::{Code, Status, Streaming};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs::File, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use buildd_api::buildkit::moby::buildkit::secrets::v1::{GetSecretRequest, secrets_client::SecretsClient};
 use buildd_oci::{ErrorKind, blob::Provider, registry::auth::Authorizer};
-use buildd_runtime::session::{
+use buildd_worker::session::{
     AgentStream, ArchivePieces, Session, SessionError, Sessions as Clients, SyncRequest, TreeSink,
 };
 use tonic::{Code, Status};

@@ -23,7 +23,7 @@ use buildd_fs::{
     walk::{WalkOptions, walk},
 };
 use buildd_oci::ErrorKind;
-use buildd_runtime::session::{ArchivePieces, SessionError};
+use buildd_worker::session::{ArchivePieces, SessionError};
 use futures::Stream;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;

@@ -9,10 +9,8 @@ use buildd_api::{
     file_sync::{self, Kind, Received, Receiver, Stat, mode, stat},
 };
 use buildd_oci::ErrorKind;
-use buildd_runtime::{
-    layer::{Entry, EntryKind, Time, keeps_xattr},
-    session::{Beside, MAX_LISTED, SessionError, SyncRequest, TreeSink},
-};
+use buildd_store::layer::{Entry, EntryKind, Time, keeps_xattr};
+use buildd_worker::session::{Beside, MAX_LISTED, SessionError, SyncRequest, TreeSink};
 use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -56,10 +54,7 @@ pub(super) async fn receive(
     read.map(|()| sink)
 }
 
-fn make(
-    mut sink: TreeSink,
-    mut batches: mpsc::Receiver<Vec<Work>>,
-) -> Result<TreeSink, buildd_runtime::Error> {
+fn make(mut sink: TreeSink, mut batches: mpsc::Receiver<Vec<Work>>) -> Result<TreeSink, buildd_store::Error> {
     while let Some(batch) = batches.blocking_recv() {
         for work in batch {
             match work {

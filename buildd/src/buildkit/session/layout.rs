@@ -11,7 +11,7 @@ use buildd_api::containerd::containerd::services::content::v1::{
     ReadContentRequest, content_client::ContentClient,
 };
 use buildd_oci::{ErrorKind, blob::Provider, descriptor::Descriptor, digest::Digest, error::Error};
-use buildd_runtime::session::SessionError;
+use buildd_worker::session::SessionError;
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};

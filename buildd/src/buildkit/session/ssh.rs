@@ -1,7 +1,7 @@
 //! Ssh: connections to the client's agent, one stream for each.
 
 use buildd_api::buildkit::moby::sshforward::v1::{BytesMessage, CheckAgentRequest, ssh_client::SshClient};
-use buildd_runtime::session::SessionError;
+use buildd_worker::session::SessionError;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::mpsc,

@@ -4,7 +4,8 @@ use std::{fs::File, path::PathBuf};
 
 use buildd_api::buildkit::moby::upload::v1::{BytesMessage, upload_client::UploadClient};
 use buildd_oci::ErrorKind;
-use buildd_runtime::{Error, session::SessionError};
+use buildd_store::Error;
+use buildd_worker::session::SessionError;
 use tokio::io::AsyncWriteExt;
 use tonic::{Request, transport::Channel};
 

@@ -6,7 +6,7 @@ use buildd_api::containerd::containerd::services::content::v1::{
     WriteAction, WriteContentRequest, WriteContentResponse,
 };
 use buildd_oci::digest::Digest;
-use buildd_runtime::{Error, content::Writer, lease::Resource};
+use buildd_store::{Error, content::Writer, meta::lease::Resource};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 

@@ -70,7 +70,7 @@ impl Services {
     }
 
     pub(super) fn told_created(&self, task: &TaskSpec, pid: u32) {
-        let mount = |mount: &buildd_runtime::task::RootMount| Mount {
+        let mount = |mount: &buildd_fs::mounts::Mount| Mount {
             r#type: mount.kind.clone(),
             source: mount.source.clone(),
             options: mount.options.clone(),

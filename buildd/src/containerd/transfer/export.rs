@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 
 use buildd_api::containerd::containerd::types::transfer::{ImageExportStream, ImageStore};
 use buildd_oci::archive::{self, Absent, ExportImage, Kind, Platforms};
-use buildd_runtime::Error;
+use buildd_store::Error;
 use tonic::Status;
 
 use super::{super::Services, Report, platform};

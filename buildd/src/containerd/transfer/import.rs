@@ -14,12 +14,11 @@ use buildd_oci::{
     digest::Digest,
     platform::Platform,
 };
-use buildd_runtime::{
+use buildd_store::{
     Error,
-    intake::Intake,
-    named_snapshot::{SNAPSHOTTERS, Scope},
-    store::Store,
-    unpack,
+    root::Store,
+    snapshot::named::{SNAPSHOTTERS, Scope},
+    transfer::{import::Intake, unpack},
 };
 use tonic::Status;
 

@@ -23,13 +23,15 @@ use buildd_oci::{
         hosts::HostOptions,
     },
 };
-use buildd_runtime::{
+use buildd_store::{
     Error,
-    named_snapshot::SNAPSHOTTERS,
-    pull::{self, PullRequest},
-    push::{self, PushRequest},
-    registry_copy::{self, Side},
-    watch::{Part, Phase, Watch},
+    snapshot::named::SNAPSHOTTERS,
+    transfer::{
+        copy::{self, Side},
+        progress::{Part, Phase, Watch},
+        pull::{self, PullRequest},
+        push::{self, PushRequest},
+    },
 };
 use tonic::Status;
 
@@ -107,7 +109,7 @@ impl Services {
         let (reference, repository) = self.repository(&ns, to).await?;
         let to = Side { reference, repository };
         let watch = Watch::default();
-        report.follow(&watch, &shown, registry_copy::copy(&from, &to, &watch)).await.or_status()?;
+        report.follow(&watch, &shown, copy::copy(&from, &to, &watch)).await.or_status()?;
         report.event(&format!("Completed copy {shown}"), "").await;
         Ok(())
     }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     device::DeviceNode,
-    step::{Cpu, Network, StepUser},
+    passwd::StepUser,
+    step::{Cpu, Network},
 };
 
 fn step(limits: StepLimits) -> StepSpec {

@@ -19,8 +19,9 @@ use rustix::{
 };
 
 use crate::{
+    passwd::StepUser,
     profile,
-    step::{Security, StepSpec, StepUser, container::Refusal},
+    step::{Security, StepSpec, container::Refusal},
     sys,
 };
 

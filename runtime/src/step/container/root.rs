@@ -28,8 +28,9 @@ use rustix::{
 
 use crate::{
     device::DeviceNode,
+    mount::{StepMount, StepMountKind},
     profile::{MASKED, READ_ONLY},
-    step::{Network, Security, StepMount, StepMountKind, StepSpec, cgroup::Cgroup, container::Refusal},
+    step::{Network, Security, StepSpec, cgroup::Cgroup, container::Refusal},
     sys,
 };
 

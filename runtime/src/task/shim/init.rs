@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use buildd_fs::mounts::{self, Mount};
+use buildd_fs::mounts;
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
 use libcontainer::{
     container::{Container, ContainerStatus, builder::ContainerBuilder},
@@ -70,12 +70,7 @@ pub(super) fn create(folder: &Path, task: &TaskSpec) -> Result<(Init, First), Re
     fs::create_dir(&root)?;
     let mut mounted = Mounted(None);
     if !task.rootfs.is_empty() {
-        let of = |m: &crate::task::RootMount| Mount {
-            kind: m.kind.clone(),
-            source: m.source.clone(),
-            options: m.options.clone(),
-        };
-        mounts::mount_all(&task.rootfs.iter().map(of).collect::<Vec<_>>(), &root)?;
+        mounts::mount_all(&task.rootfs, &root)?;
         mounted.0 = Some(&root);
     }
     spec.save(folder.join("config.json"))?;

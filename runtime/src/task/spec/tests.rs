@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use buildd_fs::mounts::Mount;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::task::{RootMount, Streams};
+use crate::task::Streams;
 
 fn task(change: impl FnOnce(&mut Value)) -> TaskSpec {
     let mut spec = json!({
@@ -15,7 +16,7 @@ fn task(change: impl FnOnce(&mut Value)) -> TaskSpec {
         "linux": {},
     });
     change(&mut spec);
-    let mount = RootMount { kind: "bind".into(), source: "/x".into(), options: vec!["rbind".into()] };
+    let mount = Mount { kind: "bind".into(), source: "/x".into(), options: vec!["rbind".into()] };
     TaskSpec {
         namespace: "ns".into(),
         id: "c1".into(),
