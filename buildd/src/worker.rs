@@ -25,7 +25,7 @@ use buildd_store::{
     root::Store,
     transfer::registries::Registries,
 };
-use buildd_worker::{cache_store::SqliteCacheStore, doctor};
+use buildd_worker::{cache_store::SqliteCacheStore, doctor, resolver::Resolver};
 
 use crate::{
     buildkit::session::Sessions,
@@ -86,7 +86,7 @@ pub(crate) fn assemble(
             _ => Network::Host,
         },
     });
-    let resolver: Arc<dyn OpResolver> = Arc::clone(&worker) as _;
+    let resolver: Arc<dyn OpResolver> = Arc::new(Resolver::new(Arc::clone(&worker)));
     let solver = Solver::new(SolverOptions {
         store: Arc::new(SqliteCacheStore::new(store)),
         resolver,

@@ -18,7 +18,10 @@ use buildd_store::{
     snapshot::SnapshotId,
 };
 
-use crate::{error::Result, snapshot_ref::SnapshotRef, worker::op_error};
+use crate::{
+    error::{Result, op_error},
+    snapshot_ref::SnapshotRef,
+};
 
 /// The database as the solver's cache.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use buildd_fs::{overlay::OverlayError, space};
 use buildd_oci::{ErrorKind, reference::Reference};
+use buildd_solver::op::OpError;
 
 /// A failed operation of the worker.
 #[derive(Debug, thiserror::Error)]
@@ -161,4 +162,19 @@ impl Error {
         let path = path.into();
         move |source| Self::File { operation, path, source }
     }
+}
+
+/// Something that this worker does not offer.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is not supported yet")]
+pub(crate) struct Unsupported {
+    /// What.
+    pub(crate) what: String,
+}
+
+/// A failure of the worker as the solver knows it.
+pub(crate) fn op_error(error: impl Into<Error>) -> OpError {
+    let error = error.into();
+    let (kind, hint) = (error.kind(), error.hint());
+    OpError::new(kind, error).with_hint(hint)
 }

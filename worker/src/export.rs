@@ -24,13 +24,14 @@ use buildd_store::{
 use trees::Trees;
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, op_error},
     session::Session,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 mod annotations;
 mod attributes;
+mod drivers;
 mod image;
 mod layers;
 mod push;
@@ -69,56 +70,74 @@ pub struct ExportRequest {
     pub watch: Watch,
 }
 
-/// Exports; the answer's keys are those that BuildKit's clients read.
+/// An export at work.
+#[derive(Debug)]
+struct Export {
+    worker: Arc<Worker>,
+    session: Option<Arc<dyn Session>>,
+    request: ExportRequest,
+    attributes: Attributes,
+}
+
+/// What clients are told of an export; the keys are those that BuildKit's clients read.
+type Answer = BTreeMap<String, String>;
+
+/// Exports.
 pub async fn export(
     worker: &Arc<Worker>,
     session: Option<Arc<dyn Session>>,
     request: ExportRequest,
-) -> Result<BTreeMap<String, String>, OpError> {
-    let attributes = Attributes::parse(&request).map_err(op_error)?;
-    match request.kind.as_str() {
-        "image" => {
-            let (made, _) = make_image(worker, &request, &attributes, &attributes.names).await?;
-            if attributes.push {
-                let pushed = push::push(worker, session, &made.target, &attributes, &request.watch);
-                pushed.await.map_err(op_error)?;
-            }
-            Ok(answer(&made, &attributes.names))
-        }
-        "oci" | "docker" => {
-            let (made, _leased) = make_image(worker, &request, &attributes, &[]).await?;
-            let answer = answer(&made, &attributes.names);
-            let export = ExportImage { names: attributes.names.clone(), target: made.target.clone() };
-            let content = worker.store.content.in_namespace(&worker.namespace);
-            let kind = if request.kind == "docker" { Kind::Both } else { Kind::Oci };
-            let write = move |out: &mut dyn Write| {
-                archive::export(&content, &[export], &Platforms::All, kind, out)
-                    .map(drop)
-                    .map_err(Error::from)
-            };
-            stream(session, request.exporter, answer.clone(), write).await?;
-            Ok(answer)
-        }
-        "tar" => {
-            let (worker, trees) = (worker.clone(), Trees::of(&request, &attributes).map_err(op_error)?);
-            let options = ExportOptions { epoch: attributes.epoch };
-            let write = move |out: &mut dyn Write| {
-                Ok(write_tar(&trees.view(&worker)?.path(), out, options).map(drop)?)
-            };
-            stream(session, request.exporter, BTreeMap::new(), write).await?;
-            Ok(BTreeMap::new())
-        }
-        _ => {
-            let view = Trees::of(&request, &attributes).and_then(|trees| trees.view(worker));
-            let view = view.map_err(op_error)?;
-            let session = session.ok_or_else(no_client)?;
-            session
-                .send_tree(request.exporter, view.path(), attributes.epoch)
-                .await
-                .map_err(|error| OpError::new(error.kind, error))?;
-            Ok(BTreeMap::new())
-        }
+) -> Result<Answer, OpError> {
+    let driver = drivers::find(&request.kind).map_err(op_error)?;
+    let attributes = Attributes::parse(&request, driver).map_err(op_error)?;
+    (driver.export)(Export { worker: Arc::clone(worker), session, request, attributes }).await
+}
+
+/// An image in our store, and in the registries of its names if it is to be pushed.
+async fn export_image(export: Export) -> Result<Answer, OpError> {
+    let Export { worker, session, request, attributes } = export;
+    let (made, _) = make_image(&worker, &request, &attributes, &attributes.names).await?;
+    if attributes.push {
+        let pushed = push::push(&worker, session, &made.target, &attributes, &request.watch);
+        pushed.await.map_err(op_error)?;
     }
+    Ok(answer(&made, &attributes.names))
+}
+
+/// An archive of an image, for the client.
+async fn export_archive(export: Export, kind: Kind) -> Result<Answer, OpError> {
+    let Export { worker, session, request, attributes } = export;
+    let (made, _leased) = make_image(&worker, &request, &attributes, &[]).await?;
+    let answer = answer(&made, &attributes.names);
+    let export = ExportImage { names: attributes.names.clone(), target: made.target.clone() };
+    let content = worker.store.content.in_namespace(&worker.namespace);
+    let write = move |out: &mut dyn Write| {
+        archive::export(&content, &[export], &Platforms::All, kind, out).map(drop).map_err(Error::from)
+    };
+    stream(session, request.exporter, answer.clone(), write).await?;
+    Ok(answer)
+}
+
+/// The tree as a tar archive, for the client.
+async fn export_tar(export: Export) -> Result<Answer, OpError> {
+    let Export { worker, session, request, attributes } = export;
+    let trees = Trees::of(&request, &attributes).map_err(op_error)?;
+    let options = ExportOptions { epoch: attributes.epoch };
+    let write =
+        move |out: &mut dyn Write| Ok(write_tar(&trees.view(&worker)?.path(), out, options).map(drop)?);
+    stream(session, request.exporter, Answer::new(), write).await?;
+    Ok(Answer::new())
+}
+
+/// The tree, file by file, for the client.
+async fn export_local(export: Export) -> Result<Answer, OpError> {
+    let Export { worker, session, request, attributes } = export;
+    let view = Trees::of(&request, &attributes).and_then(|trees| trees.view(&worker));
+    let view = view.map_err(op_error)?;
+    let session = session.ok_or_else(no_client)?;
+    let sent = session.send_tree(request.exporter, view.path(), attributes.epoch).await;
+    sent.map_err(|error| OpError::new(error.kind, error))?;
+    Ok(Answer::new())
 }
 
 fn no_client() -> OpError {

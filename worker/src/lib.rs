@@ -6,12 +6,16 @@
 pub mod base;
 pub mod cache_store;
 mod checksum;
+mod content_digest;
+mod contexts;
 pub mod doctor;
 pub mod error;
 pub mod export;
+pub mod files;
 mod listing;
 mod ops;
 pub use ops::exec::sandbox;
+pub mod resolver;
 pub mod session;
 pub mod snapshot_ref;
 mod source;

@@ -24,7 +24,7 @@ use buildd_store::{
 
 use self::client::{ClientFiles, Part};
 use crate::{
-    checksum::ContentHash,
+    content_digest::ContentHash,
     error::{Error, Result},
     session::SyncedTree,
 };

@@ -53,7 +53,7 @@ pub struct SyncRequest {
 
 /// One client.
 #[async_trait]
-pub trait Session: Send + Sync {
+pub trait Session: Send + Sync + std::fmt::Debug {
     /// Under which name the client's files may be kept for its next build; empty if it named none.
     fn shared_key(&self) -> &str;
     /// Proves to registries who the client is; one as long as the session, so that its builds share their tokens.

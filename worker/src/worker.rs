@@ -1,26 +1,20 @@
-//! Worker: the parts joined: it finds the work behind vertices, resolves images and exports what was built.
+//! Worker: what is kept, what runs steps, and who the clients are, joined for those that build: ops, sources and exporters.
 //!
-//! The daemon owns one and gives it to the solver as `OpResolver`.
+//! The daemon owns one; `resolver` gives it to the ops that the solver asks for.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs::File,
-    io::Read,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use buildd_api::buildkit::pb;
-use buildd_fs::path::{open_in_root, open_root};
-use buildd_oci::{ErrorKind, platform::Platform};
+use buildd_oci::platform::Platform;
 use buildd_runtime::{
     device::Devices,
     step::{Executor, Network, StepLimits},
 };
 use buildd_solver::{
-    graph::Vertex,
-    op::{Op, OpError, OpResolver},
+    op::{OpContext, OpError},
     result::OpResult,
 };
 use buildd_store::{
@@ -31,15 +25,13 @@ use buildd_store::{
         unpack::{self, FoundImage},
     },
 };
-use rustix::fs::{Mode, OFlags};
 
 use crate::{
-    error::{Error, Result},
+    contexts::Contexts,
+    error::Result,
     listing::Listing,
-    ops,
-    session::Sessions,
+    session::{SessionError, Sessions},
     snapshot_ref::SnapshotRef,
-    source,
 };
 
 /// What a worker is made of.
@@ -89,15 +81,13 @@ pub struct Worker {
     /// One lock for each cache mount in use.
     pub(crate) cache_locks: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Client trees of earlier builds.
-    pub(crate) contexts: source::Contexts,
-    /// Itself, for the ops it makes.
-    me: std::sync::Weak<Worker>,
+    pub(crate) contexts: Contexts,
 }
 
 impl Worker {
     /// Joins the parts.
     pub fn new(options: WorkerOptions) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        Arc::new(Self {
             store: options.store,
             executor: options.executor,
             sessions: options.sessions,
@@ -108,8 +98,7 @@ impl Worker {
             proxies: options.proxies,
             devices: options.devices,
             cache_locks: Mutex::default(),
-            contexts: source::Contexts::default(),
-            me: me.clone(),
+            contexts: Contexts::default(),
         })
     }
 
@@ -139,62 +128,11 @@ impl Worker {
             .or_default()
             .clone()
     }
-}
 
-impl OpResolver for Worker {
-    fn resolve(&self, vertex: &Vertex) -> std::result::Result<Arc<dyn Op>, OpError> {
-        let worker = self.me.upgrade().expect("resolved through a live worker");
-        match &vertex.op.op {
-            Some(pb::op::Op::Source(op)) => source::resolve(worker, op, vertex.op.platform.as_ref()),
-            Some(pb::op::Op::Exec(op)) => ops::exec::resolve(worker, op, vertex),
-            Some(pb::op::Op::File(op)) => ops::file::resolve(worker, op, vertex),
-            Some(pb::op::Op::Merge(_)) => Ok(ops::merge::resolve(worker, vertex.inputs.len())),
-            Some(pb::op::Op::Diff(_)) => Err(refused("diff")),
-            Some(pb::op::Op::Build(_)) => Err(refused("build")),
-            None => Err(refused("unknown")),
-        }
+    /// A secret of a client that takes part; None if that client has none of this id.
+    pub(crate) async fn secret(&self, cx: &OpContext, id: &str) -> Result<Option<Vec<u8>>, OpError> {
+        let fail = |error: SessionError| OpError::new(error.kind, error);
+        let session = self.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
+        session.secret(id).await.map_err(fail)
     }
-}
-
-/// Reads a file below a folder of the host, links resolved inside that; at most `limit` bytes, and only regular files.
-pub fn read_below(root: &Path, path: &str, limit: usize) -> Result<Vec<u8>> {
-    let fail = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::NotFound { what: "file", name: path.to_owned() },
-        _ => Error::File { operation: "read", path: path.into(), source },
-    };
-    let root = open_root(root).map_err(fail)?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    let file = File::from(
-        open_in_root(std::os::fd::AsFd::as_fd(&root), Path::new(path), flags, Mode::empty()).map_err(fail)?,
-    );
-    let meta = file.metadata().map_err(fail)?;
-    if !meta.is_file() {
-        let reason = "it is not a regular file".to_owned();
-        return Err(Error::Invalid { what: "file", name: path.to_owned(), reason });
-    }
-    let mut bytes = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
-    if bytes.len() > limit {
-        return Err(Error::TooLarge { path: path.to_owned(), limit });
-    }
-    Ok(bytes)
-}
-
-fn refused(what: &'static str) -> OpError {
-    OpError::new(ErrorKind::Unimplemented, Unsupported { what: format!("LLB op {what:?}") })
-}
-
-/// Something that this worker does not offer.
-#[derive(Debug, thiserror::Error)]
-#[error("{what} is not supported yet")]
-pub(crate) struct Unsupported {
-    /// What.
-    pub(crate) what: String,
-}
-
-/// A failure of the worker as the solver knows it.
-pub(crate) fn op_error(error: impl Into<Error>) -> OpError {
-    let error = error.into();
-    let (kind, hint) = (error.kind(), error.hint());
-    OpError::new(kind, error).with_hint(hint)
 }

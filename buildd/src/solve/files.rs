@@ -10,7 +10,7 @@ use buildd_fs::{
     pattern::Patterns,
 };
 use buildd_solver::result::OpResult;
-use buildd_worker::{sandbox::Sandbox, worker::read_below};
+use buildd_worker::{files::read_below, sandbox::Sandbox};
 use tonic::Status;
 
 use crate::{status, worker::Worker};

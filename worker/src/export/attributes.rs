@@ -3,11 +3,11 @@
 use buildd_fs::nearest::nearest;
 use buildd_oci::{compress::Compression, media_type::Family};
 
-use super::{ExportRequest, annotations::Annotations, canonical};
+use super::{ExportRequest, annotations::Annotations, canonical, drivers::Driver};
 use crate::error::{Error, Result};
 
-/// Words of the exporters that make images.
-const IMAGE: &[&str] = &[
+/// Attributes of the exporters that make images.
+pub(super) const IMAGE: &[&str] = &[
     "name",
     "compression",
     "compression-level",
@@ -23,8 +23,8 @@ const IMAGE: &[&str] = &[
     "tar",
     "name-canonical",
 ];
-/// Words of the exporters that send trees.
-const TREE: &[&str] = &["source-date-epoch", "platform-split"];
+/// Attributes of the exporters that send trees.
+pub(super) const TREE: &[&str] = &["source-date-epoch", "platform-split"];
 
 /// An export's attributes, checked.
 #[derive(Clone, Debug)]
@@ -57,12 +57,8 @@ pub struct Attributes {
 
 impl Attributes {
     /// Checks the attributes of a request.
-    pub fn parse(request: &ExportRequest) -> Result<Self> {
-        let makes_image = matches!(request.kind.as_str(), "image" | "oci" | "docker");
-        let known = if makes_image { IMAGE } else { TREE };
-        if !makes_image && !matches!(request.kind.as_str(), "tar" | "local") {
-            return Err(invalid("exporter", &request.kind, "image, oci, docker, tar and local are known"));
-        }
+    pub(super) fn parse(request: &ExportRequest, driver: &Driver) -> Result<Self> {
+        let (makes_image, known) = (driver.makes_image, driver.attributes);
         let push =
             request.attributes.get("push").is_some_and(|value| truth("push", value).is_ok_and(|push| push));
         // A local image costs nothing uncompressed; what travels is compressed.

@@ -22,9 +22,9 @@ use prost::Message;
 
 use crate::{
     checksum::{self, Selection},
-    error::Error,
+    error::{Error, op_error},
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 mod identity;

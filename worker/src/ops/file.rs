@@ -21,10 +21,10 @@ use prost::Message;
 use super::exec::{digest_of, prints_of};
 use crate::{
     checksum::Selection,
-    error::{Error, Result},
+    error::{Error, Result, op_error},
     listing::Listing,
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 mod act;

@@ -13,9 +13,9 @@ use buildd_solver::{
 use buildd_store::snapshot::Hold;
 
 use crate::{
-    error::Result,
+    error::{Result, op_error},
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 /// A stack of stacks.

@@ -12,18 +12,24 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use access::Access;
 use async_trait::async_trait;
 use buildd_oci::digest::Digest;
 use buildd_solver::{
     op::{CacheMap, Op, OpContext, OpError},
     result::OpResult,
 };
+use command::Git;
+use failure::GitError;
+use refs::Resolved;
 use tokio::sync::OnceCell;
+use wanted::Wanted;
 
+use super::SourceRequest;
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, op_error},
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 mod access;
@@ -34,18 +40,18 @@ mod mirror;
 mod refs;
 mod wanted;
 
-use access::Access;
-use command::Git;
-use failure::GitError;
-use refs::Resolved;
-use wanted::Wanted;
-
 /// A tree of a repository as a source.
 #[derive(Debug)]
 pub(super) struct GitSource {
     worker: Arc<Worker>,
     wanted: Wanted,
     resolved: OnceCell<Resolved>,
+}
+
+/// A tree of a repository, for the list of sources.
+pub(super) fn make(request: &SourceRequest<'_>) -> std::result::Result<Arc<dyn Op>, OpError> {
+    let source = GitSource::new(Arc::clone(request.worker), request.identifier, &request.attrs);
+    Ok(Arc::new(source.map_err(op_error)?))
 }
 
 impl GitSource {

@@ -20,10 +20,11 @@ use download::{Fetched, download};
 use tokio::sync::OnceCell;
 use wanted::Wanted;
 
+use super::SourceRequest;
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, op_error},
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 mod download;
@@ -46,6 +47,12 @@ struct Pin {
     key: Digest,
     /// The tree, if the file came.
     held: Option<Hold>,
+}
+
+/// A file of a server, for the list of sources.
+pub(super) fn make(request: &SourceRequest<'_>) -> std::result::Result<Arc<dyn Op>, OpError> {
+    let source = HttpSource::new(Arc::clone(request.worker), request.identifier, &request.attrs);
+    Ok(Arc::new(source.map_err(op_error)?))
 }
 
 impl HttpSource {

@@ -20,11 +20,12 @@ use buildd_solver::{
 use buildd_store::transfer::unpack::FoundImage;
 use tokio::sync::OnceCell;
 
+use super::SourceRequest;
 use crate::{
     base::ResolveMode,
-    error::Error,
+    error::{Error, op_error},
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 /// An image as a source.
@@ -36,6 +37,13 @@ pub(super) struct ImageSource {
     mode: ResolveMode,
     /// What the name meant when it was first asked.
     pin: OnceCell<FoundImage>,
+}
+
+/// An image, for the list of sources.
+pub(super) fn make(request: &SourceRequest<'_>) -> std::result::Result<Arc<dyn Op>, OpError> {
+    let reference = Reference::parse(request.name).map_err(op_error)?.with_default_tag();
+    let worker = Arc::clone(request.worker);
+    Ok(Arc::new(ImageSource::new(worker, reference, request.platform.clone(), &request.attrs)?))
 }
 
 impl ImageSource {

@@ -28,12 +28,12 @@ use buildd_store::transfer::unpack::{self, FoundImage};
 use serde::{Deserialize, de::IgnoredAny};
 use tokio::sync::OnceCell;
 
-use super::image;
+use super::{SourceRequest, image};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, op_error},
     session::SessionError,
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 /// An image in a layout of a client.
@@ -132,6 +132,13 @@ pub(super) struct LayoutSource {
     platform: Platform,
     session: Option<String>,
     pin: OnceCell<FoundImage>,
+}
+
+/// An image in a layout, for the list of sources.
+pub(super) fn make(request: &SourceRequest<'_>) -> std::result::Result<Arc<dyn Op>, OpError> {
+    let worker = Arc::clone(request.worker);
+    let source = LayoutSource::new(worker, request.name, request.platform.clone(), &request.attrs);
+    Ok(Arc::new(source.map_err(op_error)?))
 }
 
 impl LayoutSource {

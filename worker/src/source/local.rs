@@ -4,8 +4,8 @@
 //! last build is kept in mind, so that only what changed is sent.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -15,69 +15,20 @@ use buildd_solver::{
     op::{CacheMap, Op, OpContext, OpError},
     result::OpResult,
 };
-use buildd_store::snapshot::{Hold, Scratch, SnapshotId};
+use buildd_store::snapshot::{Hold, Scratch};
 use tokio::sync::OnceCell;
 
+use super::SourceRequest;
 use crate::{
-    error::Error,
+    contexts::Context,
+    error::{Error, op_error},
     session::{Session, SyncRequest, SyncedTree, TreeSink},
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
-
-/// Trees that are kept in mind: a client has few folders, and three for each build.
-const MAX_CONTEXTS: usize = 96;
-/// Entries of all of them: some 300 bytes each. The latest tree is kept whatever it has.
-const MAX_ENTRIES: usize = 100_000;
 
 /// How often the number of bytes is shown.
 const SHOW_INTERVAL: Duration = Duration::from_millis(150);
-
-/// A client's tree that was synced.
-#[derive(Clone, Debug)]
-pub(crate) struct Context {
-    id: SnapshotId,
-    digest: Digest,
-    tree: Arc<SyncedTree>,
-}
-
-type ContextKey = (String, SyncRequest);
-
-/// The trees of earlier builds, the latest last.
-#[derive(Debug, Default)]
-pub(crate) struct Contexts(Mutex<VecDeque<(ContextKey, Context)>>);
-
-impl Contexts {
-    /// The tree of the same request; else the latest of the same folder, asked for with other patterns: what it has of the files is as good.
-    fn find(&self, key: &ContextKey) -> Option<Context> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = kept.iter().find(|(known, _)| known == key);
-        let alike = |(known, _): &&(ContextKey, Context)| known.0 == key.0 && known.1.name == key.1.name;
-        let found = same.or_else(|| kept.iter().filter(alike).max_by_key(|(_, context)| context.tree.len()));
-        found.map(|(_, context)| context.clone())
-    }
-
-    /// What is known of a snapshot, if it is one of these trees.
-    pub(crate) fn tree(&self, id: SnapshotId) -> Option<Arc<SyncedTree>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(_, context)| context.id == id).map(|(_, context)| Arc::clone(&context.tree))
-    }
-
-    fn keep(&self, key: ContextKey, context: Context) -> Context {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(known, _)| *known != key);
-        if !key.0.is_empty() {
-            kept.push_back((key, context.clone()));
-        }
-        let entries = |kept: &VecDeque<_>| {
-            kept.iter().map(|(_, context): &(_, Context)| context.tree.len()).sum::<usize>()
-        };
-        while kept.len() > MAX_CONTEXTS || kept.len() > 1 && entries(&kept) > MAX_ENTRIES {
-            kept.pop_front();
-        }
-        context
-    }
-}
 
 /// A client's folder as a source.
 #[derive(Debug)]
@@ -88,6 +39,11 @@ pub(super) struct LocalSource {
     /// `local.differ=none`: all is sent, whatever an earlier build left.
     afresh: bool,
     synced: OnceCell<(Hold, Context)>,
+}
+
+/// A client's folder, for the list of sources.
+pub(super) fn make(request: &SourceRequest<'_>) -> std::result::Result<Arc<dyn Op>, OpError> {
+    Ok(Arc::new(LocalSource::new(Arc::clone(request.worker), request.name, &request.attrs)?))
 }
 
 impl LocalSource {

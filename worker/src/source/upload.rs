@@ -16,12 +16,13 @@ use buildd_solver::{
 use buildd_store::snapshot::Hold;
 use tokio::sync::OnceCell;
 
+use super::SourceRequest;
 use crate::{
     checksum,
-    error::{Error, Result},
+    error::{Error, Result, op_error},
     session::SessionError,
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 /// The host that means "the client of this build".
@@ -34,6 +35,12 @@ pub(super) struct UploadSource {
     path: String,
     filename: String,
     pulled: OnceCell<(Hold, Digest)>,
+}
+
+/// A client's stream, for the list of sources.
+pub(super) fn make(request: &SourceRequest<'_>) -> std::result::Result<Arc<dyn Op>, OpError> {
+    let source = UploadSource::new(Arc::clone(request.worker), request.name, &request.attrs);
+    Ok(Arc::new(source.map_err(op_error)?))
 }
 
 impl UploadSource {

@@ -23,10 +23,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::prepare::{Writable, owned_folder, selected, tree};
 use crate::{
-    error::{Error, Result},
-    ops,
+    error::{Error, Result, op_error},
     session::AgentSocket,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 /// Largest secret; agrees with what clients send.
@@ -329,7 +328,7 @@ async fn fetch(
     id: &str,
     optional: bool,
 ) -> std::result::Result<Option<Vec<u8>>, OpError> {
-    match ops::secret(worker, cx, id).await? {
+    match worker.secret(cx, id).await? {
         Some(value) if value.len() > MAX_SECRET => Err(op_error(Error::Invalid {
             what: "secret",
             name: id.to_owned(),

@@ -25,9 +25,9 @@ use buildd_store::snapshot::{Active, Snapshots, View};
 
 use super::{ExecOp, identity, mounts, stubs};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, op_error},
     snapshot_ref::SnapshotRef,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 /// Bytes of /dev/shm, as docker gives.

@@ -25,8 +25,8 @@ use tokio::sync::Mutex;
 
 use super::{failure, identity, mounts, prepare};
 use crate::{
-    error::{Error, Result},
-    worker::{Worker, op_error},
+    error::{Error, Result, op_error},
+    worker::Worker,
 };
 
 /// What a frontend wants a container to be.

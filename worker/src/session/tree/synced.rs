@@ -14,7 +14,7 @@ use std::{
 use buildd_oci::digest::Digest;
 use buildd_store::layer::{Entry, Extent};
 
-use crate::checksum::{self, ContentHash};
+use crate::content_digest::{self, ContentHash};
 
 /// What is known of an entry that a client sent.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl SyncedTree {
 
     /// Digest of all that it holds.
     pub(crate) fn digest(&self) -> Digest {
-        checksum::listed(self.entries.iter().map(|known| (&known.entry, known.digest)))
+        content_digest::listed(self.entries.iter().map(|known| (&known.entry, known.digest)))
     }
 
     /// Moves to where the tree's layer lies.

@@ -14,9 +14,9 @@ use buildd_solver::op::{OpContext, OpError};
 
 use super::wanted::Wanted;
 use crate::{
-    error::Error,
+    error::{Error, op_error},
     session::AgentSocket,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 /// Hosts that this machine knows.

@@ -27,9 +27,9 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::Wanted;
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, op_error},
     session::TreeSink,
-    worker::{Worker, op_error},
+    worker::Worker,
 };
 
 /// Pieces that wait for the disk.
