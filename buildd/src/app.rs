@@ -14,12 +14,14 @@ use tonic::{service::RoutesBuilder, transport::Server};
 
 use crate::{
     activity::Activity,
-    buildkit::{self, session::Sessions},
+    buildkit,
     cli::Serve,
     collect::Collector,
     config::Config,
     containerd::{Parts, Services},
-    listen, shutdown,
+    listen,
+    session::{Sessions, transport},
+    shutdown,
     solve::{Builds, BuildsOptions},
     worker,
 };
@@ -47,6 +49,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     let uuid = parts.uuid.clone();
     let collector = Collector::start(Arc::clone(&store), config.worker.oci.rules(&config.root));
     let builds = Builds::new(BuildsOptions {
+        serve_frontend: buildkit::serve_frontend,
         sessions,
         worker: parts.worker,
         solver: parts.solver,
@@ -74,9 +77,9 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     shutdown::on_signal(leave.clone()).context("wait for signals")?;
     activity.clone().watch(flags.idle_timeout.map(Duration::from_secs), leave.clone(), parts.tasks);
     let server = Server::builder()
-        .initial_stream_window_size(buildkit::STREAM_WINDOW)
-        .initial_connection_window_size(buildkit::CONNECTION_WINDOW)
-        .max_frame_size(buildkit::FRAME)
+        .initial_stream_window_size(transport::STREAM_WINDOW)
+        .initial_connection_window_size(transport::CONNECTION_WINDOW)
+        .max_frame_size(transport::FRAME)
         .layer(activity)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(

@@ -6,10 +6,7 @@ pub(crate) mod caps;
 mod control;
 mod gateway;
 mod health;
-pub(crate) mod session;
 mod trace;
-mod transport;
-pub(crate) mod worker_record;
 
 use std::sync::Arc;
 
@@ -17,18 +14,16 @@ use buildd_api::buildkit::{
     health::health_server::HealthServer,
     moby::buildkit::v1::{control_server::ControlServer, frontend::llb_bridge_server::LlbBridgeServer},
 };
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::BoxFuture, stream};
+use gateway::Gateway;
 use tokio::io::DuplexStream;
 use tonic::{Status, codec::CompressionEncoding, service::RoutesBuilder, transport::Server};
 
-use gateway::Gateway;
+use crate::{
+    session::transport::{CONNECTION_WINDOW, MESSAGE_LIMIT, STREAM_WINDOW},
+    solve::{Build, Builds, gateway_frontend::GatewayFrontend},
+};
 
-pub(crate) use transport::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW};
-
-use crate::solve::{Build, Builds, seat::Seat};
-
-/// Bytes of one message, either way; BuildKit's and containerd's figure.
-pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
 /// Calls of a frontend's program that run at once: stops one that makes very many.
 const MAX_CALLS: u32 = 128;
 
@@ -55,9 +50,9 @@ fn bridge(gateway: Gateway) -> LlbBridgeServer<Gateway> {
 pub(crate) fn serve_frontend(
     connection: DuplexStream,
     build: &Arc<Build>,
-    seat: &Arc<Seat>,
-) -> Result<impl Future<Output = ()> + use<>, Status> {
-    let gateway = Gateway::of(build.all()?, Arc::clone(build), Arc::clone(seat));
+    frontend: &Arc<GatewayFrontend>,
+) -> Result<BoxFuture<'static, ()>, Status> {
+    let gateway = Gateway::of(build.all()?, Arc::clone(build), Arc::clone(frontend));
     // A server that nobody else can connect to goes on waiting: its owner drops it.
     let incoming = stream::iter([Ok::<_, std::io::Error>(connection)]).chain(stream::pending());
     let server = Server::builder()
@@ -66,10 +61,10 @@ pub(crate) fn serve_frontend(
         .max_concurrent_streams(MAX_CALLS)
         .add_service(bridge(gateway))
         .add_service(HealthServer::new(health::HealthService))
-        .serve_with_incoming_shutdown(incoming, seat.done().cancelled_owned());
-    Ok(async move {
+        .serve_with_incoming_shutdown(incoming, frontend.done().cancelled_owned());
+    Ok(Box::pin(async move {
         if let Err(error) = server.await {
             tracing::debug!(%error, "serve a frontend");
         }
-    })
+    }))
 }

@@ -14,7 +14,7 @@ use std::{
 use buildd_store::{Error, gc, root::Store, usage};
 use tokio::sync::Notify;
 
-use crate::{config::Rule, containerd::filter::Filters, status};
+use crate::{config::Rule, filter::Filters, status};
 
 /// Deletions within this time share a round.
 const GATHER: Duration = Duration::from_secs(5);

@@ -10,7 +10,6 @@ mod content;
 mod convert;
 mod diff;
 mod events;
-pub(crate) mod filter;
 mod images;
 mod introspection;
 mod leases;
@@ -32,7 +31,7 @@ use buildd_store::{Error, identifier, meta::lease::Resource, root::Store, transf
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, service::RoutesBuilder};
 
-use crate::{buildkit::MESSAGE_LIMIT, collect::Collector, status::Answer};
+use crate::{collect::Collector, session::transport::MESSAGE_LIMIT, status::Answer};
 
 /// What the services share.
 #[derive(Debug, Clone)]

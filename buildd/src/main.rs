@@ -9,8 +9,10 @@ mod cli;
 mod collect;
 mod config;
 mod containerd;
+mod filter;
 mod fsck;
 mod listen;
+mod session;
 mod shutdown;
 mod solve;
 mod status;
@@ -25,7 +27,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Parser;
-
 use cli::{Cli, Command, ConfigCommand};
 use config::Config;
 

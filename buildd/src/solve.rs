@@ -15,15 +15,16 @@ pub(crate) mod event;
 mod export;
 mod failure;
 pub(crate) mod files;
-mod guest;
+mod frontend_container;
+pub(crate) mod gateway_frontend;
 pub(crate) mod image;
 mod missing;
 mod progress;
 pub(crate) mod sandbox;
-pub(crate) mod seat;
 mod stage;
 mod step_log;
 pub(crate) mod usage;
+pub(crate) mod worker_record;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -37,16 +38,18 @@ use buildd_api::buildkit::{
 };
 use buildd_frontend::{FrontendResult, REQUEST_OPTION};
 use buildd_solver::{result::OpResult, scheduler::Solver};
+use futures::future::BoxFuture;
+use gateway_frontend::{GatewayFrontend, Returned};
 use prost::Message as _;
-use seat::Returned;
 use step_log::StepLogs;
 use tokio::{
+    io::DuplexStream,
     sync::{oneshot, watch},
     time::{Instant, timeout_at},
 };
 use tonic::Status;
 
-use crate::{buildkit::session::Sessions, collect::Collector, worker::Worker};
+use crate::{collect::Collector, session::Sessions, worker::Worker};
 
 pub(crate) use build::Build;
 pub(crate) use progress::Progress;
@@ -79,6 +82,7 @@ pub(crate) struct Builds {
     entitlements: Vec<String>,
     table: Mutex<Table>,
     arrivals: watch::Sender<u64>,
+    serve_frontend: ServeFrontend,
 }
 
 /// What builds need of the rest of the daemon.
@@ -98,7 +102,13 @@ pub(crate) struct BuildsOptions {
     pub(crate) labels: BTreeMap<String, String>,
     /// See [`Builds::collector`].
     pub(crate) collector: Collector,
+    /// See [`ServeFrontend`].
+    pub(crate) serve_frontend: ServeFrontend,
 }
+
+/// Serves `LLBBridge` to the program of a frontend on a connection of its own, until it has returned. The services above `solve` give it.
+pub(crate) type ServeFrontend =
+    fn(DuplexStream, &Arc<Build>, &Arc<GatewayFrontend>) -> Result<BoxFuture<'static, ()>, Status>;
 
 #[derive(Debug, Default)]
 struct Table {
@@ -140,6 +150,7 @@ impl Builds {
             collector: options.collector,
             solver: options.solver,
             entitlements: options.entitlements,
+            serve_frontend: options.serve_frontend,
             table: Mutex::default(),
             arrivals: watch::Sender::new(0),
         })

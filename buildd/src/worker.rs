@@ -28,8 +28,8 @@ use buildd_store::{
 use buildd_worker::{cache_store::SqliteCacheStore, doctor, resolver::Resolver};
 
 use crate::{
-    buildkit::session::Sessions,
     config::{Amount, Config, disk_size},
+    session::Sessions,
 };
 
 pub(crate) use buildd_worker::worker::Worker;

@@ -11,9 +11,8 @@ use buildd_api::buildkit::moby::buildkit::v1::{
 use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
-use super::worker_record;
 use crate::{
-    solve::{Builds, event::timestamp, usage},
+    solve::{Builds, event::timestamp, usage, worker_record},
     worker,
 };
 

@@ -5,8 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use buildd_api::buildkit::{
-    moby::buildkit::v1::frontend as wire,
-    moby::buildkit::v1::{StatusResponse, VertexWarning},
+    moby::buildkit::v1::{StatusResponse, VertexWarning, frontend as wire},
     pb,
 };
 use buildd_frontend::{FrontendResult, request::PLATFORMS_KEY};
@@ -15,8 +14,8 @@ use futures::stream::BoxStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use wire::{llb_bridge_server::LlbBridge, result::Result as Refs};
 
-use super::{caps, worker_record};
-use crate::solve::{Build, Builds, files::Place, image, seat::Seat};
+use super::caps;
+use crate::solve::{Build, Builds, files::Place, gateway_frontend::GatewayFrontend, image, worker_record};
 
 mod process;
 
@@ -35,7 +34,7 @@ pub(super) struct Gateway {
 #[derive(Debug, Clone)]
 struct Caller {
     build: Arc<Build>,
-    seat: Arc<Seat>,
+    frontend: Arc<GatewayFrontend>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -47,19 +46,19 @@ impl Gateway {
     }
 
     /// For one frontend.
-    pub(super) fn of(builds: Arc<Builds>, build: Arc<Build>, seat: Arc<Seat>) -> Self {
-        Self { builds, caller: Some(Caller { build, seat }) }
+    pub(super) fn of(builds: Arc<Builds>, build: Arc<Build>, frontend: Arc<GatewayFrontend>) -> Self {
+        Self { builds, caller: Some(Caller { build, frontend }) }
     }
 
     async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         if let Some(caller) = &self.caller {
-            caller.seat.hear();
+            caller.frontend.hear();
             return Ok(caller.clone());
         }
         let id = request.metadata().get("buildkit-controlapi-buildid").and_then(|id| id.to_str().ok());
         let id = id.ok_or_else(|| Status::invalid_argument("no buildid found in context"))?;
         let build = self.builds.running(id).await?;
-        Ok(Caller { seat: Arc::clone(&build.client), build })
+        Ok(Caller { frontend: Arc::clone(&build.client), build })
     }
 
     async fn build<T>(&self, request: &Request<T>) -> Result<Arc<Build>, Status> {
@@ -74,9 +73,9 @@ impl Gateway {
 
     /// A mount of a container of the build.
     async fn mount<T>(&self, request: &Request<T>, id: &str, index: i32) -> Result<Place, Status> {
-        let seat = self.caller(request).await?.seat;
+        let frontend = self.caller(request).await?.frontend;
         let index = usize::try_from(index).map_err(|_| Status::invalid_argument("a mount has a number"))?;
-        Ok(Place::Mount(seat.sandboxes.get(id)?, index))
+        Ok(Place::Mount(frontend.sandboxes.get(id)?, index))
     }
 }
 
@@ -141,7 +140,7 @@ impl LlbBridge for Gateway {
     }
 
     async fn solve(&self, request: Request<wire::SolveRequest>) -> Answer<wire::SolveResponse> {
-        let Caller { build, seat } = self.caller(&request).await?;
+        let Caller { build, frontend } = self.caller(&request).await?;
         let request = request.into_inner();
         if let Some(import) = request.cache_imports.first() {
             return Err(Status::unimplemented(format!(
@@ -157,7 +156,7 @@ impl LlbBridge for Gateway {
             (false, _) => {
                 let inputs = request.frontend_inputs.into_iter().collect();
                 let opts = request.frontend_opt.into_iter().collect();
-                build.frontend(&request.frontend, opts, inputs, seat.depth).await?
+                build.frontend(&request.frontend, opts, inputs, frontend.depth).await?
             }
         };
         if request.evaluate {
@@ -172,7 +171,7 @@ impl LlbBridge for Gateway {
     }
 
     async fn r#return(&self, request: Request<wire::ReturnRequest>) -> Answer<wire::ReturnResponse> {
-        let Caller { build, seat } = self.caller(&request).await?;
+        let Caller { build, frontend } = self.caller(&request).await?;
         let request = request.into_inner();
         let returned = match request.error {
             Some(error) => {
@@ -181,13 +180,13 @@ impl LlbBridge for Gateway {
             }
             None => from_wire(&build, request.result.unwrap_or_default()),
         };
-        seat.finish(returned)?;
+        frontend.finish(returned)?;
         Ok(Response::new(wire::ReturnResponse {}))
     }
 
     async fn inputs(&self, request: Request<wire::InputsRequest>) -> Answer<wire::InputsResponse> {
-        let seat = self.caller(&request).await?.seat;
-        Ok(Response::new(wire::InputsResponse { definitions: seat.inputs.clone().into_iter().collect() }))
+        let frontend = self.caller(&request).await?.frontend;
+        Ok(Response::new(wire::InputsResponse { definitions: frontend.inputs.clone().into_iter().collect() }))
     }
 
     async fn evaluate(&self, request: Request<wire::EvaluateRequest>) -> Answer<wire::EvaluateResponse> {
@@ -289,8 +288,8 @@ impl LlbBridge for Gateway {
         &self,
         request: Request<wire::NewContainerRequest>,
     ) -> Answer<wire::NewContainerResponse> {
-        let Caller { build, seat } = self.caller(&request).await?;
-        seat.sandboxes.open(&build, request.into_inner()).await?;
+        let Caller { build, frontend } = self.caller(&request).await?;
+        frontend.sandboxes.open(&build, request.into_inner()).await?;
         Ok(Response::new(wire::NewContainerResponse {}))
     }
 
@@ -298,8 +297,8 @@ impl LlbBridge for Gateway {
         &self,
         request: Request<wire::ReleaseContainerRequest>,
     ) -> Answer<wire::ReleaseContainerResponse> {
-        let seat = self.caller(&request).await?.seat;
-        seat.sandboxes.release(&request.get_ref().container_id)?;
+        let frontend = self.caller(&request).await?.frontend;
+        frontend.sandboxes.release(&request.get_ref().container_id)?;
         Ok(Response::new(wire::ReleaseContainerResponse {}))
     }
 

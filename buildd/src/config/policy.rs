@@ -12,7 +12,7 @@ use buildd_store::usage::Policy;
 use serde::{Deserialize, Serialize};
 
 use super::{Amount, ConfigError, OciWorker, amount};
-use crate::containerd::filter::Filters;
+use crate::filter::Filters;
 
 /// What is easily made again, and how long it is kept: files of clients, cache mounts, checkouts.
 const TRANSIENT: [&str; 3] = ["type==source.local", "type==exec.cachemount", "type==source.git.checkout"];

@@ -18,11 +18,8 @@ use futures::{StreamExt, stream::BoxStream};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::{
-    Services, convert,
-    filter::{Fields, Filters},
-    namespace,
-};
+use super::{Services, convert, namespace};
+use crate::filter::{Fields, Filters};
 
 /// Bytes of an id.
 const MAX_ID: usize = 76;

@@ -18,11 +18,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    Services, convert,
-    filter::{Fields, Filters},
-    lease, namespace,
-};
+use super::{Services, convert, lease, namespace};
+use crate::filter::{Fields, Filters};
 
 mod write;
 

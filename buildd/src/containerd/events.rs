@@ -15,12 +15,11 @@ use prost_types::Any;
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use tonic::{Request, Response, Status};
 
-use super::{
-    Services, convert,
+use super::{Services, convert, namespace};
+use crate::{
     filter::{Fields, Filters},
-    namespace,
+    status::Answer,
 };
-use crate::status::Answer;
 
 /// Events have no labels.
 static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();

@@ -10,12 +10,11 @@ use buildd_api::containerd::containerd::services::images::v1::{
 use buildd_store::meta::image::Image;
 use tonic::{Request, Response, Status};
 
-use super::{
-    Services, convert,
+use super::{Services, convert, lease, namespace};
+use crate::{
     filter::{Fields, Filters},
-    lease, namespace,
+    status::Answer,
 };
-use crate::status::Answer;
 
 impl Fields for Image {
     fn field(&self, name: &str) -> Option<String> {

@@ -13,10 +13,8 @@ use buildd_oci::platform;
 use buildd_store::snapshot::named::SNAPSHOTTERS;
 use tonic::{Request, Response, Status};
 
-use super::{
-    Services,
-    filter::{Fields, Filters},
-};
+use super::Services;
+use crate::filter::{Fields, Filters};
 
 /// The plugin that moves images.
 const TRANSFER: &str = "io.containerd.transfer.v1";

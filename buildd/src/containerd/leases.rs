@@ -10,12 +10,11 @@ use buildd_api::containerd::containerd::services::leases::v1::{
 use buildd_store::meta::lease::{Lease, Resource};
 use tonic::{Request, Response, Status};
 
-use super::{
-    Services, convert,
+use super::{Services, convert, namespace};
+use crate::{
     filter::{Fields, Filters},
-    namespace,
+    status::Answer,
 };
-use crate::status::Answer;
 
 impl Fields for Lease {
     fn field(&self, name: &str) -> Option<String> {

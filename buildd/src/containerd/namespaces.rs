@@ -9,10 +9,8 @@ use buildd_api::containerd::containerd::services::namespaces::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{
-    Services, convert,
-    filter::{Fields, Filters},
-};
+use super::{Services, convert};
+use crate::filter::{Fields, Filters};
 
 struct Listed {
     name: String,

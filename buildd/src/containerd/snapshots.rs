@@ -20,12 +20,11 @@ use buildd_store::snapshot::named::{Kind, NamedSnapshot, Scope};
 use futures::{StreamExt, stream::BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::{
-    Services, convert,
+use super::{Services, convert, lease, namespace};
+use crate::{
     filter::{Fields, Filters},
-    lease, namespace,
+    status::Answer,
 };
-use crate::status::Answer;
 
 /// Snapshots in one message of a list.
 const PAGE: usize = 100;

@@ -15,7 +15,7 @@ use buildd_oci::{ErrorKind, platform::Platform};
 use buildd_solver::result::OpResult;
 use tonic::Status;
 
-use super::{build::Build, files::Place, guest, image};
+use super::{build::Build, files::Place, frontend_container, image};
 use crate::status;
 
 /// A build as its frontend sees it.
@@ -87,7 +87,7 @@ impl Bridge for BuildBridge {
     }
 
     async fn frontend_image(&self, request: FrontendRequest) -> Result<FrontendResult, BridgeError> {
-        let result = guest::run(&self.build, request.opts, request.inputs, self.depth).await;
+        let result = frontend_container::run(&self.build, request.opts, request.inputs, self.depth).await;
         result.map_err(|status| self.fail(status))
     }
 

@@ -8,7 +8,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
 };
 
-use crate::worker::Worker;
 use buildd_api::{
     buildkit::{
         moby::buildkit::v1::{SolveRequest, StatusResponse},
@@ -34,11 +33,13 @@ use tonic::Status;
 use super::{
     Builds,
     entitlement::Granted,
-    failure, guest, missing,
+    failure, frontend_container,
+    gateway_frontend::{GatewayFrontend, Returned},
+    missing,
     progress::Progress,
-    seat::{Returned, Seat},
     stage::Stage,
 };
+use crate::worker::Worker;
 
 /// Results that one gateway build may hold: stops a client from filling memory.
 const MAX_REFS: usize = 10_000;
@@ -60,7 +61,7 @@ pub(crate) struct Build {
     /// The session of its client.
     pub(crate) session: String,
     /// The client's place, for builds whose frontend it is.
-    pub(crate) client: Arc<Seat>,
+    pub(crate) client: Arc<GatewayFrontend>,
     builds: Weak<Builds>,
     /// Who works.
     pub(crate) worker: Arc<Worker>,
@@ -69,7 +70,7 @@ pub(crate) struct Build {
     granted: Granted,
     refs: Mutex<HashMap<String, Kept>>,
     /// Images that run as frontends now.
-    pub(super) guests: AtomicUsize,
+    pub(super) frontend_containers: AtomicUsize,
 }
 
 impl Build {
@@ -81,7 +82,8 @@ impl Build {
         granted: Granted,
         progress: Arc<Progress>,
     ) -> (Self, oneshot::Receiver<Returned>) {
-        let (client, receiver) = Seat::new(0, request.frontend_inputs.clone().into_iter().collect());
+        let (client, receiver) =
+            GatewayFrontend::new(0, request.frontend_inputs.clone().into_iter().collect());
         let build = Self {
             id: request.r#ref.clone(),
             session: request.session.clone(),
@@ -92,7 +94,7 @@ impl Build {
             job,
             granted,
             refs: Mutex::default(),
-            guests: AtomicUsize::new(0),
+            frontend_containers: AtomicUsize::new(0),
         };
         (build, receiver)
     }
@@ -116,7 +118,7 @@ impl Build {
         };
         match ours {
             true => self.dockerfile(opts, inputs, depth).await,
-            false => guest::run(self, opts, inputs, depth).await,
+            false => frontend_container::run(self, opts, inputs, depth).await,
         }
     }
 

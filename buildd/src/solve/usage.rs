@@ -16,7 +16,7 @@ use tonic::Status;
 
 use super::{Builds, event::timestamp};
 use crate::{
-    containerd::filter::{Fields, Filters},
+    filter::{Fields, Filters},
     status,
 };
 

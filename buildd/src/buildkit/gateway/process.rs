@@ -44,7 +44,7 @@ pub(super) fn run(
 ) -> impl Stream<Item = Answer> + Send + use<> {
     let (answers, outgoing) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        let closed = caller.seat.sandboxes.closed().clone();
+        let closed = caller.frontend.sandboxes.closed().clone();
         tokio::select! {
             () = talk(&caller, incoming, &answers) => {}
             () = closed.cancelled() => {
@@ -130,7 +130,7 @@ fn start(
 ) -> Result<Talking, Status> {
     let security = init.security();
     caller.build.granted().check_step(pb::NetMode::Unset, security)?;
-    let sandbox = caller.seat.sandboxes.get(&init.container_id)?;
+    let sandbox = caller.frontend.sandboxes.get(&init.container_id)?;
     let context = caller.build.context(&init.container_id);
     let (input, orders, dialogue) = Dialogue::new();
     let request = ProcessRequest {

@@ -21,7 +21,7 @@ use tonic::{
 };
 
 use super::calls::{failed, refused};
-use crate::buildkit::MESSAGE_LIMIT;
+use crate::session::transport::MESSAGE_LIMIT;
 
 /// Batches that wait for the disk.
 const QUEUE: usize = 32;

@@ -1,4 +1,4 @@
-//! Guest: an image that runs as the frontend of a build, in a container whose standard input and output are a connection to us.
+//! Frontend container: an image that runs as the frontend of a build, in a container whose standard input and output are a connection to us.
 //!
 //! ```text
 //! image -> config -> tree -> container -- HTTP/2 over its stdin and stdout --> LLBBridge -> Return
@@ -38,16 +38,15 @@ use tokio::{
 };
 use tonic::Status;
 
-use super::{Build, Returned, failure, image, seat::Seat, stage::Stage};
-use crate::{
-    buildkit::{self, worker_record},
-    status,
+use super::{
+    Build, Returned, failure, gateway_frontend::GatewayFrontend, image, stage::Stage, worker_record,
 };
+use crate::status;
 
 /// How deep frontends may ask for frontends: stops an image that asks for itself.
 const MAX_DEPTH: usize = 8;
 /// How many may run for one build at once: stops one that asks for very many.
-const MAX_GUESTS: usize = 16;
+const MAX_CONTAINERS: usize = 16;
 /// How long the program may take to its first call: one that never speaks would hold its build for ever.
 const FIRST_CALL: Duration = Duration::from_secs(60);
 /// How long it may go on after it has returned, or closed its connection.
@@ -60,7 +59,7 @@ const LAST_WORDS: usize = 2 << 10;
 const INPUTS: &str = "moby.buildkit.frontend.inputs";
 
 /// An image ready to run.
-struct Guest {
+struct FrontendContainer {
     reference: String,
     config: ImageConfig,
     tree: Option<OpResult>,
@@ -81,38 +80,38 @@ pub(super) async fn run(
         )));
     }
     let _place = Place::take(build, &source)?;
-    let guest = Guest::find(build, &source).await?;
-    guest.check(&opts, !inputs.is_empty())?;
-    let stage = build.begin(&format!("[internal] run frontend {}", guest.reference));
+    let container = FrontendContainer::find(build, &source).await?;
+    container.check(&opts, !inputs.is_empty())?;
+    let stage = build.begin(&format!("[internal] run frontend {}", container.reference));
     let talk = Talk { stage, last: Mutex::default() };
-    let served = guest.serve(build, opts, inputs, depth + 1, &talk).await;
+    let served = container.serve(build, opts, inputs, depth + 1, &talk).await;
     let returned = served.unwrap_or_else(|status| Err(talk.explain(&source, &status)));
     talk.stage.end(returned.as_ref().err());
     returned
 }
 
-/// One of the places for guests of a build.
+/// One of the places for frontend_containers of a build.
 struct Place<'a>(&'a Build);
 
 impl<'a> Place<'a> {
     fn take(build: &'a Build, source: &str) -> Result<Self, Status> {
         let place = Self(build);
-        if build.guests.fetch_add(1, Ordering::Relaxed) < MAX_GUESTS {
+        if build.frontend_containers.fetch_add(1, Ordering::Relaxed) < MAX_CONTAINERS {
             return Ok(place);
         }
         Err(Status::resource_exhausted(format!(
-            "frontend {source}: more than {MAX_GUESTS} frontends run for this build"
+            "frontend {source}: more than {MAX_CONTAINERS} frontends run for this build"
         )))
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.guests.fetch_sub(1, Ordering::Relaxed);
+        self.0.frontend_containers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Guest {
+impl FrontendContainer {
     async fn find(build: &Build, source: &str) -> Result<Self, Status> {
         let reference = Reference::parse(source).map_err(|error| status::of(&error))?.with_default_tag();
         let mut name = reference.to_string();
@@ -197,11 +196,11 @@ impl Guest {
     ) -> Result<Returned, Status> {
         let id = format!("frontend {:032x}", rand::random::<u128>());
         let sandbox = self.sandbox(build, &id).await?;
-        let (seat, mut returned) = Seat::new(depth, inputs);
-        let seat = Arc::new(seat);
-        let _closed = Closed(Arc::clone(&seat));
+        let (frontend, mut returned) = GatewayFrontend::new(depth, inputs);
+        let frontend = Arc::new(frontend);
+        let _closed = Closed(Arc::clone(&frontend));
         let (ours, theirs) = tokio::io::duplex(PIPE);
-        let server = buildkit::serve_frontend(ours, build, &seat)?;
+        let server = (build.all()?.serve_frontend)(ours, build, &frontend)?;
         let (reader, writer) = tokio::io::split(theirs);
         let (input, _orders, dialogue) = Dialogue::new();
         let output = Spoken { writer: tokio::sync::Mutex::new(writer), talk };
@@ -210,7 +209,7 @@ impl Guest {
         tokio::pin!(process);
         let mut result: Option<Returned> = None;
         let silent = async {
-            if timeout(FIRST_CALL, seat.first_call()).await.is_ok() {
+            if timeout(FIRST_CALL, frontend.first_call()).await.is_ok() {
                 std::future::pending::<()>().await;
             }
         };
@@ -262,8 +261,8 @@ fn outcome(result: Option<Returned>, ended: Option<Result<(), OpError>>) -> Resu
     }
 }
 
-/// Closes a seat's containers when dropped.
-struct Closed(Arc<Seat>);
+/// Closes a frontend's containers when dropped.
+struct Closed(Arc<GatewayFrontend>);
 
 impl Drop for Closed {
     fn drop(&mut self) {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, metadata::AsciiMetadataValue, transport::Channel};
 
 use super::calls::refused;
-use crate::buildkit::MESSAGE_LIMIT;
+use crate::session::transport::MESSAGE_LIMIT;
 
 /// Names the layout in the metadata of a call; its value begins with the kind of store.
 const STORE_KEY: &str = "buildkit-attachable-store-id";

@@ -1,7 +1,7 @@
-//! Seat: the place of one frontend in a build: what it was given, the containers it opens, and what it returns.
+//! Gateway frontend: one frontend of a build: what it was given, the containers it opens, and what it returns.
 //!
-//! The client of a build may have it, or the program of an image, which a frontend may ask for in turn: then one build has several seats, each
-//! deeper by one. Results that a build keeps are shared by all: their names cannot be guessed.
+//! The client of a build may be it, or the program of an image, which a frontend may ask for in turn: then one build has several, each deeper
+//! by one. Results that a build keeps are shared by all: their names cannot be guessed.
 
 use std::{
     collections::BTreeMap,
@@ -19,9 +19,9 @@ use super::sandbox::Sandboxes;
 /// What a frontend returned.
 pub(crate) type Returned = Result<FrontendResult, Status>;
 
-/// The place of one frontend.
+/// One frontend.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct GatewayFrontend {
     /// Definitions that it was given beside its options.
     pub(crate) inputs: BTreeMap<String, pb::Definition>,
     /// How many frontends ask for what this one makes; 0 is the client.
@@ -33,14 +33,14 @@ pub(crate) struct Seat {
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
 }
 
-impl Seat {
+impl GatewayFrontend {
     /// A frontend that has said nothing yet; the receiver gets what it returns.
     pub(super) fn new(
         depth: usize,
         inputs: BTreeMap<String, pb::Definition>,
     ) -> (Self, oneshot::Receiver<Returned>) {
         let (sender, receiver) = oneshot::channel();
-        let seat = Self {
+        let frontend = Self {
             inputs,
             depth,
             sandboxes: Sandboxes::default(),
@@ -48,7 +48,7 @@ impl Seat {
             done: CancellationToken::new(),
             returned: Mutex::new(Some(sender)),
         };
-        (seat, receiver)
+        (frontend, receiver)
     }
 
     /// The frontend has made a call.

@@ -23,6 +23,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+/// Bytes of one message, either way; BuildKit's and containerd's figure.
+pub(crate) const MESSAGE_LIMIT: usize = 16 << 20;
 /// Bytes in flight of one call; the outer stream has the same (see `buildkit::serve`).
 pub(crate) const STREAM_WINDOW: u32 = 8 << 20;
 /// Bytes in flight of all calls of a session.

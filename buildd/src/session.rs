@@ -9,6 +9,7 @@ mod filesend;
 mod filesync;
 mod layout;
 mod ssh;
+pub(crate) mod transport;
 mod upload;
 
 use std::{
@@ -29,8 +30,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, metadata::MetadataMap, transport::Channel};
-
-use super::transport;
 
 /// How long a build waits for its session to appear.
 const WAIT: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tonic::{Request, transport::Channel};
 
 use super::calls::{failed, refused};
-use crate::buildkit::MESSAGE_LIMIT;
+use crate::session::transport::MESSAGE_LIMIT;
 
 /// Bytes of one upload: stops a stream without end before the disk is full.
 const MAX_UPLOAD: u64 = 1 << 40;
