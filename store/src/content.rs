@@ -28,6 +28,7 @@ mod writer;
 
 use std::{
     collections::HashSet,
+    convert::Infallible,
     fs::{self, File, OpenOptions},
     io::{self, Read},
     path::{Path, PathBuf},
@@ -44,7 +45,7 @@ use crate::{
     db::{Db, TAR_OF_BLOB, from_nanos, to_nanos},
     disk::{self, sync_dir},
     error::{Error, Result},
-    label::{Labels, labels_of, labels_text},
+    label::{self, Labels, labels_of},
     layer::Blob,
     write_behind::WriteBehind,
 };
@@ -138,7 +139,7 @@ impl Content {
     /// What `ns` knows of a blob. A collection that is at work leaves it to whoever asked.
     pub fn info(&self, ns: &str, digest: &Digest) -> Result<Info> {
         self.db
-            .read("read a blob's row", |c| {
+            .read_found("read a blob's row", |c| {
                 self.db.found(ns, digest);
                 let sql = format!("{COLUMNS} WHERE ns = ? AND digest = ?");
                 c.query_row(&sql, params![ns, digest.to_string()], read_info).optional()
@@ -158,7 +159,7 @@ impl Content {
 
     /// The blobs of `ns` that are the tar with this digest, as it is or compressed.
     pub fn of_tar(&self, ns: &str, diff_id: &Digest) -> Result<Vec<Info>> {
-        let infos = self.db.read("look for a layer's blobs", |c| {
+        let infos = self.db.read_found("look for a layer's blobs", |c| {
             // Two looks, each with an index of its own.
             let mut rows = c.prepare_cached(&format!(
                 "{COLUMNS} WHERE ns = ?1 AND digest = ?2 UNION {COLUMNS} INDEXED BY blobs_tar
@@ -173,18 +174,34 @@ impl Content {
         Ok(infos)
     }
 
-    /// Replaces the labels of a blob.
-    pub fn set_labels(&self, ns: &str, digest: &Digest, labels: &Labels) -> Result<Info> {
+    /// Changes the labels of a blob in one transaction; if `change` refuses, nothing changes.
+    pub fn update_labels<E>(
+        &self,
+        ns: &str,
+        digest: &Digest,
+        change: impl FnOnce(&mut Labels) -> Result<(), E>,
+    ) -> Result<Result<Info, E>> {
+        let (text, now) = (digest.to_string(), to_nanos(SystemTime::now()));
         let changed = self.db.write_durable("label a blob", |tx| {
-            tx.execute(
-                "UPDATE blobs SET labels = ?, updated = ? WHERE ns = ? AND digest = ?",
-                params![labels_text(labels), to_nanos(SystemTime::now()), ns, digest.to_string()],
-            )
+            let write =
+                format!("UPDATE blobs SET labels = ?3, updated = {now} WHERE ns = ?1 AND digest = ?2");
+            let select = "SELECT labels FROM blobs WHERE ns = ?1 AND digest = ?2";
+            label::update(tx, [select, &write], [ns, &text], change)
         })?;
         match changed {
-            0 => Err(Error::NotFound { what: "content", name: digest.to_string() }),
-            _ => self.info(ns, digest),
+            None => Err(Error::NotFound { what: "content", name: text }),
+            Some(Err(refused)) => Ok(Err(refused)),
+            Some(Ok(_)) => self.info(ns, digest).map(Ok),
         }
+    }
+
+    /// Adds labels to a blob, and replaces those of the same names.
+    pub fn add_labels(&self, ns: &str, digest: &Digest, labels: Labels) -> Result<()> {
+        let add = |all: &mut Labels| -> Result<(), Infallible> {
+            all.extend(labels);
+            Ok(())
+        };
+        self.update_labels(ns, digest, add).map(drop)
     }
 
     /// Takes a blob out of `ns`; the file goes when no namespace has it.

@@ -5,8 +5,8 @@
 //! commits with FULL: when it returns, the rows and all earlier ones are on disk.
 //!
 //! # Concurrency
-//! One connection behind a mutex; a transaction is short and does no I/O but its own. Long looks have connections of their own (`view`): they
-//! see what was committed when they began, and hold up nobody.
+//! One connection writes, behind a mutex; a transaction is short and does no I/O but its own. Others read (`readers`), and never wait for it. Long
+//! looks have connections of their own (`view`): they see what was committed when they began, and hold up nobody.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use readers::Readers;
 use rusqlite::{Connection, OpenFlags, Transaction};
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
 };
 
 mod node;
+mod readers;
 mod touched;
 
 pub use node::Node;
@@ -145,7 +147,9 @@ pub enum Existing {
 /// The metadata.
 #[derive(Debug)]
 pub struct Db {
+    /// The one that writes.
     connection: Mutex<Connection>,
+    readers: Readers,
     path: PathBuf,
     reserve: Reserve,
     /// Tells what was committed.
@@ -202,7 +206,8 @@ impl Db {
         }
         let connection = Mutex::new(connection);
         let (events, found) = Default::default();
-        let db = Self { connection, path: path.to_owned(), reserve, events, found };
+        let db =
+            Self { connection, readers: Readers::new(path), path: path.to_owned(), reserve, events, found };
         if !missing.is_empty() {
             db.write_durable("bring the tables to their form", |tx| {
                 missing.iter().try_for_each(|form| tx.execute_batch(form))?;
@@ -218,6 +223,23 @@ impl Db {
         operation: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
+        self.readers.look(work).map_err(Error::database(operation))
+    }
+
+    /// The same for somebody who will rely on what is found, and says so with `found`: a collection that is at work leaves it.
+    pub(crate) fn read_found<T>(
+        &self,
+        operation: &'static str,
+        work: impl Fn(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let before = self.found.rounds();
+        if !before.at_work() {
+            let found = self.readers.look(&work).map_err(Error::database(operation))?;
+            // Nobody began to collect meanwhile: what comes later sees whatever relies on it by then.
+            if self.found.rounds() == before {
+                return Ok(found);
+            }
+        }
         work(&self.lock()).map_err(Error::database(operation))
     }
 
@@ -227,10 +249,8 @@ impl Db {
         operation: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let look = || {
-            let mut connection = Connection::open_with_flags(&self.path, flags)?;
-            connection.busy_timeout(BUSY)?;
+            let mut connection = readers::open(&self.path)?;
             let tx = connection.transaction()?;
             work(&tx)
         };
@@ -282,7 +302,8 @@ impl Db {
 
     /// Moves all of the log into the file, so that the file is all there is.
     pub(crate) fn checkpoint(&self) -> Result<()> {
-        self.read("empty the log", |c| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
+        let emptied = self.lock().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        emptied.map_err(Error::database("empty the log"))
     }
 
     /// A panic inside a transaction rolled it back: the connection is sound.

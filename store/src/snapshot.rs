@@ -34,8 +34,8 @@ use std::{
 use attach::{Attached, Lowers};
 use buildd_fs::overlay::sweep;
 use buildd_oci::{compress::Growth, digest::Digest};
-use hold::{Counts, Held};
 use mounted::Mounted;
+use pin::{Counts, Pinned};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
@@ -49,17 +49,17 @@ mod active;
 mod attach;
 mod draft;
 mod durable;
-mod hold;
 mod mounted;
 pub mod named;
+mod pin;
 mod recover;
 mod stream;
 mod view;
 
 pub use active::Active;
 pub use draft::{Draft, Present};
-pub use hold::Hold;
 pub use mounted::{LayerTree, Reading};
+pub use pin::SnapshotPin;
 pub use view::View;
 
 /// Which rows of `layers` nothing needs: no stack, no blob that has its only copy there, no client's snapshot whose upper it may become again.
@@ -71,6 +71,11 @@ pub(crate) const UNUSED_LAYER: &str = "NOT EXISTS (SELECT 1 FROM snapshots WHERE
 pub struct SnapshotId(i64);
 
 impl SnapshotId {
+    #[cfg(test)]
+    pub(crate) fn of_row(number: i64) -> Self {
+        Self(number)
+    }
+
     /// The row's number, for records that name a snapshot.
     pub fn number(self) -> i64 {
         self.0
@@ -94,7 +99,7 @@ pub struct Snapshots {
     boot: String,
     next: AtomicU64,
     /// Stacks that somebody works with, and how many do.
-    held: Arc<Held>,
+    pinned: Arc<Pinned>,
     /// Layer files that are mounted for clients.
     attached: Attached,
     /// Layer files that are mounted for ourselves.
@@ -125,7 +130,7 @@ impl Snapshots {
             db,
             boot: boot_id()?,
             next: AtomicU64::new(1),
-            held: Arc::default(),
+            pinned: Arc::default(),
             attached: Attached::adopt(&root.join("attached"))?,
             mounted: Mounted::default(),
             form: probe(form, &root.join("tmp"))?,
@@ -186,7 +191,7 @@ impl Snapshots {
         parent: Option<SnapshotId>,
         folder: &Path,
         diff_id: Option<Digest>,
-    ) -> Result<Hold> {
+    ) -> Result<SnapshotPin> {
         self.commit_upper(parent, folder, diff_id, None)
     }
 
@@ -197,8 +202,8 @@ impl Snapshots {
         folder: &Path,
         diff_id: Option<Digest>,
         upper: Option<i64>,
-    ) -> Result<Hold> {
-        let mut held = self.held.lock();
+    ) -> Result<SnapshotPin> {
+        let mut held = self.pinned.lock();
         let layer = self.db.write("reserve a layer", |tx| {
             let diff_id = diff_id.map(|digest| digest.to_string());
             tx.execute(
@@ -217,17 +222,17 @@ impl Snapshots {
     }
 
     /// Holds a stack, so that no collection takes it while the value lives.
-    pub fn hold(&self, id: SnapshotId) -> Result<Hold> {
-        let hold = Hold::new(&self.held, &mut self.held.lock(), id);
+    pub fn pin(&self, id: SnapshotId) -> Result<SnapshotPin> {
+        let hold = SnapshotPin::new(&self.pinned, &mut self.pinned.lock(), id);
         match self.by_number(id.0)? {
             Some(_) => Ok(hold),
             None => Err(Error::NotFound { what: "snapshot", name: id.0.to_string() }),
         }
     }
 
-    /// Works while nobody can begin or cease to hold a stack; given are the numbers of those that are held.
-    pub(crate) fn while_held<T>(&self, work: impl FnOnce(&HashSet<i64>) -> T) -> T {
-        let held = self.held.lock();
+    /// Works while nobody can pin a stack; given are the numbers of those that are pinned.
+    pub(crate) fn while_pinned<T>(&self, work: impl FnOnce(&HashSet<i64>) -> T) -> T {
+        let held = self.pinned.lock();
         let numbers: HashSet<i64> = held.keys().map(|id| id.0).collect();
         work(&numbers)
     }
@@ -245,11 +250,11 @@ impl Snapshots {
     }
 
     /// A snapshot of `layer` above `parent`; whoever calls holds both.
-    pub fn stack(&self, parent: Option<SnapshotId>, layer: LayerId) -> Result<Hold> {
-        self.insert(parent, layer, &mut self.held.lock())
+    pub fn stack(&self, parent: Option<SnapshotId>, layer: LayerId) -> Result<SnapshotPin> {
+        self.insert(parent, layer, &mut self.pinned.lock())
     }
 
-    fn insert(&self, parent: Option<SnapshotId>, layer: LayerId, held: &mut Counts) -> Result<Hold> {
+    fn insert(&self, parent: Option<SnapshotId>, layer: LayerId, held: &mut Counts) -> Result<SnapshotPin> {
         let id = self.db.write("commit a snapshot", |tx| {
             tx.execute(
                 "INSERT INTO snapshots (parent, layer, boot, durable, created) VALUES (?, ?, ?, 0, ?)",
@@ -257,7 +262,7 @@ impl Snapshots {
             )?;
             Ok(SnapshotId(tx.last_insert_rowid()))
         })?;
-        Ok(Hold::new(&self.held, held, id))
+        Ok(SnapshotPin::new(&self.pinned, held, id))
     }
 
     /// The layers of a snapshot, lowest first.
@@ -342,14 +347,14 @@ impl Snapshots {
     }
 
     /// The snapshot that an image's chain id names.
-    pub fn by_chain_id(&self, chain_id: &Digest) -> Result<Option<Hold>> {
+    pub fn by_chain_id(&self, chain_id: &Digest) -> Result<Option<SnapshotPin>> {
         let found = self.db.read("find a chain id", |c| {
             c.query_row("SELECT id FROM snapshots WHERE chain_id = ?", [chain_id.to_string()], |row| {
                 row.get(0).map(SnapshotId)
             })
             .optional()
         })?;
-        match found.map(|id| self.hold(id)).transpose() {
+        match found.map(|id| self.pin(id)).transpose() {
             // Collected this very moment.
             Err(Error::NotFound { .. }) => Ok(None),
             held => held,

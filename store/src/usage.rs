@@ -126,7 +126,7 @@ pub fn list(store: &Store) -> Result<Vec<Record>> {
 }
 
 fn results(store: &Store) -> Result<Vec<Record>> {
-    let held = store.snapshots.while_held(HashSet::clone);
+    let held = store.snapshots.while_pinned(HashSet::clone);
     let rows: Vec<(Record, Option<i64>)> = store.db.view("list results", |c| {
         let mut rows = c.prepare(
             "WITH RECURSIVE named(id) AS (

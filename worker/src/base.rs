@@ -23,7 +23,7 @@ use buildd_solver::progress::VertexProgress;
 use buildd_store::{
     Error as StoreError,
     label::Labels,
-    snapshot::{Hold, named::SNAPSHOTTERS},
+    snapshot::{SnapshotPin, named::SNAPSHOTTERS},
     transfer::{
         progress::Watch,
         pull::{self, PullRequest},
@@ -106,7 +106,7 @@ impl Worker {
         found: FoundImage,
         sessions: &[String],
         progress: &VertexProgress,
-    ) -> Result<Option<Hold>> {
+    ) -> Result<Option<SnapshotPin>> {
         let (worker, local) = (Arc::clone(self), found.clone());
         let unpack = move || unpack::unpack(&worker.store, &worker.namespace, &local);
         match buildd_fs::blocking::run(unpack.clone()).await {

@@ -58,7 +58,7 @@ impl CacheStore for SqliteCacheStore {
             Some(EMPTY_TREE) => Ok(Some(SnapshotRef::result(None))),
             Some(number) => {
                 let Some(id) = store.snapshots.by_number(number)? else { return Ok(None) };
-                match store.snapshots.hold(id) {
+                match store.snapshots.pin(id) {
                     // Collected this very moment.
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                     held => Ok(Some(SnapshotRef::result(Some(held?)))),

@@ -5,7 +5,7 @@
 use std::{any::Any, sync::Arc};
 
 use buildd_solver::result::{OpResult, ResultHandle};
-use buildd_store::snapshot::{Hold, SnapshotId};
+use buildd_store::snapshot::{SnapshotId, SnapshotPin};
 
 use crate::error::{Error, Result};
 
@@ -31,18 +31,18 @@ impl Kind {
 /// A result.
 #[derive(Clone, Debug)]
 pub struct SnapshotRef {
-    hold: Option<Hold>,
+    hold: Option<SnapshotPin>,
     kind: Kind,
 }
 
 impl SnapshotRef {
     /// A handle on a snapshot; None is the empty tree.
-    pub fn result(hold: Option<Hold>) -> OpResult {
+    pub fn result(hold: Option<SnapshotPin>) -> OpResult {
         Arc::new(Self { hold, kind: Kind::Regular })
     }
 
     /// A handle on a client's files.
-    pub(crate) fn local(hold: Hold) -> OpResult {
+    pub(crate) fn local(hold: SnapshotPin) -> OpResult {
         Arc::new(Self { hold: Some(hold), kind: Kind::Local })
     }
 
@@ -62,7 +62,7 @@ impl SnapshotRef {
 
     /// The snapshot; None is the empty tree.
     pub fn id(&self) -> Option<SnapshotId> {
-        self.hold.as_ref().map(Hold::id)
+        self.hold.as_ref().map(SnapshotPin::id)
     }
 }
 

@@ -16,6 +16,7 @@ use buildd_api::containerd::containerd::{
 use buildd_store::meta::container::Container;
 use futures::{StreamExt, stream::BoxStream};
 use prost::Message;
+use prost_types::FieldMask;
 use tonic::{Request, Response, Status};
 
 use super::{Services, convert, namespace};
@@ -143,39 +144,23 @@ impl Containers for Services {
         let ns = namespace(&request)?;
         let request = request.into_inner();
         let new = required(request.container)?;
-        let (scope, id) = (ns.clone(), new.id.clone());
-        let mut kept = wire(&self.with_store(move |store| store.containers.get(&scope, &id)).await?)?;
-        let known = ["spec", "image", "extensions", "snapshot_key"];
-        let old: BTreeMap<_, _> = kept.labels.clone().into_iter().collect();
-        let paths = request.update_mask.clone().map(|mask| mask.paths).unwrap_or_default();
-        let (extensions, others): (Vec<_>, Vec<_>) =
-            paths.into_iter().partition(|path| path.starts_with("extensions."));
-        let only_extensions = !extensions.is_empty() && others.is_empty();
-        for key in extensions.iter().filter_map(|path| path.strip_prefix("extensions.")) {
-            match new.extensions.get(key) {
-                Some(value) => kept.extensions.insert(key.to_owned(), value.clone()),
-                None => kept.extensions.remove(key),
-            };
-        }
-        if !only_extensions {
-            let mask = request.update_mask.map(|_| prost_types::FieldMask { paths: others });
-            let change = convert::masked(mask, &known, &old, new.labels.clone())?;
-            if let Some(labels) = change.labels {
-                kept.labels = labels.into_iter().collect::<HashMap<_, _>>();
-            }
-            replace(&mut kept, new, &change.fields);
-        }
-        let record = kept.encode_to_vec();
-        let changed = ContainerUpdate {
-            id: kept.id.clone(),
-            image: kept.image.clone(),
-            labels: kept.labels.clone(),
-            snapshot_key: kept.snapshot_key.clone(),
+        let (scope, id, mask) = (ns.clone(), new.id.clone(), request.update_mask);
+        let change = move |container: &mut Container| -> Result<(), Status> {
+            let mut kept = wire(container)?;
+            change(&mut kept, new, mask)?;
+            container.record = kept.encode_to_vec();
+            Ok(())
         };
-        let scope = ns.clone();
-        let container = self.with_store(move |store| store.containers.update(&ns, &kept.id, &record)).await?;
+        let container = self.with_store(move |store| store.containers.update(&ns, &id, change)).await??;
+        let updated = wire(&container)?;
+        let changed = ContainerUpdate {
+            id: updated.id.clone(),
+            image: updated.image.clone(),
+            labels: updated.labels.clone(),
+            snapshot_key: updated.snapshot_key.clone(),
+        };
         self.store.events().publish(&scope, "/containers/update", &changed);
-        Ok(Response::new(UpdateContainerResponse { container: Some(wire(&container)?) }))
+        Ok(Response::new(UpdateContainerResponse { container: Some(updated) }))
     }
 
     async fn delete(&self, request: Request<DeleteContainerRequest>) -> Result<Response<()>, Status> {
@@ -187,6 +172,31 @@ impl Containers for Services {
         self.collector.soon();
         Ok(Response::new(()))
     }
+}
+
+/// Changes what a mask names.
+fn change(kept: &mut Wire, new: Wire, mask: Option<FieldMask>) -> Result<(), Status> {
+    let known = ["spec", "image", "extensions", "snapshot_key"];
+    let old: BTreeMap<_, _> = kept.labels.clone().into_iter().collect();
+    let paths = mask.clone().map(|mask| mask.paths).unwrap_or_default();
+    let (extensions, others): (Vec<_>, Vec<_>) =
+        paths.into_iter().partition(|path| path.starts_with("extensions."));
+    let only_extensions = !extensions.is_empty() && others.is_empty();
+    for key in extensions.iter().filter_map(|path| path.strip_prefix("extensions.")) {
+        match new.extensions.get(key) {
+            Some(value) => kept.extensions.insert(key.to_owned(), value.clone()),
+            None => kept.extensions.remove(key),
+        };
+    }
+    if !only_extensions {
+        let mask = mask.map(|_| FieldMask { paths: others });
+        let change = convert::masked(mask, &known, &old, new.labels.clone())?;
+        if let Some(labels) = change.labels {
+            kept.labels = labels.into_iter().collect::<HashMap<_, _>>();
+        }
+        replace(kept, new, &change.fields);
+    }
+    Ok(())
 }
 
 fn replace(kept: &mut Wire, new: Wire, fields: &[String]) {

@@ -82,11 +82,8 @@ impl Content for Services {
         let request = request.into_inner();
         let info = request.info.ok_or_else(|| Status::invalid_argument("info is required"))?;
         let digest = convert::digest(&info.digest)?;
-        let scope = ns.clone();
-        let old = self.with_store(move |store| store.content.info(&scope, &digest)).await?;
-        let change = convert::masked(request.update_mask, &[], &old.labels, info.labels)?;
-        let labels = change.labels.unwrap_or(old.labels);
-        let info = self.with_store(move |store| store.content.set_labels(&ns, &digest, &labels)).await?;
+        let change = convert::labels_masked(request.update_mask, info.labels);
+        let info = self.with_store(move |store| store.content.update_labels(&ns, &digest, change)).await??;
         Ok(Response::new(UpdateResponse { info: Some(wire(info)) }))
     }
 

@@ -105,5 +105,18 @@ pub(super) fn masked(
     Ok(masked)
 }
 
+/// The same as a change of labels, where nothing else can be changed.
+pub(super) fn labels_masked(
+    mask: Option<FieldMask>,
+    new: HashMap<String, String>,
+) -> impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), Status> {
+    move |labels| {
+        if let Some(changed) = masked(mask, &[], labels, new)?.labels {
+            *labels = changed;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests;

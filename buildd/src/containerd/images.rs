@@ -88,15 +88,18 @@ impl Images for Services {
         let request = request.into_inner();
         let image = required(request.image)?;
         self.leased(&ns, lease, "images".to_owned(), &image.name).await?;
-        let (scope, name) = (ns.clone(), image.name.clone());
-        let old = self.with_store(move |store| store.images.get(&scope, &name)).await?;
-        let change = convert::masked(request.update_mask, &["target"], &old.labels, image.labels)?;
-        let target = match change.fields.is_empty() {
-            true => old.target,
-            false => convert::descriptor(image.target)?,
+        let (name, mask) = (image.name.clone(), request.update_mask);
+        let change = move |old: &mut Image| -> Result<(), Status> {
+            let change = convert::masked(mask, &["target"], &old.labels, image.labels)?;
+            if !change.fields.is_empty() {
+                old.target = convert::descriptor(image.target)?;
+            }
+            if let Some(labels) = change.labels {
+                old.labels = labels;
+            }
+            Ok(())
         };
-        let labels = change.labels.unwrap_or(old.labels);
-        let image = self.with_store(move |store| store.images.put(&ns, &old.name, &target, &labels)).await?;
+        let image = self.with_store(move |store| store.images.update(&ns, &name, change)).await??;
         Ok(Response::new(UpdateImageResponse { image: Some(wire(image)) }))
     }
 
@@ -104,18 +107,8 @@ impl Images for Services {
         let ns = namespace(&request)?;
         let request = request.into_inner();
         let wanted = request.target.map(|target| target.digest).filter(|digest| !digest.is_empty());
-        self.with_store(move |store| {
-            if let Some(wanted) = wanted {
-                let found = store.images.get(&ns, &request.name)?.target.digest.to_string();
-                if found != wanted {
-                    let name = format!("{}@{wanted}", request.name);
-                    return Err(buildd_store::Error::NotFound { what: "image", name });
-                }
-            }
-            store.images.delete(&ns, &request.name)?;
-            Ok(())
-        })
-        .await?;
+        let wanted = wanted.map(|digest| convert::digest(&digest)).transpose()?;
+        self.with_store(move |store| store.images.delete(&ns, &request.name, wanted.as_ref())).await?;
         self.collector.after_deletion(request.sync).await.or_status()?;
         Ok(Response::new(()))
     }

@@ -75,12 +75,9 @@ impl Namespaces for Services {
     ) -> Result<Response<UpdateNamespaceResponse>, Status> {
         let request = request.into_inner();
         let namespace = required(request.namespace)?;
-        let name = namespace.name.clone();
-        let old = self.with_store(move |store| store.namespaces.labels(&name)).await?;
-        let change = convert::masked(request.update_mask, &[], &old, namespace.labels)?;
-        let labels = change.labels.unwrap_or(old);
-        let (name, wanted) = (namespace.name.clone(), labels.clone());
-        self.with_store(move |store| store.namespaces.set_labels(&name, &wanted)).await?;
+        let (name, change) =
+            (namespace.name.clone(), convert::labels_masked(request.update_mask, namespace.labels));
+        let labels = self.with_store(move |store| store.namespaces.update_labels(&name, change)).await??;
         Ok(Response::new(UpdateNamespaceResponse { namespace: Some(wire(namespace.name, labels)) }))
     }
 

@@ -150,13 +150,10 @@ impl Snapshots for Services {
         let scope = scope(&request, &request.get_ref().snapshotter)?;
         let request = request.into_inner();
         let info = request.info.ok_or_else(|| Status::invalid_argument("an info is required"))?;
-        let (within, name) = (scope.clone(), info.name.clone());
-        let old = self.with_store(move |store| store.named_snapshots.stat(&within, &name)).await?;
-        let change = convert::masked(request.update_mask, &[], &old.labels, info.labels)?;
-        let labels = change.labels.unwrap_or(old.labels);
+        let change = convert::labels_masked(request.update_mask, info.labels);
         let updated =
-            self.with_store(move |store| store.named_snapshots.set_labels(&scope, &info.name, &labels));
-        Ok(Response::new(UpdateSnapshotResponse { info: Some(wire(updated.await?)) }))
+            self.with_store(move |store| store.named_snapshots.update_labels(&scope, &info.name, change));
+        Ok(Response::new(UpdateSnapshotResponse { info: Some(wire(updated.await??)) }))
     }
 
     async fn list(

@@ -8,7 +8,10 @@
 //! Notes are made and taken under the lock of the connection, so a transaction that takes them knows of all that came before it.
 //! They are in memory: a crash ends the collection, too.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use buildd_oci::digest::Digest;
 use rusqlite::Connection;
@@ -32,7 +35,22 @@ const NOTED: [(&str, &str, &str, &str); 6] = [
 
 /// Blobs that were found while somebody watches.
 #[derive(Debug, Default)]
-pub(super) struct Found(Mutex<Option<Vec<Node>>>);
+pub(super) struct Found {
+    found: Mutex<Option<Vec<Node>>>,
+    /// How often somebody began to watch, or ceased to.
+    changes: AtomicU64,
+}
+
+/// How many collections began and ended so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rounds(u64);
+
+impl Rounds {
+    /// Whether one is at work.
+    pub(super) fn at_work(self) -> bool {
+        self.0 % 2 == 1
+    }
+}
 
 /// Notes are made as long as this lives.
 #[derive(Debug)]
@@ -60,6 +78,7 @@ impl Db {
         };
         begin().map_err(Error::database("watch what is written"))?;
         *self.found.lock() = Some(Vec::new());
+        self.found.changes.fetch_add(1, Ordering::SeqCst);
         drop(connection);
         Ok(watch)
     }
@@ -74,7 +93,12 @@ impl Db {
 
 impl Found {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<Node>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The collections so far.
+    pub(super) fn rounds(&self) -> Rounds {
+        Rounds(self.changes.load(Ordering::SeqCst))
     }
 }
 
@@ -101,8 +125,11 @@ impl Watch<'_> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        *self.0.found.lock() = None;
+        let was = self.0.found.lock().take();
         let connection = self.0.lock();
+        if was.is_some() {
+            self.0.found.changes.fetch_add(1, Ordering::SeqCst);
+        }
         let triggers = NOTED.iter().flat_map(|(table, ..)| {
             ["INSERT", "UPDATE"].map(|event| format!("DROP TRIGGER IF EXISTS temp.{table}_{event};"))
         });

@@ -56,6 +56,11 @@ fn rooted() -> Labels {
     Labels::from([("containerd.io/gc.root".to_owned(), "1".to_owned())])
 }
 
+fn root(labels: &mut Labels) -> crate::error::Result<()> {
+    *labels = rooted();
+    Ok(())
+}
+
 /// Whether something that was acknowledged is there.
 type Holds = Box<dyn Fn(&Store) -> bool>;
 /// Something that was acknowledged, and holds from one moment to another.
@@ -262,7 +267,7 @@ fn f_04_a_collection_that_is_cut_off_takes_only_what_nothing_needs() {
         collect(store).expect("a round");
         work.acknowledged("a leased blob", has_blob(leased));
         work.acknowledged("what was collected", move |store| store.content.open_blob(&lost).is_err());
-        store.images.delete(NS, "image").expect("it goes");
+        store.images.delete(NS, "image", None).expect("it goes");
         work.withdrawn("a blob of an image");
         collect(store).expect("a round");
     });
@@ -315,7 +320,7 @@ fn mixed_work(store: &Store) -> Vec<(&'static str, Holds)> {
         store.snapshots.make_durable(held.id())
     });
     let scope = Scope::new(NS, "overlayfs").expect("a scope");
-    if layer.is_ok() && store.named_snapshots.set_labels(&scope, &chain.to_string(), &rooted()).is_ok() {
+    if layer.is_ok() && store.named_snapshots.update_labels(&scope, &chain.to_string(), root).is_ok() {
         promises.push((
             "a layer",
             Box::new(move |store| {

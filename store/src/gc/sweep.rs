@@ -42,7 +42,7 @@ impl Sweep<'_> {
         let store = self.store;
         loop {
             let began = Instant::now();
-            let done = store.snapshots.while_held(|held| {
+            let done = store.snapshots.while_pinned(|held| {
                 store.db.write_durable("collect garbage", |tx| {
                     let touched = self.watch.take(tx, BATCH)?;
                     let all = touched.len() < BATCH;

@@ -72,7 +72,7 @@ fn an_image_keeps_its_blobs_and_its_layers_until_it_goes() {
     assert_eq!(first.blobs, [Digest::of(b"nobody's")]);
     assert!(first.layers.is_empty(), "the image's config names the chain");
     assert_eq!((place.files(), place.layers()), (3, 1));
-    store.images.delete(NS, "kept").expect("delete");
+    store.images.delete(NS, "kept", None).expect("delete");
     let second = collect(store).expect("a round");
     assert_eq!((second.blobs.len(), second.layers.len()), (3, 1));
     assert_eq!((place.files(), place.layers()), (0, 0));
@@ -93,7 +93,7 @@ fn who_works_with_layers_keeps_them_and_what_is_below() {
     let id = copy.id();
     drop(copy);
     assert_eq!(collect(&place.store).expect("a round").layers.len(), 2);
-    assert!(snapshots.hold(id).is_err(), "it is gone, and says so");
+    assert!(snapshots.pin(id).is_err(), "it is gone, and says so");
 }
 
 #[test]

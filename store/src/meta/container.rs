@@ -33,6 +33,8 @@ pub struct Containers {
     db: Arc<Db>,
 }
 
+const ONE: &str = "SELECT id, record, created, updated FROM containers WHERE ns = ? AND id = ?";
+
 impl Containers {
     /// The records in this database.
     pub fn new(db: Arc<Db>) -> Self {
@@ -42,14 +44,7 @@ impl Containers {
     /// One record.
     pub fn get(&self, ns: &str, id: &str) -> Result<Container> {
         self.db
-            .read("read a container", |c| {
-                c.query_row(
-                    "SELECT id, record, created, updated FROM containers WHERE ns = ? AND id = ?",
-                    [ns, id],
-                    read_container,
-                )
-                .optional()
-            })?
+            .read("read a container", |c| c.query_row(ONE, [ns, id], read_container).optional())?
             .ok_or_else(|| Error::NotFound { what: "container", name: id.to_owned() })
     }
 
@@ -78,15 +73,28 @@ impl Containers {
         }
     }
 
-    /// Replaces a record.
-    pub fn update(&self, ns: &str, id: &str, record: &[u8]) -> Result<Container> {
-        self.db.write_durable("update a container", |tx| {
+    /// Changes a record in one transaction; if `change` refuses, nothing changes.
+    pub fn update<E>(
+        &self,
+        ns: &str,
+        id: &str,
+        change: impl FnOnce(&mut Container) -> Result<(), E>,
+    ) -> Result<Result<Container, E>> {
+        let changed = self.db.write_durable("update a container", |tx| {
+            let Some(mut container) = tx.query_row(ONE, [ns, id], read_container).optional()? else {
+                return Ok(None);
+            };
+            if let Err(refused) = change(&mut container) {
+                return Ok(Some(Err(refused)));
+            }
+            container.updated = SystemTime::now();
             tx.execute(
                 "UPDATE containers SET record = ?, updated = ? WHERE ns = ? AND id = ?",
-                params![record, to_nanos(SystemTime::now()), ns, id],
-            )
+                params![container.record, to_nanos(container.updated), ns, id],
+            )?;
+            Ok(Some(Ok(container)))
         })?;
-        self.get(ns, id)
+        changed.ok_or_else(|| Error::NotFound { what: "container", name: id.to_owned() })
     }
 
     /// Removes a record.

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use buildd_api::containerd::containerd::services::images::v1::{ImageCreate, ImageDelete, ImageUpdate};
-use buildd_oci::descriptor::Descriptor;
+use buildd_oci::{descriptor::Descriptor, digest::Digest};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
@@ -96,7 +96,7 @@ impl Images {
                 reason: "its name is empty".to_owned(),
             });
         }
-        let target_text = serde_json::to_string(target).expect("strings and numbers have a JSON form");
+        let target_text = target_text(target);
         let outcome = self.db.write_durable("write an image", |tx| {
             let held: Option<i64> = tx
                 .query_row(
@@ -126,19 +126,84 @@ impl Images {
         Ok(written)
     }
 
-    /// Removes a name; its blobs go when nothing else needs them.
-    pub fn delete(&self, ns: &str, name: &str) -> Result<()> {
-        let changed = self.db.delete_durable("delete an image", |tx| {
-            tx.execute("DELETE FROM images WHERE ns = ? AND name = ?", [ns, name])
+    /// Changes what a name points at, and its labels, in one transaction; if `change` refuses, nothing changes.
+    pub fn update<E>(
+        &self,
+        ns: &str,
+        name: &str,
+        change: impl FnOnce(&mut Image) -> Result<(), E>,
+    ) -> Result<Result<Image, E>> {
+        let outcome = self.db.write_durable("update an image", |tx| {
+            let one = format!("{COLUMNS} AND name = ?");
+            let Some(mut image) = tx.query_row(&one, params![ns, name], read_image).optional()?.flatten()
+            else {
+                return Ok(Changed::NoImage);
+            };
+            if let Err(refused) = change(&mut image) {
+                return Ok(Changed::Refused(refused));
+            }
+            let held = "SELECT EXISTS (SELECT 1 FROM blobs WHERE ns = ? AND digest = ?)";
+            let digest = image.target.digest;
+            if !tx.query_row(held, params![ns, digest.to_string()], |row| row.get::<_, bool>(0))? {
+                return Ok(Changed::NoTarget(digest));
+            }
+            image.updated = SystemTime::now();
+            tx.execute(
+                "UPDATE images SET target = ?, labels = ?, updated = ? WHERE ns = ? AND name = ?",
+                params![
+                    target_text(&image.target),
+                    labels_text(&image.labels),
+                    to_nanos(image.updated),
+                    ns,
+                    name
+                ],
+            )?;
+            Ok(Changed::Written(image))
         })?;
-        match changed {
-            0 => Err(Error::NotFound { what: "image", name: name.to_owned() }),
-            _ => {
+        match outcome {
+            Changed::NoImage => Err(Error::NotFound { what: "image", name: name.to_owned() }),
+            Changed::NoTarget(digest) => Err(Error::NotFound { what: "content", name: digest.to_string() }),
+            Changed::Refused(refused) => Ok(Err(refused)),
+            Changed::Written(image) => {
+                self.tell(ns, name, &image.labels, true);
+                Ok(Ok(image))
+            }
+        }
+    }
+
+    /// Removes a name, if given only while it points at `target`; its blobs go when nothing else needs them.
+    pub fn delete(&self, ns: &str, name: &str, target: Option<&Digest>) -> Result<()> {
+        let deleted = self.db.delete_durable("delete an image", |tx| {
+            let one = format!("{COLUMNS} AND name = ?");
+            let found = tx.query_row(&one, params![ns, name], read_image).optional()?.flatten();
+            if let (Some(target), Some(image)) = (target, found)
+                && image.target.digest != *target
+            {
+                return Ok(None);
+            }
+            tx.execute("DELETE FROM images WHERE ns = ? AND name = ?", [ns, name]).map(Some)
+        })?;
+        match (deleted, target) {
+            (None, Some(target)) => Err(Error::NotFound { what: "image", name: format!("{name}@{target}") }),
+            (None | Some(0), _) => Err(Error::NotFound { what: "image", name: name.to_owned() }),
+            (Some(_), _) => {
                 self.db.events.publish(ns, "/images/delete", &ImageDelete { name: name.to_owned() });
                 Ok(())
             }
         }
     }
+}
+
+/// What came of an update.
+enum Changed<E> {
+    NoImage,
+    NoTarget(Digest),
+    Refused(E),
+    Written(Image),
+}
+
+fn target_text(target: &Descriptor) -> String {
+    serde_json::to_string(target).expect("strings and numbers have a JSON form")
 }
 
 fn read_image(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Image>> {

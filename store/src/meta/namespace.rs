@@ -14,7 +14,7 @@ use crate::{
     db::Db,
     error::{Error, Result},
     identifier,
-    label::{Labels, labels_of, labels_text},
+    label::{self, Labels, labels_of, labels_text},
 };
 
 /// What a namespace may hold: the table and the word for its rows.
@@ -81,19 +81,25 @@ impl Namespaces {
         }
     }
 
-    /// Replaces its labels.
-    pub fn set_labels(&self, name: &str, labels: &Labels) -> Result<()> {
+    /// Changes its labels in one transaction, and makes it if it is not there; if `change` refuses, nothing changes.
+    pub fn update_labels<E>(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Labels) -> Result<(), E>,
+    ) -> Result<Result<Labels, E>> {
         identifier::check(name)?;
-        self.db.write_durable("label a namespace", |tx| {
-            tx.execute("INSERT OR REPLACE INTO namespaces VALUES (?, ?)", params![name, labels_text(labels)])
+        let changed = self.db.write_durable("label a namespace", |tx| {
+            tx.execute("INSERT OR IGNORE INTO namespaces VALUES (?, '{}')", [name])?;
+            let write = "UPDATE namespaces SET labels = ?2 WHERE name = ?1";
+            label::update(tx, ["SELECT labels FROM namespaces WHERE name = ?1", write], [name], change)
         })?;
-        let labels = labels.clone().into_iter().collect();
-        self.db.events.publish(
-            name,
-            "/namespaces/update",
-            &NamespaceUpdate { name: name.to_owned(), labels },
-        );
-        Ok(())
+        let changed = changed.ok_or_else(|| Error::NotFound { what: "namespace", name: name.to_owned() })?;
+        if let Ok(labels) = &changed {
+            let labels = labels.clone().into_iter().collect();
+            let told = NamespaceUpdate { name: name.to_owned(), labels };
+            self.db.events.publish(name, "/namespaces/update", &told);
+        }
+        Ok(changed)
     }
 
     /// Deletes an empty one.

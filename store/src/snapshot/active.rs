@@ -15,7 +15,7 @@ use buildd_fs::{
     path::through,
 };
 
-use super::{Hold, Lowers, SnapshotId, Snapshots, mounted::LayerTree};
+use super::{Lowers, SnapshotId, SnapshotPin, Snapshots, mounted::LayerTree};
 use crate::error::{Error, Result};
 
 /// A writable mount; committed or discarded, it ends.
@@ -49,7 +49,7 @@ impl Active {
     }
 
     /// Makes what was written the next layer.
-    pub fn commit(mut self) -> Result<Hold> {
+    pub fn commit(mut self) -> Result<SnapshotPin> {
         if let ActiveTree::Attached(mount) = std::mem::replace(&mut self.tree, ActiveTree::Upper) {
             mount.close()?;
         }

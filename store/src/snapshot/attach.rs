@@ -107,7 +107,7 @@ impl Snapshots {
 
     /// Takes those out that nobody works with, and no active snapshot and no view of a client descends from.
     pub(crate) fn detach_unneeded(&self) -> Result<()> {
-        let held = self.while_held(HashSet::clone);
+        let held = self.while_pinned(HashSet::clone);
         let mut attached = self.attached.lock();
         if attached.is_empty() {
             return Ok(());

@@ -18,7 +18,7 @@ use std::{
 use buildd_fs::path::{Follow, resolve};
 use buildd_oci::compress::Growth;
 
-use super::{Active, Hold, Scratch, SnapshotId, Snapshots};
+use super::{Active, Scratch, SnapshotId, SnapshotPin, Snapshots};
 use crate::{
     error::{Error, Result},
     layer::{
@@ -114,7 +114,7 @@ impl Draft {
     }
 
     /// Makes what was written the next layer.
-    pub fn commit(self) -> Result<Hold> {
+    pub fn commit(self) -> Result<SnapshotPin> {
         let Self { folders, file, active } = self;
         drop(folders);
         let Some(FileDraft { mut writer, scratch, .. }) = file else { return active.commit() };

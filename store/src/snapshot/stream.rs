@@ -10,7 +10,7 @@ use std::{
 
 use buildd_oci::digest::{Digest, Digester};
 
-use super::{Hold, SnapshotId, Snapshots};
+use super::{SnapshotId, SnapshotPin, Snapshots};
 use crate::{
     error::{Error, Result},
     layer::{
@@ -29,7 +29,7 @@ impl Snapshots {
         parent: Option<SnapshotId>,
         stream: &mut dyn BufRead,
         expected: Option<Digest>,
-    ) -> Result<(Hold, Applied)> {
+    ) -> Result<(SnapshotPin, Applied)> {
         let (scratch, applied) = match self.form.files {
             true => {
                 let scratch = self.scratch_file();
@@ -51,9 +51,9 @@ impl Snapshots {
     /// Stacks a layer file that is there already above `parent`, found by its diff_id.
     ///
     /// A folder that was exported with that diff_id would not do: at the bottom of a stack, whiteouts leave no mark in it.
-    pub fn stack_known(&self, parent: Option<SnapshotId>, diff_id: &Digest) -> Result<Option<Hold>> {
+    pub fn stack_known(&self, parent: Option<SnapshotId>, diff_id: &Digest) -> Result<Option<SnapshotPin>> {
         // Nothing is collected meanwhile.
-        let mut held = self.held.lock();
+        let mut held = self.pinned.lock();
         let layers: Vec<LayerId> = self.db.read("find a layer", |c| {
             let mut rows = c.prepare("SELECT id FROM layers WHERE diff_id = ?")?;
             let ids = rows.query_map([diff_id.to_string()], |row| row.get(0).map(LayerId))?;

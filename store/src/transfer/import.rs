@@ -23,8 +23,9 @@ use bytes::Bytes;
 use crate::{
     chunks::{self, Piece},
     error::Result,
+    label::Labels,
     root::Store,
-    snapshot::Hold,
+    snapshot::SnapshotPin,
     transfer::{pack::UNCOMPRESSED, unpack},
 };
 
@@ -41,7 +42,7 @@ pub struct Intake<'a> {
     began: SystemTime,
     taken: Vec<Digest>,
     /// Layers, so that nobody collects them before their image is unpacked.
-    held: Vec<Hold>,
+    held: Vec<SnapshotPin>,
 }
 
 impl<'a> Intake<'a> {
@@ -61,7 +62,7 @@ impl<'a> Intake<'a> {
     }
 
     /// The layer of a blob that is here already; a wrong claim only means that nothing is tried or that a try is in vain.
-    fn known(&self, claimed: &Digest) -> Option<Hold> {
+    fn known(&self, claimed: &Digest) -> Option<SnapshotPin> {
         let info = self.store.content.info(self.ns, claimed).ok()?;
         let diff_id = info.labels.get(UNCOMPRESSED).and_then(|id| id.parse().ok()).unwrap_or(*claimed);
         self.store.snapshots.stack_known(None, &diff_id).ok()?
@@ -84,9 +85,8 @@ impl<'a> Intake<'a> {
         let (digest, size) = stored?;
         if let Some((hold, applied)) = unpacked.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
             self.held.push(hold);
-            let mut labels = store.content.info(ns, &digest)?.labels;
-            labels.insert(UNCOMPRESSED.to_owned(), applied.diff_id.to_string());
-            store.content.set_labels(ns, &digest, &labels)?;
+            let label = (UNCOMPRESSED.to_owned(), applied.diff_id.to_string());
+            store.content.add_labels(ns, &digest, Labels::from([label]))?;
         }
         Ok((digest, size))
     }

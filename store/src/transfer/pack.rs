@@ -72,10 +72,6 @@ pub fn pack(
     let written = written?;
     let (digest, size) = stored?;
     let diff_id = written.ok_or_else(|| fail(io::ErrorKind::BrokenPipe.into()))?;
-    let mut known = content.info(ns, &digest)?.labels;
-    if known.get(UNCOMPRESSED) != Some(&diff_id.to_string()) {
-        known.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
-        content.set_labels(ns, &digest, &known)?;
-    }
+    content.add_labels(ns, &digest, Labels::from([(UNCOMPRESSED.to_owned(), diff_id.to_string())]))?;
     Ok(PackedLayer { digest, size, diff_id })
 }

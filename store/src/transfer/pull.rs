@@ -35,7 +35,7 @@ use crate::{
     label::Labels,
     meta::{image::Image, lease::WorkLease},
     root::Store,
-    snapshot::{Hold, named::Scope},
+    snapshot::{SnapshotPin, named::Scope},
     transfer::{
         progress::Watch,
         unpack::{self, FoundImage},
@@ -204,7 +204,7 @@ impl Pull {
             async move { pull.layer(&layer, diff_id, &part).await.map(|held| (number, held)) }
         };
         // Whichever is done first makes room for the next one.
-        let mut fetched: Vec<(usize, Option<Hold>)> =
+        let mut fetched: Vec<(usize, Option<SnapshotPin>)> =
             futures::stream::iter(layers.iter().enumerate().map(fetch))
                 .buffer_unordered(PARALLEL_LAYERS)
                 .try_collect()
@@ -237,16 +237,16 @@ fn stack(
     store: &Store,
     blobs: &[Descriptor],
     diff_ids: &[Digest],
-    layers: Vec<Option<Hold>>,
-) -> Result<Option<Hold>> {
-    let mut below: Option<Hold> = None;
+    layers: Vec<Option<SnapshotPin>>,
+) -> Result<Option<SnapshotPin>> {
+    let mut below: Option<SnapshotPin> = None;
     for ((blob, chain_id), layer) in blobs.iter().zip(chain_ids(diff_ids)).zip(layers) {
         let chain_id = &chain_id;
         let stacked = match (store.snapshots.by_chain_id(chain_id)?, layer) {
             (Some(known), _) => known,
             (None, Some(held)) => {
                 let layer = store.snapshots.layers(held.id())?.pop().expect("a stack has a layer");
-                let stacked = store.snapshots.stack(below.as_ref().map(Hold::id), layer.id)?;
+                let stacked = store.snapshots.stack(below.as_ref().map(SnapshotPin::id), layer.id)?;
                 store.snapshots.set_chain_id(stacked.id(), chain_id)?;
                 stacked
             }

@@ -18,9 +18,10 @@ use buildd_oci::{
 use crate::{
     chunks,
     error::{Error, Result},
+    label::Labels,
     layer::Applied,
     root::Store,
-    snapshot::{Hold, SnapshotId, named::Scope},
+    snapshot::{SnapshotId, SnapshotPin, named::Scope},
 };
 
 /// Labels a blob with the snapshot of its image's layers, by snapshotter: `<this>overlayfs = <chain id>`.
@@ -102,12 +103,12 @@ pub fn find_in(
 }
 
 /// The snapshot of an image's layers; those that are there already are not unpacked again.
-pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<Hold>> {
+pub fn unpack(store: &Store, ns: &str, found: &FoundImage) -> Result<Option<SnapshotPin>> {
     unpack_from(store, &store.content.in_namespace(ns), found)
 }
 
 /// The same wherever the layers are.
-pub fn unpack_from(store: &Store, content: &dyn Provider, found: &FoundImage) -> Result<Option<Hold>> {
+pub fn unpack_from(store: &Store, content: &dyn Provider, found: &FoundImage) -> Result<Option<SnapshotPin>> {
     let config = ImageConfig::parse(&found.config)?;
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != found.manifest.layers.len() {
@@ -115,9 +116,9 @@ pub fn unpack_from(store: &Store, content: &dyn Provider, found: &FoundImage) ->
         return Err(Error::Invalid { what: "image", name: found.name.clone(), reason });
     }
     let chain = chain_ids(diff_ids);
-    let mut below: Option<Hold> = None;
+    let mut below: Option<SnapshotPin> = None;
     for ((layer, diff_id), chain_id) in found.manifest.layers.iter().zip(diff_ids).zip(&chain) {
-        let parent = below.as_ref().map(Hold::id);
+        let parent = below.as_ref().map(SnapshotPin::id);
         let stack = match store.snapshots.by_chain_id(chain_id)? {
             Some(known) => known,
             None => {
@@ -136,7 +137,7 @@ pub fn unpack_from(store: &Store, content: &dyn Provider, found: &FoundImage) ->
 }
 
 /// An uncompressed blob needs no copy beside the layer on top of `stack`, if that is a file of the same bytes.
-pub(crate) fn leave_to_layer(store: &Store, blob: &Digest, stack: &Hold) -> Result<()> {
+pub(crate) fn leave_to_layer(store: &Store, blob: &Digest, stack: &SnapshotPin) -> Result<()> {
     if !store.content.has_file(blob) {
         return Ok(());
     }
@@ -155,7 +156,7 @@ pub(crate) fn unpack_stream(
     blob: impl BufRead + Send,
     parent: Option<SnapshotId>,
     diff_id: &Digest,
-) -> Result<Hold> {
+) -> Result<SnapshotPin> {
     Ok(apply(store, blob, parent, Some(*diff_id))?.0)
 }
 
@@ -165,31 +166,29 @@ pub(crate) fn apply(
     blob: impl BufRead + Send,
     parent: Option<SnapshotId>,
     expected: Option<Digest>,
-) -> Result<(Hold, Applied)> {
+) -> Result<(SnapshotPin, Applied)> {
     chunks::decompressed(blob, store.snapshots.growth(), |tar| store.snapshots.apply(parent, tar, expected))
 }
 
 /// Gives the layers of an unpacked image their names in a scope, and lets its config keep them.
-pub fn name(store: &Store, scope: &Scope, found: &FoundImage, top: &Hold) -> Result<()> {
+pub fn name(store: &Store, scope: &Scope, found: &FoundImage, top: &SnapshotPin) -> Result<()> {
     store.named_snapshots.adopt(scope, top.id())?;
     let config = ImageConfig::parse(&found.config)?;
     let Some(chain_id) = chain_ids(&config.rootfs.diff_ids).pop() else { return Ok(()) };
-    let mut labels = store.content.info(&scope.ns, &found.manifest.config.digest)?.labels;
-    labels.insert(format!("{SNAPSHOT_LABEL}{}", scope.snapshotter), chain_id.to_string());
-    store.content.set_labels(&scope.ns, &found.manifest.config.digest, &labels)?;
-    Ok(())
+    let label = (format!("{SNAPSHOT_LABEL}{}", scope.snapshotter), chain_id.to_string());
+    store.content.add_labels(&scope.ns, &found.manifest.config.digest, Labels::from([label]))
 }
 
 /// Lets `subject` keep what refers to it (a signature, an attestation); one that is not here keeps nothing.
 pub fn refer(store: &Store, ns: &str, referrer: &Descriptor, subject: &Digest) -> Result<()> {
-    let Ok(info) = store.content.info(ns, subject) else {
-        tracing::warn!(referrer = %referrer.digest, %subject, "what an archive refers to is not here: the referrer is not kept");
-        return Ok(());
-    };
-    let mut labels = info.labels;
-    labels.insert(format!("{REFERRER_LABEL}{}", referrer.digest.hex()), referrer.digest.to_string());
-    store.content.set_labels(ns, subject, &labels)?;
-    Ok(())
+    let label = (format!("{REFERRER_LABEL}{}", referrer.digest.hex()), referrer.digest.to_string());
+    match store.content.add_labels(ns, subject, Labels::from([label])) {
+        Err(Error::NotFound { .. }) => {
+            tracing::warn!(referrer = %referrer.digest, %subject, "what an archive refers to is not here: the referrer is not kept");
+            Ok(())
+        }
+        added => added,
+    }
 }
 
 /// Lets the documents of an image keep what they point at; what is not there is passed over.
@@ -197,7 +196,9 @@ pub fn label(store: &Store, ns: &str, target: &Descriptor) -> Result<()> {
     let content = store.content.in_namespace(ns);
     let mut todo = vec![(target.clone(), 0)];
     while let Some((descriptor, depth)) = todo.pop() {
-        let Ok(info) = store.content.info(ns, &descriptor.digest) else { continue };
+        if store.content.info(ns, &descriptor.digest).is_err() {
+            continue;
+        }
         let children: Vec<(String, Descriptor)> = if media_type::is_index(&descriptor.media_type) {
             let index = Index::parse(&read_document(&content, &descriptor)?)?;
             index.manifests.into_iter().enumerate().map(|(n, child)| (format!("m.{n}"), child)).collect()
@@ -208,11 +209,11 @@ pub fn label(store: &Store, ns: &str, target: &Descriptor) -> Result<()> {
         } else {
             continue;
         };
-        let mut labels = info.labels;
-        for (name, child) in &children {
-            labels.insert(format!("{CONTENT_LABEL}{name}"), child.digest.to_string());
-        }
-        store.content.set_labels(ns, &descriptor.digest, &labels)?;
+        let labels = children
+            .iter()
+            .map(|(name, child)| (format!("{CONTENT_LABEL}{name}"), child.digest.to_string()))
+            .collect();
+        store.content.add_labels(ns, &descriptor.digest, labels)?;
         if depth < MAX_DEPTH {
             todo.extend(children.into_iter().map(|(_, child)| (child, depth + 1)));
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use buildd_fs::walk::{WalkOptions, walk};
 use buildd_oci::{config::ImageConfig, platform::Platform};
-use buildd_store::snapshot::{Hold, SnapshotId, View};
+use buildd_store::snapshot::{SnapshotId, SnapshotPin, View};
 
 use super::{Attributes, ExportRequest, ExportTree};
 use crate::{
@@ -70,7 +70,7 @@ fn merged(trees: &[(String, Option<SnapshotId>)], worker: &Worker) -> Result<Vie
         reason,
     };
     let mut owners: BTreeMap<String, &str> = BTreeMap::new();
-    let mut below: Option<Hold> = None;
+    let mut below: Option<SnapshotPin> = None;
     for (name, id) in trees {
         let view = snapshots.view(*id)?;
         let entries =
@@ -86,11 +86,11 @@ fn merged(trees: &[(String, Option<SnapshotId>)], worker: &Worker) -> Result<Vie
         }
         if let Some(id) = id {
             for layer in snapshots.layers(*id)? {
-                below = Some(snapshots.stack(below.as_ref().map(Hold::id), layer.id)?);
+                below = Some(snapshots.stack(below.as_ref().map(SnapshotPin::id), layer.id)?);
             }
         }
     }
-    let view = snapshots.view(below.as_ref().map(Hold::id))?;
+    let view = snapshots.view(below.as_ref().map(SnapshotPin::id))?;
     let hidden = owners.iter().find(|(path, _)| view.path().join(path).symlink_metadata().is_err());
     match hidden {
         None => Ok(view),

@@ -14,7 +14,7 @@ use buildd_solver::{
     op::{CacheMap, InputKey, Op, OpContext, OpError, Parts, fingerprint},
     result::OpResult,
 };
-use buildd_store::snapshot::{Draft, Hold, SnapshotId};
+use buildd_store::snapshot::{Draft, SnapshotId, SnapshotPin};
 use pb::file_action::Action;
 use prost::Message;
 
@@ -187,7 +187,7 @@ fn parts_of(action: &pb::FileAction) -> Parts {
 /// What an action made, still open for the next one or settled.
 enum Made {
     Open(Box<Draft>),
-    Settled(Hold),
+    Settled(SnapshotPin),
 }
 
 /// The actions of one op at work.
@@ -245,7 +245,7 @@ impl Run {
     }
 
     /// Commits what an action made.
-    fn settle(&mut self, index: usize) -> Result<Hold> {
+    fn settle(&mut self, index: usize) -> Result<SnapshotPin> {
         let held = match self.made.remove(&index) {
             Some(Made::Open(draft)) => draft.commit()?,
             Some(Made::Settled(held)) => held,

@@ -10,7 +10,7 @@ use buildd_solver::{
     op::{CacheMap, InputKey, Op, OpContext, OpError},
     result::OpResult,
 };
-use buildd_store::snapshot::Hold;
+use buildd_store::snapshot::SnapshotPin;
 
 use crate::{
     error::{Result, op_error},
@@ -41,15 +41,15 @@ impl Op for MergeOp {
         let (worker, inputs) = (self.worker.clone(), inputs.to_vec());
         let work = move || -> Result<Vec<OpResult>> {
             let snapshots = &worker.store.snapshots;
-            let mut below: Option<Hold> = None;
+            let mut below: Option<SnapshotPin> = None;
             for (number, input) in inputs.iter().enumerate() {
                 let Some(id) = SnapshotRef::of(input)?.id() else { continue };
                 if number == 0 {
-                    below = Some(snapshots.hold(id)?);
+                    below = Some(snapshots.pin(id)?);
                     continue;
                 }
                 for layer in snapshots.layers(id)? {
-                    below = Some(snapshots.stack(below.as_ref().map(Hold::id), layer.id)?);
+                    below = Some(snapshots.stack(below.as_ref().map(SnapshotPin::id), layer.id)?);
                 }
             }
             Ok(vec![SnapshotRef::result(below)])

@@ -15,7 +15,7 @@ use buildd_solver::{
     op::{CacheMap, Op, OpContext, OpError},
     result::OpResult,
 };
-use buildd_store::snapshot::Hold;
+use buildd_store::snapshot::SnapshotPin;
 use download::{Fetched, download};
 use tokio::sync::OnceCell;
 use wanted::Wanted;
@@ -46,7 +46,7 @@ struct Pin {
     /// Digest of what the tree is beside the file's bytes.
     key: Digest,
     /// The tree, if the file came.
-    held: Option<Hold>,
+    held: Option<SnapshotPin>,
 }
 
 /// A file of a server, for the list of sources.
@@ -78,7 +78,7 @@ impl HttpSource {
         }
     }
 
-    fn pinned(&self, digest: Digest, name: &str, modified: &str, held: Option<Hold>) -> Pin {
+    fn pinned(&self, digest: Digest, name: &str, modified: &str, held: Option<SnapshotPin>) -> Pin {
         let Wanted { mode, uid, gid, .. } = &self.wanted;
         let key = serde_json::json!(["http", digest.to_string(), name, mode, uid, gid, modified]);
         Pin { digest, key: Digest::of(key.to_string().as_bytes()), held }

@@ -15,7 +15,7 @@ use buildd_solver::{
     op::{CacheMap, Op, OpContext, OpError},
     result::OpResult,
 };
-use buildd_store::snapshot::{Hold, Scratch};
+use buildd_store::snapshot::{Scratch, SnapshotPin};
 use tokio::sync::OnceCell;
 
 use super::SourceRequest;
@@ -38,7 +38,7 @@ pub(super) struct LocalSource {
     session: Option<String>,
     /// `local.differ=none`: all is sent, whatever an earlier build left.
     afresh: bool,
-    synced: OnceCell<(Hold, Context)>,
+    synced: OnceCell<(SnapshotPin, Context)>,
 }
 
 /// A client's folder, for the list of sources.
@@ -81,7 +81,7 @@ impl LocalSource {
         Ok(Self { worker, request, session, afresh, synced: OnceCell::new() })
     }
 
-    async fn sync(&self, cx: &OpContext) -> Result<(Hold, Context), OpError> {
+    async fn sync(&self, cx: &OpContext) -> Result<(SnapshotPin, Context), OpError> {
         let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
         let mut ids = cx.sessions.ids();
         ids.splice(0..0, self.session.clone());
@@ -109,7 +109,7 @@ impl LocalSource {
         cx: &OpContext,
         session: &dyn Session,
         known: Option<Context>,
-    ) -> Result<(Hold, Context), OpError> {
+    ) -> Result<(SnapshotPin, Context), OpError> {
         let base = known.as_ref().filter(|_| !self.afresh).map(|known| known.tree.clone());
         let (scratch, sink) = self.place(base).map_err(op_error)?;
         let sink = self.transfer(cx, session, sink).await?;
@@ -117,12 +117,12 @@ impl LocalSource {
         let work = move || -> crate::error::Result<_> {
             let (snapshots, place) = (&worker.store.snapshots, scratch.path());
             match (sink.finish()?, known) {
-                (None, Some(known)) => Ok((snapshots.hold(known.id)?, known)),
+                (None, Some(known)) => Ok((snapshots.pin(known.id)?, known)),
                 (None, None) => Err(Error::NotFound { what: "tree", name: place.display().to_string() }),
                 (Some(tree), known) => {
                     // All came again, and is as it was.
                     if let Some(known) = known.filter(|known| known.tree.is_as(&tree))
-                        && let Ok(held) = snapshots.hold(known.id)
+                        && let Ok(held) = snapshots.pin(known.id)
                     {
                         return Ok((held, known));
                     }

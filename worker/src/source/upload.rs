@@ -13,7 +13,7 @@ use buildd_solver::{
     op::{CacheMap, Op, OpContext, OpError},
     result::OpResult,
 };
-use buildd_store::snapshot::Hold;
+use buildd_store::snapshot::SnapshotPin;
 use tokio::sync::OnceCell;
 
 use super::SourceRequest;
@@ -34,7 +34,7 @@ pub(super) struct UploadSource {
     worker: Arc<Worker>,
     path: String,
     filename: String,
-    pulled: OnceCell<(Hold, Digest)>,
+    pulled: OnceCell<(SnapshotPin, Digest)>,
 }
 
 /// A client's stream, for the list of sources.
@@ -54,7 +54,7 @@ impl UploadSource {
         Ok(Self { worker, path, filename, pulled: OnceCell::new() })
     }
 
-    async fn pull(&self, cx: &OpContext) -> std::result::Result<(Hold, Digest), OpError> {
+    async fn pull(&self, cx: &OpContext) -> std::result::Result<(SnapshotPin, Digest), OpError> {
         let fail = |error: SessionError| OpError::new(error.kind, error);
         let client = self.worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
         let scratch = self.worker.store.snapshots.scratch().map_err(op_error)?;

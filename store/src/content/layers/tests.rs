@@ -9,7 +9,7 @@ use crate::{
     label::Labels,
     layer::{LayerForm, LayerId, tests::one_file},
     root::Store,
-    snapshot::Hold,
+    snapshot::SnapshotPin,
 };
 
 fn store(root: &Path, form: LayerForm) -> Arc<Store> {
@@ -29,7 +29,7 @@ fn read(store: &Store, digest: &Digest) -> String {
     String::from_utf8(part.to_vec()).expect("text")
 }
 
-fn top(store: &Store, held: &Hold) -> LayerId {
+fn top(store: &Store, held: &SnapshotPin) -> LayerId {
     store.snapshots.layers(held.id()).expect("layers").pop().expect("a layer").id
 }
 

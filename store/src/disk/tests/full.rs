@@ -105,7 +105,7 @@ fn on_a_full_disk(options: &str, fill: impl Fn(&Disk), hint: &str) {
     writes_fail(&store, &disk.root(), hint);
     assert!(has_blob(kept)(&store), "what is there can be read");
     // At 100 % full there is still room to delete.
-    names.iter().for_each(|name| store.images.delete(NS, name).expect("a name goes"));
+    names.iter().for_each(|name| store.images.delete(NS, name, None).expect("a name goes"));
     prune(&store, &Policy { all: true, ..Policy::default() }, &|_| true).expect("the cache is cut back");
     let collected = collect(&store).expect("a round");
     assert_eq!(collected.blobs.len(), names.len());

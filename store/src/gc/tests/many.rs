@@ -54,7 +54,7 @@ fn call(place: &Place, n: usize) {
         0 => drop(store.images.get(NS, "none").expect_err("there is none")),
         1 => drop(store.leases.create(NS, &format!("new {n}"), &Labels::new()).expect("a lease")),
         2 => place.image(&format!("new {n}"), place.blob(&format!("{n}"), &[]), &Labels::new()),
-        3 => drop(store.snapshots.hold(store.snapshots.by_number(2).expect("a look").expect("a stack"))),
+        3 => drop(store.snapshots.pin(store.snapshots.by_number(2).expect("a look").expect("a stack"))),
         4 => drop(store.keep_all()),
         _ => drop(store.content.info(NS, &Digest::of(b"none")).expect_err("there is none")),
     }

@@ -62,7 +62,7 @@ impl Scene {
 
     fn label(&self, blob: &Digest, labels: &[(&str, &str)]) {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        self.place.store.content.set_labels(NS, blob, &labels).expect("labels");
+        self.place.store.content.add_labels(NS, blob, labels).expect("labels");
     }
 }
 

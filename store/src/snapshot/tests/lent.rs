@@ -14,11 +14,11 @@ use crate::{
         Entry, EntryKind, Extent, LARGE, LayerId, LayerWriter, LooseFile, LooseFileWriter, lender_of,
         open_tar,
     },
-    snapshot::Hold,
+    snapshot::SnapshotPin,
 };
 
 /// A client's tree of one file, and a layer with a copy of it that borrows.
-pub(crate) fn borrowing(snapshots: &Arc<Snapshots>, bytes: &[u8]) -> (Hold, Hold) {
+pub(crate) fn borrowing(snapshots: &Arc<Snapshots>, bytes: &[u8]) -> (SnapshotPin, SnapshotPin) {
     let (tree, at) = sent(snapshots, bytes);
     let file =
         LooseFile::open(&snapshots.stored(only(snapshots, &tree))).expect("a file").expect("a client's");
@@ -27,7 +27,7 @@ pub(crate) fn borrowing(snapshots: &Arc<Snapshots>, bytes: &[u8]) -> (Hold, Hold
     (tree, draft.commit().expect("a layer"))
 }
 
-fn sent(snapshots: &Snapshots, bytes: &[u8]) -> (Hold, Extent) {
+fn sent(snapshots: &Snapshots, bytes: &[u8]) -> (SnapshotPin, Extent) {
     let scratch = snapshots.scratch_file();
     let mut writer = LooseFileWriter::new(scratch.path(), None).expect("a layer file");
     let at = writer.reserve(bytes.len() as u64).expect("a place");
@@ -41,7 +41,7 @@ fn entry(name: &str, bytes: &[u8]) -> Entry {
     Entry { kind: EntryKind::File { size: bytes.len() as u64 }, ..Entry::directory(PathBuf::from(name)) }
 }
 
-fn only(snapshots: &Snapshots, held: &Hold) -> LayerId {
+fn only(snapshots: &Snapshots, held: &SnapshotPin) -> LayerId {
     snapshots.layers(held.id()).expect("layers").pop().expect("one").id
 }
 
@@ -49,7 +49,7 @@ fn noise(size: u64) -> Vec<u8> {
     (0..size).map(|at| (at % 251) as u8).collect()
 }
 
-fn tar(snapshots: &Snapshots, held: &Hold) -> Vec<u8> {
+fn tar(snapshots: &Snapshots, held: &SnapshotPin) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut tar = open_tar(&snapshots.stored(only(snapshots, held))).expect("whole").expect("a tar");
     tar.read_to_end(&mut bytes).expect("its bytes");
@@ -65,7 +65,8 @@ fn a_layer_that_borrows_is_the_same_and_holds_nothing_twice() {
     let mut plain = snapshots.draft(None).expect("a draft");
     plain.entry(&entry("copy", &bytes), &mut bytes.as_slice()).expect("an entry");
     let plain = plain.commit().expect("a layer");
-    let diff_id = |held: &Hold| snapshots.layers(held.id()).expect("layers")[0].diff_id.expect("known");
+    let diff_id =
+        |held: &SnapshotPin| snapshots.layers(held.id()).expect("layers")[0].diff_id.expect("known");
     assert_eq!(diff_id(&layer), diff_id(&plain));
     assert!(tar(&snapshots, &layer) == tar(&snapshots, &plain));
     assert_eq!(Digest::of(&tar(&snapshots, &layer)), diff_id(&layer));

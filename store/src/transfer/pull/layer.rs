@@ -8,6 +8,7 @@
 //! One task feeds, one blocking thread stores; one decompresses and one unpacks (`pieces`). Queues are short: the slowest sets the pace.
 
 use std::{
+    convert::Infallible,
     io::{self, Read},
     sync::Arc,
     thread,
@@ -24,7 +25,7 @@ use crate::{
     content::Writer,
     error::{Error, Result},
     label::Labels,
-    snapshot::Hold,
+    snapshot::SnapshotPin,
     transfer::{
         pack::UNCOMPRESSED,
         progress::{Part, Phase},
@@ -50,7 +51,7 @@ impl Pull {
         descriptor: &Descriptor,
         diff_id: Option<Digest>,
         part: &Arc<Part>,
-    ) -> Result<Option<Hold>> {
+    ) -> Result<Option<SnapshotPin>> {
         let _turn = self.store.turns.take(&descriptor.digest).await;
         let wanted = descriptor.clone();
         let here = self.on(move |pull| {
@@ -102,7 +103,7 @@ impl Pull {
         descriptor: &Descriptor,
         diff_id: Option<Digest>,
         part: &Arc<Part>,
-    ) -> Result<Option<Hold>> {
+    ) -> Result<Option<SnapshotPin>> {
         let wanted = descriptor.clone();
         let intake = self.on(move |pull| {
             let mut intake = pull.ingest(&wanted)?;
@@ -160,7 +161,7 @@ impl Pull {
         diff_id: Option<Digest>,
         mut pieces: mpsc::Receiver<Piece>,
         part: &Part,
-    ) -> Result<Option<Hold>> {
+    ) -> Result<Option<SnapshotPin>> {
         let before = intake.written()?;
         let (further, behind) = chunks::queue();
         thread::scope(|scope| {
@@ -225,12 +226,11 @@ impl Pull {
 
     /// Notes on a blob that was here what a pull would have noted on it.
     pub(super) fn note(&self, digest: &Digest, diff_id: Option<Digest>) -> Result<()> {
-        let before = self.store.content.info(&self.ns, digest)?.labels;
-        let labels = self.labels(before.clone(), diff_id);
-        if labels != before {
-            self.store.content.set_labels(&self.ns, digest, &labels)?;
-        }
-        Ok(())
+        let note = |labels: &mut Labels| -> Result<(), Infallible> {
+            *labels = self.labels(std::mem::take(labels), diff_id);
+            Ok(())
+        };
+        self.store.content.update_labels(&self.ns, digest, note).map(drop)
     }
 
     /// Where a blob came from, and what it is when it is not compressed: exports find it by that.

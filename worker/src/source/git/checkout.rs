@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use buildd_store::snapshot::Hold;
+use buildd_store::snapshot::SnapshotPin;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use super::{
@@ -37,7 +37,7 @@ pub(super) async fn checkout(
     wanted: &Wanted,
     resolved: &Resolved,
     mirror: &Mirror,
-) -> Result<Hold, GitError> {
+) -> Result<SnapshotPin, GitError> {
     let scratch = worker.store.snapshots.scratch()?;
     let tree = scratch.path().to_owned();
     let git_dir = tree.join(GIT_DIR);
@@ -64,7 +64,7 @@ pub(super) async fn checkout(
     };
     let (worker, wanted, shown) = (worker.clone(), wanted.clone(), git.shown().to_owned());
     let missing = GitError::NoFolder { url: shown, folder: wanted.subdir.clone(), commit: commit.to_owned() };
-    let work = move || -> Result<Hold, GitError> {
+    let work = move || -> Result<SnapshotPin, GitError> {
         let Some(root) = folder(&tree, &wanted.subdir) else { return Err(missing) };
         if wanted.keep_git_dir {
             forget(&tree.join(GIT_DIR))?;

@@ -20,7 +20,7 @@ use buildd_oci::{
 use buildd_solver::op::{OpContext, OpError};
 use buildd_store::{
     layer::{Entry, EntryKind, Time},
-    snapshot::{Hold, Scratch},
+    snapshot::{Scratch, SnapshotPin},
 };
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
@@ -54,7 +54,7 @@ pub(super) struct Fetched {
     pub(super) name: String,
     pub(super) etag: String,
     pub(super) modified: String,
-    pub(super) held: Hold,
+    pub(super) held: SnapshotPin,
 }
 
 /// Fetches the file; None if it is the one that the validators describe.
@@ -117,7 +117,7 @@ async fn fetch(worker: &Arc<Worker>, cx: &OpContext, wanted: &Wanted, answer: Fi
     let sink = written?;
     let digest = read?;
     let worker = worker.clone();
-    let work = move || -> Result<Hold> {
+    let work = move || -> Result<SnapshotPin> {
         sink.finish()?;
         Ok(worker.store.snapshots.commit_folder(None, scratch.path(), None)?)
     };
