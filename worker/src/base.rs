@@ -109,7 +109,7 @@ impl Worker {
     ) -> Result<Option<SnapshotPin>> {
         let (worker, local) = (Arc::clone(self), found.clone());
         let unpack = move || unpack::unpack(&worker.store, &worker.namespace, &local);
-        match buildd_fs::blocking::run(unpack.clone()).await {
+        match buildd_fs::blocking::run(unpack).await {
             Err(StoreError::Image(buildd_oci::Error::BlobNotFound { .. })) => {}
             done => return Ok(done?),
         }
@@ -126,8 +126,8 @@ impl Worker {
         };
         let watch = Watch::default();
         let pulled = pull::pull(&self.store, &pinned, &repository, request, &watch);
-        show(&watch, progress, pulled).await?;
-        Ok(buildd_fs::blocking::run(unpack).await?)
+        // An image without layers is unpacked to none.
+        Ok(show(&watch, progress, pulled).await?.unpacked.remove(&found.manifest_digest))
     }
 
     async fn authorizer(&self, sessions: &[String]) -> Authorizer {

@@ -16,17 +16,11 @@
 mod documents;
 mod layer;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use buildd_oci::{
-    config::{ImageConfig, chain_ids},
-    descriptor::Descriptor,
-    digest::Digest,
-    manifest::Manifest,
-    media_type,
-    platform::Platform,
-    reference::Reference,
-    registry::Repository,
+    config::ImageConfig, descriptor::Descriptor, digest::Digest, manifest::Manifest, media_type,
+    platform::Platform, reference::Reference, registry::Repository,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -66,6 +60,15 @@ pub struct PullRequest {
     pub labels: Labels,
 }
 
+/// A pulled image.
+#[derive(Debug)]
+pub struct Pulled {
+    /// Its name.
+    pub image: Image,
+    /// What each of its manifests that was wanted unpacked is unpacked to, by the manifest's digest.
+    pub unpacked: BTreeMap<Digest, SnapshotPin>,
+}
+
 /// Pulls an image, unpacks it and names it.
 pub async fn pull(
     store: &Arc<Store>,
@@ -73,10 +76,11 @@ pub async fn pull(
     repository: &Repository,
     request: PullRequest,
     watch: &Watch,
-) -> Result<Image> {
+) -> Result<Pulled> {
     let pull = Pull::begin(store, reference, repository, &request.ns, watch).await?;
     let target = repository.resolve().await?;
     let found = pull.documents(&target, &request).await?;
+    let mut unpacked = BTreeMap::new();
     for manifest in &found {
         let unpacks = |(platform, _): &(Platform, String)| {
             manifest.platform.as_ref().is_none_or(|p| platform.matches(p))
@@ -87,12 +91,14 @@ pub async fn pull(
             .filter(|wanted| unpacks(wanted))
             .map(|(_, snapshotter)| Scope::new(&request.ns, snapshotter))
             .collect::<Result<_>>()?;
-        pull.layers(manifest, scopes).await?;
+        let top = pull.layers(manifest, scopes).await?;
+        unpacked.extend(top.map(|top| (manifest.digest, top)));
     }
     let PullRequest { ns, name, labels, .. } = request;
     pull.on(move |pull| {
         unpack::label(&pull.store, &ns, &target)?;
-        pull.store.images.put(&ns, &name, &target, &labels)
+        let image = pull.store.images.put(&ns, &name, &target, &labels)?;
+        Ok(Pulled { image, unpacked })
     })
     .await
 }
@@ -185,8 +191,8 @@ impl Pull {
         buildd_fs::blocking::run(move || work(&pull)).await
     }
 
-    /// Brings the layers of a manifest and unpacks them for `scopes`.
-    async fn layers(&self, found: &Found, scopes: Vec<Scope>) -> Result<()> {
+    /// Brings the layers of a manifest and unpacks them for `scopes`; what they are unpacked to.
+    async fn layers(&self, found: &Found, scopes: Vec<Scope>) -> Result<Option<SnapshotPin>> {
         let config = found.config.as_deref().map(ImageConfig::parse).transpose()?;
         let diff_ids = match (&config, scopes.is_empty()) {
             (Some(config), false) => config.rootfs.diff_ids.clone(),
@@ -210,10 +216,10 @@ impl Pull {
                 .try_collect()
                 .await?;
         if scopes.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         fetched.sort_by_key(|(number, _)| *number);
-        let fetched = fetched.into_iter().map(|(_, layer)| layer).collect();
+        let fetched: Vec<_> = fetched.into_iter().map(|(_, layer)| layer).collect();
         let found = FoundImage {
             name: found.digest.to_string(),
             target: found.digest,
@@ -222,41 +228,28 @@ impl Pull {
             config: found.config.clone().unwrap_or_default(),
         };
         self.on(move |pull| {
-            let Some(top) = stack(&pull.store, &found.manifest.layers, &diff_ids, fetched)? else {
-                return Ok(());
-            };
+            let Some(top) = pull.stack(&found, &diff_ids, &fetched)? else { return Ok(None) };
             pull.store.snapshots.make_durable(top.id())?;
-            scopes.iter().try_for_each(|scope| unpack::name(&pull.store, scope, &found, &top))
+            scopes.iter().try_for_each(|scope| unpack::name(&pull.store, scope, &found, &top))?;
+            Ok(Some(top))
         })
         .await
     }
-}
 
-/// Puts layers upon each other, each held as a stack of its own; stacks that are known by their chain id are used as they are.
-fn stack(
-    store: &Store,
-    blobs: &[Descriptor],
-    diff_ids: &[Digest],
-    layers: Vec<Option<SnapshotPin>>,
-) -> Result<Option<SnapshotPin>> {
-    let mut below: Option<SnapshotPin> = None;
-    for ((blob, chain_id), layer) in blobs.iter().zip(chain_ids(diff_ids)).zip(layers) {
-        let chain_id = &chain_id;
-        let stacked = match (store.snapshots.by_chain_id(chain_id)?, layer) {
-            (Some(known), _) => known,
-            (None, Some(held)) => {
-                let layer = store.snapshots.layers(held.id())?.pop().expect("a stack has a layer");
-                let stacked = store.snapshots.stack(below.as_ref().map(SnapshotPin::id), layer.id)?;
-                store.snapshots.set_chain_id(stacked.id(), chain_id)?;
-                stacked
-            }
-            (None, None) => {
+    /// Puts layers upon each other that came each as a stack of its own.
+    fn stack(
+        &self,
+        found: &FoundImage,
+        diff_ids: &[Digest],
+        layers: &[Option<SnapshotPin>],
+    ) -> Result<Option<SnapshotPin>> {
+        unpack::stack(&self.store, &found.manifest.layers, diff_ids, |number, below| {
+            let Some(layer) = &layers[number] else {
                 let reason = "a layer of another kind than a file system's".to_owned();
-                return Err(Error::Invalid { what: "image", name: chain_id.to_string(), reason });
-            }
-        };
-        unpack::leave_to_layer(store, &blob.digest, &stacked)?;
-        below = Some(stacked);
+                return Err(Error::Invalid { what: "image", name: found.name.clone(), reason });
+            };
+            let layer = self.store.snapshots.layers(layer.id())?.pop().expect("a stack has a layer");
+            self.store.snapshots.stack(below, layer.id)
+        })
     }
-    Ok(below)
 }

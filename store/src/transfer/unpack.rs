@@ -115,23 +115,37 @@ pub fn unpack_from(store: &Store, content: &dyn Provider, found: &FoundImage) ->
         let reason = format!("{} layers but {} diff_ids", found.manifest.layers.len(), diff_ids.len());
         return Err(Error::Invalid { what: "image", name: found.name.clone(), reason });
     }
-    let chain = chain_ids(diff_ids);
+    let layers = &found.manifest.layers;
+    stack(store, layers, diff_ids, |number, parent| {
+        match store.snapshots.stack_known(parent, &diff_ids[number])? {
+            Some(known) => Ok(known),
+            None => {
+                unpack_stream(store, chunks::of(content.open(&layers[number])?), parent, &diff_ids[number])
+            }
+        }
+    })
+}
+
+/// Puts the layers of an image upon each other: a stack that its chain id names is used as it is, else `layer` makes the one with this number above
+/// the one that it is given.
+pub(crate) fn stack(
+    store: &Store,
+    blobs: &[Descriptor],
+    diff_ids: &[Digest],
+    mut layer: impl FnMut(usize, Option<SnapshotId>) -> Result<SnapshotPin>,
+) -> Result<Option<SnapshotPin>> {
     let mut below: Option<SnapshotPin> = None;
-    for ((layer, diff_id), chain_id) in found.manifest.layers.iter().zip(diff_ids).zip(&chain) {
-        let parent = below.as_ref().map(SnapshotPin::id);
-        let stack = match store.snapshots.by_chain_id(chain_id)? {
+    for (number, (blob, chain_id)) in blobs.iter().zip(chain_ids(diff_ids)).enumerate() {
+        let stacked = match store.snapshots.by_chain_id(&chain_id)? {
             Some(known) => known,
             None => {
-                let made = match store.snapshots.stack_known(parent, diff_id)? {
-                    Some(made) => made,
-                    None => unpack_stream(store, chunks::of(content.open(layer)?), parent, diff_id)?,
-                };
-                store.snapshots.set_chain_id(made.id(), chain_id)?;
+                let made = layer(number, below.as_ref().map(SnapshotPin::id))?;
+                store.snapshots.set_chain_id(made.id(), &chain_id)?;
                 made
             }
         };
-        leave_to_layer(store, &layer.digest, &stack)?;
-        below = Some(stack);
+        leave_to_layer(store, &blob.digest, &stacked)?;
+        below = Some(stacked);
     }
     Ok(below)
 }
