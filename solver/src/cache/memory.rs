@@ -27,6 +27,8 @@ struct Tables {
     last: i64,
     damaged: BTreeSet<ResultId>,
     results: BTreeMap<ResultId, (Digest, Option<OpResult>)>,
+    /// The results of a key, oldest first.
+    keys: HashMap<Digest, Vec<ResultId>>,
     contents: HashMap<(ResultId, String), Digest>,
     aliases: HashMap<Digest, Digest>,
     records: HashMap<String, Record>,
@@ -64,8 +66,7 @@ impl MemoryStore {
 #[async_trait]
 impl CacheStore for MemoryStore {
     async fn results(&self, key: &Digest) -> Result<Vec<ResultId>, OpError> {
-        let tables = self.tables();
-        Ok(tables.results.iter().rev().filter(|(_, (of, _))| of == key).map(|(id, _)| *id).collect())
+        Ok(self.tables().keys.get(key).into_iter().flatten().rev().copied().collect())
     }
 
     async fn load(&self, id: ResultId) -> Result<Option<OpResult>, OpError> {
@@ -78,7 +79,9 @@ impl CacheStore for MemoryStore {
 
     async fn forget(&self, id: ResultId) -> Result<(), OpError> {
         let mut tables = self.tables();
-        tables.results.remove(&id);
+        if let Some((key, _)) = tables.results.remove(&id) {
+            tables.keys.entry(key).or_default().retain(|of_key| *of_key != id);
+        }
         tables.contents.retain(|(of, _), _| *of != id);
         Ok(())
     }
@@ -90,6 +93,7 @@ impl CacheStore for MemoryStore {
             tables.last += 1;
             let id = ResultId(tables.last);
             tables.results.insert(id, (new.key, Some(new.result)));
+            tables.keys.entry(new.key).or_default().push(id);
             for of in new.record.found_by() {
                 tables.records.insert(of.row(), new.record.clone());
             }

@@ -2,9 +2,9 @@
 //!
 //! A vertex is shown once as work or once as cached; events go to the job's own channel, in order.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
-use futures::future::{BoxFuture, FutureExt};
+use buildd_oci::digest::Digest;
 
 use super::{Job, SolveError};
 use crate::{
@@ -68,19 +68,30 @@ impl Job {
         self.send(Event::Vertex(event)).await;
     }
 
-    /// Shows a vertex, and what it stands on, as answered from the cache.
-    pub(super) fn show_cached<'a>(&'a self, vertex: &'a Vertex) -> BoxFuture<'a, ()> {
-        async move {
-            if !self.state().shown.insert(vertex.digest) {
-                return;
+    /// Shows a vertex, and what it stands on, as answered from the cache: inputs first.
+    pub(super) async fn show_cached(&self, vertex: &Vertex) {
+        let mut path = Vec::new();
+        let mut next = self.first_shown(vertex.digest);
+        loop {
+            if let Some(vertex) = next.take() {
+                path.push((vertex, 0));
             }
-            for input in &vertex.inputs {
-                self.show_cached(&self.vertex(&input.vertex)).await;
+            let Some((vertex, input)) = path.last_mut() else { return };
+            if let Some(edge) = vertex.inputs.get(*input) {
+                *input += 1;
+                next = self.first_shown(edge.vertex);
+                continue;
             }
             let now = Some(SystemTime::now());
             let event = VertexEvent { cached: true, started: now, completed: now, ..self.event(vertex) };
+            path.pop();
             self.send(Event::Vertex(event)).await;
         }
-        .boxed()
+    }
+
+    /// A vertex that nothing was shown of so far; from now on something is.
+    fn first_shown(&self, digest: Digest) -> Option<Arc<Vertex>> {
+        let mut state = self.state();
+        state.shown.insert(digest).then(|| state.vertices[&digest].clone())
     }
 }

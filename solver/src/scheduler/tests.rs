@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod crowd;
+mod large;
 mod share;
 mod sim;
 
@@ -58,6 +59,8 @@ pub(super) struct Fake {
     pub(super) random: bool,
     /// How often it lets others go first whenever it is asked for something.
     pub(super) yields: usize,
+    /// How many outputs it has beside the first; its readers read one after the other.
+    pub(super) more_outputs: u32,
 }
 
 /// A run that came to its end: what ran, on what it saw, and what came out.
@@ -82,9 +85,12 @@ impl World {
         let mut raws: Vec<Vec<u8>> = Vec::new();
         let mut definition = pb::Definition::default();
         for (number, fake) in fakes.iter().enumerate() {
-            let input = |(index, _): &(usize, Option<String>)| pb::Input {
-                digest: Digest::of(&raws[*index]).to_string(),
-                index: 0,
+            let mut read: HashMap<usize, u32> = HashMap::new();
+            let input = |(index, _): &(usize, Option<String>)| {
+                let times = read.entry(*index).or_default();
+                let output = (*times).min(fakes[*index].more_outputs);
+                *times += 1;
+                pb::Input { digest: Digest::of(&raws[*index]).to_string(), index: output.into() }
             };
             let identifier = format!("{number} {fake:?}");
             let op = pb::op::Op::Source(pb::SourceOp { identifier, ..Default::default() });
@@ -185,7 +191,7 @@ impl Op for FakeOp {
             out = if self.fake.value.is_empty() { unlike.short() } else { out[choice..=choice].to_owned() };
         }
         runs.push(Run { op: self.fake.op.clone(), seen: seen(&self.fake, &inputs), out: out.clone() });
-        Ok(vec![Arc::new(Text(out))])
+        Ok((0..=self.fake.more_outputs).map(|_| Arc::new(Text(out.clone())) as OpResult).collect())
     }
 }
 
