@@ -26,7 +26,7 @@ use tonic::Code;
 use crate::gateway::connect;
 
 /// Ops as bytes, and a last one that names the result.
-fn definition(ops: &[pb::Op]) -> pb::Definition {
+pub(crate) fn definition(ops: &[pb::Op]) -> pb::Definition {
     let mut def: Vec<Vec<u8>> = ops.iter().map(Message::encode_to_vec).collect();
     let last = def.last().map(|bytes| Digest::of(bytes).to_string()).unwrap_or_default();
     let result = pb::Op { inputs: vec![pb::Input { digest: last, index: 0 }], ..pb::Op::default() };
@@ -34,7 +34,7 @@ fn definition(ops: &[pb::Op]) -> pb::Definition {
     pb::Definition { def, ..pb::Definition::default() }
 }
 
-fn image() -> pb::Op {
+pub(crate) fn image() -> pb::Op {
     let identifier = "docker-image://docker.io/library/alpine:latest".to_owned();
     let source = pb::SourceOp { identifier, ..pb::SourceOp::default() };
     pb::Op { op: Some(pb::op::Op::Source(source)), ..pb::Op::default() }

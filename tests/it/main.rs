@@ -24,6 +24,7 @@ mod hostile;
 mod hostile_api;
 mod hostile_files;
 mod hostile_load;
+mod large_builds;
 mod layers;
 mod lifecycle;
 mod limits;
