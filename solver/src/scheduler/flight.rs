@@ -37,10 +37,30 @@ pub(super) struct Order {
     pub(super) share: Arc<Semaphore>,
 }
 
-/// The flights of a solver; an entry whose flight is gone means nothing.
+/// Entries of flights that are gone are looked for when there are twice as many as were left the last time, and at least so many: each time
+/// anything starts would be too often where very many wait for a place.
+const SWEEP_FROM: usize = 64;
+
+/// The flights of a solver.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    active: Mutex<HashMap<(Digest, Freshness), Weak<Flight>>>,
+    active: Mutex<Active>,
+}
+
+/// An entry whose flight is gone means nothing.
+#[derive(Debug, Default)]
+struct Active {
+    flights: HashMap<(Digest, Freshness), Weak<Flight>>,
+    sweep_at: usize,
+}
+
+impl Active {
+    fn sweep(&mut self) {
+        if self.flights.len() >= self.sweep_at {
+            self.flights.retain(|_, flight| flight.strong_count() > 0);
+            self.sweep_at = SWEEP_FROM.max(self.flights.len() * 2);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -74,13 +94,13 @@ impl Solver {
 
     fn board(self: &Arc<Self>, order: Order, job: &mpsc::Sender<Event>) -> Arc<Flight> {
         let mut active = self.flights.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.retain(|_, flight| flight.strong_count() > 0);
+        active.sweep();
         let joinable: &[Freshness] = match order.cx.freshness {
             Freshness::Any => &[Freshness::Forced, Freshness::Any],
             Freshness::Forced => &[Freshness::Forced],
         };
         for freshness in joinable {
-            if let Some(flight) = active.get(&(order.exec, *freshness)).and_then(Weak::upgrade)
+            if let Some(flight) = active.flights.get(&(order.exec, *freshness)).and_then(Weak::upgrade)
                 && flight.outcome.peek().is_none()
             {
                 for id in order.cx.sessions.ids() {
@@ -92,7 +112,7 @@ impl Solver {
         }
         let key = (order.exec, order.cx.freshness);
         let flight = Arc::new(self.start(order));
-        active.insert(key, Arc::downgrade(&flight));
+        active.flights.insert(key, Arc::downgrade(&flight));
         flight
     }
 
