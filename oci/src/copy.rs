@@ -10,10 +10,11 @@ use std::collections::HashSet;
 use crate::{
     blob::{Ingester, Provider, read_document},
     descriptor::Descriptor,
-    digest::{Digest, VerifyingReader},
+    digest::Digest,
     error::Error,
     manifest::{Index, Manifest},
     media_type,
+    verify::VerifyingReader,
 };
 
 /// Deepest nesting of indexes that is followed.

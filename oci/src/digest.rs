@@ -1,16 +1,13 @@
 //! Digest: the name of a blob by its content.
 //!
-//! Parsed at every boundary, trusted inside. sha256 is what everyone writes; sha512 is read.
+//! sha256 is what everyone writes; sha512 is read. `digest_text` parses it, `verify` compares bytes with it.
 //!
 //! # Sources
 //! image-spec "digests".
 
-use std::{fmt, io, io::Read, str::FromStr};
+use std::{fmt, io};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256, Sha512};
-
-use crate::error::Error;
 
 /// A hash function that a digest may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +64,13 @@ impl Digest {
         Self { algorithm: Algorithm::Sha256, bytes }
     }
 
+    /// A hash that was written in hexadecimal digits, as many as the algorithm gives; None if it was not.
+    pub(crate) fn from_hex(algorithm: Algorithm, digits: &str) -> Option<Self> {
+        let mut bytes = [0; 64];
+        hex::decode_to_slice(digits, &mut bytes[..algorithm.size()]).ok()?;
+        Some(Self { algorithm, bytes })
+    }
+
     /// The hash function.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -97,41 +101,6 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for Digest {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let fail = |reason| Error::ParseDigest { text: text.chars().take(200).collect(), reason };
-        let (name, digits) = text.split_once(':').ok_or_else(|| fail("no algorithm before a colon"))?;
-        let algorithm = match name {
-            "sha256" => Algorithm::Sha256,
-            "sha512" => Algorithm::Sha512,
-            _ => return Err(fail("the algorithm must be sha256 or sha512")),
-        };
-        if digits.len() != algorithm.size() * 2 {
-            return Err(fail("wrong number of digits"));
-        }
-        if !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(fail("digits must be lower-case hexadecimal"));
-        }
-        let mut bytes = [0; 64];
-        hex::decode_to_slice(digits, &mut bytes[..algorithm.size()]).map_err(|_| fail("not hexadecimal"))?;
-        Ok(Self { algorithm, bytes })
-    }
-}
-
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -186,47 +155,5 @@ impl io::Write for Digester {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A reader that fails at the end if the bytes were not those of `digest` and `size`.
-#[derive(Debug)]
-pub struct VerifyingReader<R> {
-    inner: R,
-    digest: Digest,
-    size: u64,
-    digester: Option<Digester>,
-}
-
-impl<R: Read> VerifyingReader<R> {
-    /// Wraps `inner`, which should give `size` bytes that hash to `digest`.
-    pub fn new(inner: R, digest: Digest, size: u64) -> Self {
-        Self { inner, digest, size, digester: Some(digest.algorithm().digester()) }
-    }
-}
-
-impl<R: Read> Read for VerifyingReader<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let Some(digester) = &mut self.digester else { return Ok(0) };
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        let n = self.inner.read(buf)?;
-        digester.update(&buf[..n]);
-        let size = digester.size();
-        if n > 0 && size <= self.size {
-            return Ok(n);
-        }
-        let digester = self.digester.take().expect("checked above");
-        if size != self.size {
-            let error = Error::SizeMismatch { digest: self.digest, expected: self.size, actual: size };
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-        }
-        let actual = digester.finish();
-        if actual != self.digest {
-            let error = Error::DigestMismatch { expected: self.digest, actual: Box::new(actual), size };
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-        }
-        Ok(0)
     }
 }

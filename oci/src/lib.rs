@@ -11,6 +11,7 @@ pub mod config;
 pub mod copy;
 pub mod descriptor;
 pub mod digest;
+mod digest_text;
 pub mod error;
 pub mod manifest;
 pub mod media_type;
@@ -20,6 +21,7 @@ pub mod registry;
 pub mod shown;
 pub mod tar_stream;
 pub mod time;
+pub mod verify;
 
 pub use error::{Error, ErrorKind};
 

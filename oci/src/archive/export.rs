@@ -15,12 +15,13 @@ use crate::{
     blob::{Provider, read_document},
     copy::MAX_DEPTH,
     descriptor::Descriptor,
-    digest::{Digest, VerifyingReader},
+    digest::Digest,
     error::Error,
     manifest::{Index, Manifest},
     media_type,
     platform::Platform,
     reference::Reference,
+    verify::VerifyingReader,
 };
 
 /// Bytes that are read at once.
