@@ -1,8 +1,8 @@
-//! Flags: the global ones, and the list of commands. Each command's own flags are in its file.
+//! Command line: the list of commands. The flags of all are in `global`, each command's own in its file.
 
 use clap::{Parser, Subcommand};
 
-use crate::commands;
+use crate::{commands, global::Global};
 
 /// Build images from Dockerfiles, move them, and run containers from them.
 #[derive(Debug, Parser)]
@@ -14,20 +14,6 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Flags of every command.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Global {
-    /// Address of the daemon: unix://PATH or tcp://HOST:PORT. Without it a private daemon is started on demand.
-    #[arg(long, global = true, env = "BUILDKIT_HOST", value_name = "ADDRESS", hide_env_values = true)]
-    pub(crate) addr: Option<String>,
-    /// Namespace of images and containers.
-    #[arg(long, global = true, default_value = "default", value_name = "NAME")]
-    pub(crate) namespace: String,
-    /// Show the whole chain of causes of an error, one a line.
-    #[arg(long, global = true)]
-    pub(crate) debug: bool,
 }
 
 /// What to do.

@@ -1,19 +1,24 @@
 //! buildctl: the command line of buildd. Parses flags, connects, shows; it holds no state.
 //!
-//! The road of a command: [`cli`] parses, [`client`] connects (and starts a daemon if none answers), a file of [`commands`] calls the
-//! two public APIs, [`output`] and [`progress`] show, [`error`] turns a failure into words and an exit code.
+//! The road of a command: [`cli`] parses, [`dispatch`] picks a file of [`commands`], which calls the two public APIs over a [`client`]
+//! (a daemon is started if none answers), [`output`] and [`progress`] show, [`error`] turns a failure into words and an exit code.
 
 mod cli;
 mod client;
 mod commands;
+mod connection;
 mod credentials;
+mod dispatch;
 mod error;
+mod global;
+mod id;
 mod mounts;
 mod output;
 mod private_daemon;
 mod progress;
 mod session;
 mod terminal;
+mod timestamp;
 mod transfer;
 
 use std::{process::ExitCode, time::Duration};
@@ -29,7 +34,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return error::report(&anyhow::Error::new(e).context("start the runtime")),
     };
-    let (code, linger) = match runtime.block_on(commands::run(cli)) {
+    let (code, linger) = match runtime.block_on(dispatch::run(cli)) {
         Ok(code) => (code, Duration::ZERO),
         Err(e) => (error::report(&e), LINGER),
     };

@@ -146,11 +146,5 @@ pub(crate) fn ago(seconds: i64, now: i64) -> String {
     String::new()
 }
 
-/// Seconds since the epoch, now.
-pub(crate) fn now() -> i64 {
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    elapsed.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::net::UnixStream;
 use tonic::transport::Channel;
 
-use crate::client::{Address, open};
+use crate::connection::{Address, open};
 
 /// The state folder of the default daemon.
 const STATE: &str = "/run/buildd";

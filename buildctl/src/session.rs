@@ -63,7 +63,7 @@ pub(crate) use secrets::Secret;
 pub(crate) use ssh::Agent;
 pub(crate) use upload::Upload;
 
-use crate::client::{CONNECTION_WINDOW, FRAME, MESSAGE_BYTES, STREAM_WINDOW};
+use crate::connection::{CONNECTION_WINDOW, FRAME, MESSAGE_BYTES, STREAM_WINDOW};
 
 /// Bytes of one piece of the pipe: HTTP/2 writes the head of a frame by itself, and each piece is a message of the outer stream.
 const PIPE_PIECE: usize = 64 << 10;
@@ -119,7 +119,7 @@ pub(crate) struct Session {
 impl Session {
     /// Opens the stream and starts serving on it.
     pub(crate) async fn open(channel: Channel, options: SessionOptions) -> Result<Self> {
-        let id = crate::commands::new_id();
+        let id = crate::id::new_id();
         let (pipe_out, outgoing) = tokio::sync::mpsc::channel::<Bytes>(PIPE_PIECES);
         let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing).map(|data| SharedBytes { data });
         let mut request = Request::new(outgoing);

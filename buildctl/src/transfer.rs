@@ -26,7 +26,11 @@ use tokio::{
 };
 use tonic::Streaming;
 
-use crate::client::Client;
+use crate::{
+    client::Client,
+    id::new_id,
+    timestamp::{now, rfc3339},
+};
 
 /// Bytes of one message, if the daemon lets us send as many.
 const PIECE_BYTES: usize = 256 << 10;
@@ -60,7 +64,7 @@ pub(crate) struct Stream {
 impl Stream {
     /// Opens a stream and waits until the daemon knows its id.
     pub(crate) async fn open(client: &Client, purpose: &str) -> Result<Self> {
-        let id = format!("{purpose}-{}", crate::commands::new_id());
+        let id = format!("{purpose}-{}", new_id());
         let (outgoing, messages) = mpsc::channel(QUEUE);
         let init = any(&StreamInit { id: id.clone() });
         outgoing.send(init).await.context("open a stream")?;
@@ -188,8 +192,8 @@ pub(crate) async fn transfer(client: &Client, source: Any, destination: Any, pro
 /// A lease that keeps what a command is making, for a day at most if the command dies.
 pub(crate) async fn lease(client: &Client) -> Result<String> {
     const SECONDS: i64 = 24 * 3600;
-    let id = format!("buildctl-{}", crate::commands::new_id());
-    let expire = rfc3339(crate::output::now() + SECONDS);
+    let id = format!("buildctl-{}", new_id());
+    let expire = rfc3339(now() + SECONDS);
     let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), expire)]);
     let created =
         client.leases().create(CreateRequest { id: id.clone(), labels }).await.context("create a lease")?;
@@ -205,22 +209,6 @@ pub(crate) async fn release(client: &Client, id: &str) {
     if let Err(e) = client.leases().delete(request).await {
         tracing::debug!(error = %e, "delete lease {id}");
     }
-}
-
-/// Seconds since the epoch as RFC 3339 in UTC.
-pub(crate) fn rfc3339(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Civil date from days, in eras of 400 years that start on the first of March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::{collections::HashMap, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cli::Global, client::Client, output as out, progress::Mode};
+use crate::{client::Client, global::Global, output as out, progress::Mode};
 
 use limits::Limits;
 

@@ -10,10 +10,10 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    cli::Global,
     client::Client,
-    commands::seconds,
+    global::Global,
     output::{self, Format, Row, parse_format},
+    timestamp::{now, seconds},
 };
 
 /// What to do.
@@ -85,7 +85,7 @@ fn row(blob: &Info) -> Row {
         cells: vec![
             blob.digest.clone(),
             output::size(blob.size.unsigned_abs()),
-            output::ago(created, output::now()),
+            output::ago(created, now()),
             super::labels(&blob.labels),
         ],
         json: json!({"digest": blob.digest, "size": blob.size, "created": created, "labels": blob.labels}),

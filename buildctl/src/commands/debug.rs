@@ -6,8 +6,8 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    cli::Global,
     client::Client,
+    global::Global,
     output::{self, Format, Row, parse_format},
 };
 

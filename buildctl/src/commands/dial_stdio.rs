@@ -8,7 +8,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::{cli::Global, client::Address, private_daemon};
+use crate::{connection::Address, global::Global, private_daemon};
 
 /// Copies both ways until the daemon closes its end.
 pub(crate) async fn run(global: &Global) -> Result<()> {

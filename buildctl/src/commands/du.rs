@@ -8,8 +8,8 @@ use buildd_api::buildkit::{
 use serde_json::json;
 
 use crate::{
-    cli::Global,
     client::Client,
+    global::Global,
     output::{self, Format, Row, parse_format},
 };
 
@@ -49,7 +49,7 @@ pub(crate) async fn run(global: &Global, args: DuArgs) -> Result<()> {
 
 /// One record, for `du` and `prune`.
 pub(super) fn row(record: &UsageRecord) -> Row {
-    let used = record.last_used_at.as_ref().map(|at| output::ago(at.seconds, output::now()));
+    let used = record.last_used_at.as_ref().map(|at| output::ago(at.seconds, crate::timestamp::now()));
     Row {
         cells: vec![
             format!("{}{}", record.id, if record.mutable { "*" } else { "" }),

@@ -15,8 +15,8 @@ use buildd_api::containerd::containerd::services::images::v1::{
 use clap::Subcommand;
 
 use crate::{
-    cli::Global,
     client::Client,
+    global::Global,
     output::{self, Format, parse_format},
 };
 

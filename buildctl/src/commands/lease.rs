@@ -8,10 +8,10 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    cli::Global,
     client::Client,
-    commands::seconds,
+    global::Global,
     output::{self, Format, Row, parse_format},
+    timestamp::seconds,
 };
 
 /// What to do.
@@ -73,7 +73,7 @@ fn row(lease: &Lease, held: usize) -> Row {
     Row {
         cells: vec![
             lease.id.clone(),
-            output::ago(created, output::now()),
+            output::ago(created, crate::timestamp::now()),
             held.to_string(),
             super::labels(&lease.labels),
         ],

@@ -7,8 +7,8 @@ use buildd_api::buildkit::moby::buildkit::v1::PruneRequest;
 
 use super::du;
 use crate::{
-    cli::Global,
     client::Client,
+    global::Global,
     output::{self, Format, parse_format, parse_size},
 };
 

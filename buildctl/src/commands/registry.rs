@@ -24,9 +24,9 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::Global,
     client::Client,
     credentials,
+    global::Global,
     output::{self, Format, parse_format},
 };
 

@@ -21,16 +21,14 @@ use buildd_api::containerd::containerd::{
 use prost_types::Any;
 
 use crate::{
-    cli::Global,
     client::Client,
-    commands::{
-        image::{
-            mount::{SNAPSHOTTER, image_snapshot},
-            store,
-        },
-        new_id,
+    commands::image::{
+        mount::{SNAPSHOTTER, image_snapshot},
+        store,
     },
     error::Coded,
+    global::Global,
+    id::new_id,
     transfer,
 };
 

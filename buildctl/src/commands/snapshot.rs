@@ -8,10 +8,10 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    cli::Global,
     client::Client,
-    commands::seconds,
+    global::Global,
     output::{self, Format, Row, parse_format},
+    timestamp::seconds,
 };
 
 /// What to do.
@@ -92,7 +92,7 @@ fn row(info: &Info, size: i64) -> Row {
             info.parent.clone(),
             kind.clone(),
             output::size(size.unsigned_abs()),
-            output::ago(created, output::now()),
+            output::ago(created, crate::timestamp::now()),
         ],
         json: json!({
             "name": info.name, "parent": info.parent, "kind": kind, "size": size, "created": created,

@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::{
-    cli::Global,
     client::Client,
+    global::Global,
     output::{self, Format, Row, parse_format},
 };
 

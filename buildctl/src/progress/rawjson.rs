@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use buildd_api::buildkit::{google::protobuf::Timestamp, moby::buildkit::v1::StatusResponse};
 use serde_json::{Map, Value, json};
 
-use crate::transfer::rfc3339;
+use crate::timestamp::rfc3339;
 
 /// Writes the message to standard error.
 pub(super) fn show(status: &StatusResponse) {

@@ -25,7 +25,7 @@ use tonic::{
 };
 
 use super::directory;
-use crate::client::MESSAGE_BYTES;
+use crate::connection::MESSAGE_BYTES;
 
 /// Where the result of one exporter goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -82,7 +82,7 @@ pub(super) fn named(
     if let Some(text) = value.strip_prefix("oci-layout://") {
         let layout = Layout::find(text).with_context(|| format!("--build-context {name}"))?;
         // The daemon knows it by a name that says nothing of this machine.
-        let store = crate::commands::new_id();
+        let store = crate::id::new_id();
         opts.insert(key, format!("oci-layout://{store}@{}", layout.digest));
         sources.layouts.insert(store, layout.folder);
         return Ok(());
@@ -171,7 +171,7 @@ fn from_stdin(file: Option<&str>, sources: &mut Sources) -> Result<()> {
         bail!("standard input is empty: a tar or a Dockerfile is expected");
     }
     if is_archive(&head) {
-        let upload = Upload { path: crate::commands::new_id(), head };
+        let upload = Upload { path: crate::id::new_id(), head };
         sources.opts.insert("context".to_owned(), upload.url());
         if let Some(file) = file {
             sources.opts.insert("filename".to_owned(), file.to_owned());

@@ -28,11 +28,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, transport::Channel};
 
-use crate::{
-    client::{Client, MESSAGE_BYTES},
-    commands::new_id,
-    terminal,
-};
+use crate::{client::Client, connection::MESSAGE_BYTES, id::new_id, terminal};
 
 /// Our name for the shell, which is alone in its container.
 const PROCESS: &str = "shell";

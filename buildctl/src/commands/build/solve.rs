@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     client::Client,
-    commands::new_id,
     error::Coded,
+    id::new_id,
     progress::{Display, Mode, Outcome, display},
     session::Session,
 };

@@ -152,7 +152,7 @@ async fn send(
 ) -> Result<()> {
     let size = i64::try_from(blob.size).context("a size")?;
     // Of our own: what another command left half written is not gone on with.
-    let name = format!("buildctl-convert-{}", crate::commands::new_id());
+    let name = format!("buildctl-convert-{}", crate::id::new_id());
     let message = |offset: i64, data: Vec<u8>| WriteContentRequest {
         action: WriteAction::Write.into(),
         r#ref: name.clone(),

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use super::store::{self, Contents};
 use crate::{
     client::Client,
-    commands::seconds,
     output::{self, Format, Row, parse_format},
-    transfer::rfc3339,
+    timestamp::{now, rfc3339, seconds},
 };
 
 /// Flags of `image ls`.
@@ -75,13 +74,7 @@ async fn row(client: &Client, image: &Image) -> Row {
     let created = seconds(image.created_at);
     let short: String = digest.chars().take("sha256:".len() + 12).collect();
     Row {
-        cells: vec![
-            image.name.clone(),
-            short,
-            shown,
-            output::size(size),
-            output::ago(created, output::now()),
-        ],
+        cells: vec![image.name.clone(), short, shown, output::size(size), output::ago(created, now())],
         json: json!({
             "name": image.name, "digest": digest, "platforms": platforms, "size": size,
             "createdAt": rfc3339(created), "labels": image.labels, "problem": problem,
