@@ -3,6 +3,8 @@
 //! The worker knows only the files that came. Whether a rule of the ignore file kept the wanted one out is told by the text that the
 //! frontend described the context with; names beside it are asked of the client.
 
+use std::collections::HashMap;
+
 use buildd_api::buildkit::pb;
 use buildd_frontend::dockerfile::ignore;
 use buildd_fs::nearest::nearest;
@@ -94,10 +96,10 @@ async fn beside_it(
 
 /// The context that a vertex reads, if it reads one.
 fn context_of(definition: &pb::Definition, vertex: &str) -> Option<Context> {
-    let op = |digest: &str| {
-        let bytes = definition.def.iter().find(|bytes| Digest::of(bytes).to_string() == digest)?;
-        pb::Op::decode(bytes.as_slice()).ok()
-    };
+    // Once for all: a vertex may have thousands of inputs.
+    let ops: HashMap<String, &Vec<u8>> =
+        definition.def.iter().map(|bytes| (Digest::of(bytes).to_string(), bytes)).collect();
+    let op = |digest: &str| pb::Op::decode(ops.get(digest)?.as_slice()).ok();
     let described = |digest: &str, key: &str| {
         definition.metadata.get(digest).and_then(|metadata| metadata.description.get(key)).cloned()
     };
