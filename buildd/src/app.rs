@@ -66,7 +66,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
         tasks: Arc::clone(&parts.tasks),
         collector,
         registries,
-        told_of_hosts: config.told_of_hosts(),
+        hosts_settings: config.hosts_settings(),
         uuid,
         leave: leave.clone(),
     });

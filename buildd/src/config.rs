@@ -248,7 +248,7 @@ impl Config {
     }
 
     /// Where a client finds what we know of hosts: the names and values that introspection tells.
-    pub(crate) fn told_of_hosts(&self) -> HashMap<String, String> {
+    pub(crate) fn hosts_settings(&self) -> HashMap<String, String> {
         let path = |path: &Path| std::path::absolute(path).unwrap_or(path.to_owned()).display().to_string();
         let dirs: Vec<String> = self.hosts_dirs.iter().map(|dir| path(dir)).collect();
         let file = self.source.as_ref().map(|(file, _)| ("config".to_owned(), path(file)));

@@ -41,8 +41,8 @@ pub(crate) struct Services {
     collector: Collector,
     streams: Arc<streaming::Streams>,
     registries: Arc<Registries>,
-    told_of_hosts: Arc<HashMap<String, String>>,
-    watched: Arc<Mutex<HashSet<tasks::told::Watched>>>,
+    hosts_settings: Arc<HashMap<String, String>>,
+    watched: Arc<Mutex<HashSet<tasks::events::Watched>>>,
     uuid: String,
     /// Ends the streams that have no end of their own.
     leave: CancellationToken,
@@ -60,7 +60,7 @@ pub(crate) struct Parts {
     /// The way to registries.
     pub(crate) registries: Arc<Registries>,
     /// Where a client finds what we know of hosts.
-    pub(crate) told_of_hosts: HashMap<String, String>,
+    pub(crate) hosts_settings: HashMap<String, String>,
     /// Names this daemon on both APIs.
     pub(crate) uuid: String,
     /// Says that it goes.
@@ -70,14 +70,14 @@ pub(crate) struct Parts {
 impl Services {
     /// The services over their parts.
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { store, tasks, collector, registries, told_of_hosts, uuid, leave } = parts;
+        let Parts { store, tasks, collector, registries, hosts_settings, uuid, leave } = parts;
         Self {
             store,
             tasks,
             collector,
             streams: Arc::default(),
             registries,
-            told_of_hosts: Arc::new(told_of_hosts),
+            hosts_settings: Arc::new(hosts_settings),
             watched: Arc::default(),
             uuid,
             leave,

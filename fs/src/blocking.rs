@@ -1,4 +1,4 @@
-//! Blocking: the one door from async code to code that blocks.
+//! Blocking: the blocking-task wrapper, the one way from async code to code that blocks.
 //!
 //! Files, hashing, mounts and the database run on tokio's blocking threads, with the caller's span. A future that is
 //! dropped does not stop the work: what must stop early takes a flag of its own.

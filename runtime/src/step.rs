@@ -42,8 +42,8 @@ use crate::{
 mod cgroup;
 mod container;
 mod dialogue;
-mod fence;
 mod helper;
+mod seccomp;
 mod spawner;
 mod terminal;
 
@@ -232,7 +232,7 @@ impl Executor {
     async fn compile_filter(&self) -> Result<()> {
         let path = self.state.join(FILTER);
         blocking::run(move || {
-            fence::compile(&path).map_err(|error| Error::File {
+            seccomp::compile(&path).map_err(|error| Error::File {
                 operation: "compile the seccomp filter into",
                 source: std::io::Error::other(chain(error.as_ref())),
                 path,
@@ -284,8 +284,8 @@ impl Executor {
         }
         let path = folder.path.join("exit.json");
         let text = std::fs::read(&path).map_err(|source| {
-            tracing::warn!("the step's helper left no word");
-            Error::File { operation: "read", path: path.clone(), source }
+            tracing::warn!("the step's helper exited without reporting a status");
+            Error::File { operation: "read how the step ended from", path: path.clone(), source }
         })?;
         serde_json::from_slice(&text).map_err(|e| Error::File { operation: "read", path, source: e.into() })
     }

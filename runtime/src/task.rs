@@ -22,11 +22,11 @@ use tokio::{
 
 use crate::error::{Error, Result};
 
-mod claim;
+mod cgroup_lock;
 mod protocol;
-mod remains;
 mod shim;
 mod spec;
+mod stale;
 
 pub use protocol::{Exit, Process, Status, Streams, TaskSpec};
 pub use shim::{exec::exec_main, shim_main};
@@ -58,7 +58,7 @@ impl Tasks {
             let folder = tasks.folder(&ns, &id)?;
             // A daemon died while it made this one; its shim then left too.
             if !folder.join(SOCKET).exists() {
-                remains::remove(&folder)?;
+                stale::remove(&folder)?;
             }
         }
         Ok(tasks)
@@ -87,7 +87,7 @@ impl Tasks {
         let created = self.launch(&folder, task).await;
         if created.is_err() {
             let folder = folder.clone();
-            buildd_fs::blocking::run(move || remains::remove(&folder)).await?;
+            buildd_fs::blocking::run(move || stale::remove(&folder)).await?;
         }
         created
     }
@@ -123,7 +123,7 @@ impl Tasks {
             Ok(Reply::Failed { class, reason }) => Err(failed(class, reason)),
             _ => {
                 let status = child.wait().await.map_err(Error::file("wait for", &self.exe))?;
-                Err(failed(Class::Unknown, format!("its shim ended without a word ({status})")))
+                Err(failed(Class::Unknown, format!("its shim exited without reporting a status ({status})")))
             }
         }
     }
@@ -202,7 +202,7 @@ impl Tasks {
         let ended = process(reply, "delete", id)?;
         if exec.is_empty() {
             let folder = self.folder(ns, id)?;
-            buildd_fs::blocking::run(move || remains::remove(&folder)).await?;
+            buildd_fs::blocking::run(move || stale::remove(&folder)).await?;
         }
         Ok(ended)
     }
@@ -230,7 +230,7 @@ impl Tasks {
             Ok(reply) => reply,
             Err(error) => {
                 tracing::debug!(%error, ns, id, "the shim does not answer");
-                buildd_fs::blocking::run(move || remains::answer(&folder, &request)).await
+                buildd_fs::blocking::run(move || stale::answer(&folder, &request)).await
             }
         };
         match reply {

@@ -1,4 +1,4 @@
-//! Turns: one at a time for each blob.
+//! Digest lock: one at a time for each blob.
 //!
 //! Who comes second waits, and then finds what the first one brought; if the first one failed, it goes on from where that one stopped.
 
@@ -12,19 +12,19 @@ use tokio::sync::OwnedMutexGuard;
 
 /// Who is at work on which blob.
 #[derive(Debug, Default)]
-pub struct Turns(Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
+pub struct DigestLocks(Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
 
-impl Turns {
-    /// Waits for the blob's turn; it ends with the guard.
-    pub(crate) async fn take(&self, digest: &Digest) -> OwnedMutexGuard<()> {
+impl DigestLocks {
+    /// Waits for the lock of a blob; it ends with the guard.
+    pub(crate) async fn lock(&self, digest: &Digest) -> OwnedMutexGuard<()> {
         let lock = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.retain(|_, turn| turn.strong_count() > 0);
-            match turns.get(digest).and_then(Weak::upgrade) {
+            let mut digest_locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            digest_locks.retain(|_, turn| turn.strong_count() > 0);
+            match digest_locks.get(digest).and_then(Weak::upgrade) {
                 Some(lock) => lock,
                 None => {
                     let lock = Arc::default();
-                    turns.insert(*digest, Arc::downgrade(&lock));
+                    digest_locks.insert(*digest, Arc::downgrade(&lock));
                     lock
                 }
             }

@@ -65,7 +65,7 @@ pub struct Collected {
 pub fn collect(store: &Store) -> Result<Collected> {
     let _one = store.begin_round();
     let watch = store.db.watch()?;
-    store.wait_for_keepers()?;
+    store.wait_for_gc_guards()?;
     let now = SystemTime::now();
     let ingests = ingests(store)?;
     let mut graph = store.db.view("read what there is", |c| gather::gather(c, now))?;

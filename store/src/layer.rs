@@ -10,11 +10,11 @@
 mod apply;
 mod blob;
 mod erofs;
+mod external;
 mod file;
 mod head;
 mod id;
 mod large;
-mod lent;
 mod loose;
 mod parse;
 mod probe;
@@ -28,13 +28,13 @@ use crate::error::Result;
 
 pub use apply::{DirectoryWriter, Whiteouts, apply_tar};
 pub use blob::Blob;
+pub use external::ExternalBytes;
+pub(crate) use external::{data_file_of, layer_of_data_file};
 pub use file::{LayerFileWriter, adopt_tar};
 pub use head::open_tar;
-pub(crate) use head::{check_index, is_plain, lender, mount_layer, sync_layer};
+pub(crate) use head::{check_index, data_file, is_plain, mount_layer, sync_layer};
 pub use id::LayerId;
 pub use large::LARGE;
-pub use lent::Lies;
-pub(crate) use lent::{borrower, lender_of};
 pub use loose::LooseFile;
 pub use loose::{Extent, LooseFileWriter};
 pub use parse::Applied;
@@ -127,7 +127,7 @@ pub trait LayerWriter {
     fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()>;
 
     /// The same of a file whose bytes lie in a client's layer file: a writer may leave them there.
-    fn entry_lying(&mut self, entry: &Entry, data: &mut dyn Read, lies: Lies<'_>) -> Result<()> {
+    fn entry_external(&mut self, entry: &Entry, data: &mut dyn Read, lies: ExternalBytes<'_>) -> Result<()> {
         let _ = lies;
         self.entry(entry, data)
     }

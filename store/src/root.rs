@@ -18,14 +18,14 @@ use std::{
 };
 
 use buildd_fs::private::{self, PrivateError};
-use keepers::Keepers;
+use gc_guard::GcGuards;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
     cache::{mounts::CacheMounts, results::Results},
     content::Content,
     db::Db,
-    digest_lock::Turns,
+    digest_lock::DigestLocks,
     disk::{self, sync_dir},
     error::{Error, Result},
     event::Events,
@@ -34,9 +34,9 @@ use crate::{
     snapshot::{Snapshots, named::NamedSnapshots},
 };
 
-mod keepers;
+mod gc_guard;
 
-pub use keepers::Keeper;
+pub use gc_guard::GcGuard;
 
 /// How long a collection waits for an import that a slow client feeds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,8 +65,8 @@ pub struct Store {
     /// Their names, as containerd's clients see them.
     pub named_snapshots: NamedSnapshots,
     /// Who pulls which blob.
-    pub turns: Turns,
-    keepers: Keepers,
+    pub digest_locks: DigestLocks,
+    gc_guards: GcGuards,
     round: Mutex<()>,
     root: PathBuf,
     /// Held as long as the store is open.
@@ -113,8 +113,8 @@ impl Store {
             named_snapshots: NamedSnapshots::open(root, db.clone(), snapshots.clone())?,
             snapshots,
             db,
-            turns: Turns::default(),
-            keepers: Keepers::default(),
+            digest_locks: DigestLocks::default(),
+            gc_guards: GcGuards::default(),
             round: Mutex::default(),
             root: root.to_owned(),
             _lock: lock,
@@ -122,8 +122,8 @@ impl Store {
     }
 
     /// Keeps everything as long as the guard lives: for operations that write or find things before they name them.
-    pub fn keep_all(&self) -> Keeper<'_> {
-        self.keepers.begin()
+    pub fn gc_guard(&self) -> GcGuard<'_> {
+        self.gc_guards.begin()
     }
 
     /// Begins a round of collection: one at a time.
@@ -132,8 +132,8 @@ impl Store {
     }
 
     /// Waits for the end of all operations that keep all now.
-    pub(crate) fn wait_for_keepers(&self) -> Result<()> {
-        self.keepers.wait_for_present(PATIENCE).then_some(()).ok_or_else(|| Error::Precondition {
+    pub(crate) fn wait_for_gc_guards(&self) -> Result<()> {
+        self.gc_guards.wait_for_present(PATIENCE).then_some(()).ok_or_else(|| Error::Precondition {
             what: "collection",
             name: self.root.display().to_string(),
             reason: "waits for an import or an export to end: try again".to_owned(),

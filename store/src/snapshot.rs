@@ -6,7 +6,7 @@
 //! # On disk
 //! ```text
 //! layers/<id>          a layer, a file or a folder, never written again
-//! layers/<id>.data     what the layer file borrows from (`layer/lent.rs`)
+//! layers/<id>.data     the external data of the layer file (`layer/external.rs`)
 //! attached/<id>/       a layer file, mounted for clients
 //! snapshots/<n>/       fs, work, mount: of an active; mount, or one below it for each tree: of a view
 //! trash/, tmp/         emptied at start
@@ -42,7 +42,7 @@ use crate::{
     db::{Db, from_nanos, to_nanos},
     disk::{self, usage},
     error::{Error, Result},
-    layer::{LayerId, LayerRules, Probed, lender_of, probe},
+    layer::{LayerId, LayerRules, Probed, data_file_of, probe},
 };
 
 mod active;
@@ -213,9 +213,9 @@ impl Snapshots {
             Ok(LayerId(tx.last_insert_rowid()))
         })?;
         let target = self.folder(layer);
-        let (lender, place) = (lender_of(folder), lender_of(&target));
-        if lender.exists() {
-            disk::rename(&lender, &place).map_err(Error::file("publish", &place))?;
+        let (data_file, place) = (data_file_of(folder), data_file_of(&target));
+        if data_file.exists() {
+            disk::rename(&data_file, &place).map_err(Error::file("publish", &place))?;
         }
         disk::rename(folder, &target).map_err(Error::file("publish", &target))?;
         self.insert(parent, layer, &mut held)
@@ -243,9 +243,9 @@ impl Snapshots {
         self.mounted.forget(layers);
         layers.iter().try_for_each(|layer| {
             let stored = self.folder(*layer);
-            let lender = lender_of(&stored);
+            let data_file = data_file_of(&stored);
             self.discard(&stored)?;
-            if lender.exists() { self.discard(&lender) } else { Ok(()) }
+            if data_file.exists() { self.discard(&data_file) } else { Ok(()) }
         })
     }
 
@@ -312,9 +312,9 @@ impl Snapshots {
             known => return Ok(known.unwrap_or_default().unsigned_abs()),
         }
         let stored = self.folder(layer);
-        // What it borrows is the client's, too, as long as that is there, and its own alone later.
+        // Its external data is the client's, too, as long as that is there, and its own alone later.
         let (size, _) = usage(&stored)?;
-        let size = size + usage(&lender_of(&stored))?.0;
+        let size = size + usage(&data_file_of(&stored))?.0;
         self.db.write("note a layer's size", |tx| {
             tx.execute("UPDATE layers SET size = ? WHERE id = ?", params![size.cast_signed(), layer.0])
         })?;
@@ -409,7 +409,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        for path in [lender_of(&self.path), self.path.clone()] {
+        for path in [data_file_of(&self.path), self.path.clone()] {
             if fs::symlink_metadata(&path).is_ok()
                 && let Err(error) = remove(&path)
             {

@@ -155,7 +155,7 @@ async fn make_image(
     let (worker, request, attributes) = (worker.clone(), request.clone(), attributes.clone());
     let names = names.to_vec();
     let work = move || -> Result<_> {
-        let _kept = worker.store.keep_all();
+        let _kept = worker.store.gc_guard();
         let made = image::make(&worker, &request, &attributes)?;
         names.iter().try_for_each(|name| image::publish(&worker, name, &made))?;
         let lease = || -> Result<_> {

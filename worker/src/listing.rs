@@ -18,7 +18,7 @@ use std::{
 use blake3::Hasher;
 use buildd_fs::pattern::Patterns;
 use buildd_store::{
-    layer::{Entry, EntryKind, Lies, describe},
+    layer::{Entry, EntryKind, ExternalBytes, describe},
     snapshot::Reading,
 };
 
@@ -182,9 +182,9 @@ impl<'a> Found<'a> {
     }
 
     /// Where its bytes lie, if they may stay there.
-    pub(crate) fn lies(&self) -> Option<Lies<'a>> {
+    pub(crate) fn external(&self) -> Option<ExternalBytes<'a>> {
         match &self.bytes {
-            Bytes::Part(part, _) => part.lies(),
+            Bytes::Part(part, _) => part.external(),
             Bytes::At(_) => None,
         }
     }

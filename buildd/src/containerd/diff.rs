@@ -49,7 +49,7 @@ impl Diff for Services {
         let made = self
             .with_store(move |store| {
                 // The lease learns of the blob only when it is there.
-                let _kept = store.keep_all();
+                let _kept = store.gc_guard();
                 let made = diff::diff(store, &ns, &left, &right, &options)?;
                 if let Some(lease) = lease {
                     let resource = Resource { kind: "content".to_owned(), id: made.digest.to_string() };

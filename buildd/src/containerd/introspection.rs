@@ -63,7 +63,7 @@ fn plugins(transfer: &HashMap<String, String>) -> impl Iterator<Item = Plugin> {
 impl Introspection for Services {
     async fn plugins(&self, request: Request<PluginsRequest>) -> Result<Response<PluginsResponse>, Status> {
         let filters = Filters::parse(&request.into_inner().filters)?;
-        let plugins = plugins(&self.told_of_hosts)
+        let plugins = plugins(&self.hosts_settings)
             .filter(|plugin| filters.matches(&Named(plugin, BTreeMap::new())))
             .collect::<Vec<_>>();
         Ok(Response::new(PluginsResponse { plugins }))
@@ -82,7 +82,7 @@ impl Introspection for Services {
         request: Request<PluginInfoRequest>,
     ) -> Result<Response<PluginInfoResponse>, Status> {
         let request = request.into_inner();
-        let plugin = plugins(&self.told_of_hosts)
+        let plugin = plugins(&self.hosts_settings)
             .find(|plugin| plugin.r#type == request.r#type && plugin.id == request.id);
         let plugin = plugin.ok_or_else(|| Status::not_found(format!("plugin {:?} not found", request.id)))?;
         Ok(Response::new(PluginInfoResponse { plugin: Some(plugin), extra: None }))

@@ -5,7 +5,7 @@
 //! # Sources
 //! containerd `core/runtime/v2` and `plugins/services/tasks`, for the codes.
 
-pub(super) mod told;
+pub(super) mod events;
 
 use std::time::SystemTime;
 
@@ -99,7 +99,7 @@ impl Tasks for Services {
             },
         };
         let pid = self.tasks.create(&task).await.or_status()?;
-        self.told_created(&task, pid);
+        self.publish_created(&task, pid);
         Ok(Response::new(CreateTaskResponse { container_id: id, pid }))
     }
 
@@ -107,7 +107,7 @@ impl Tasks for Services {
         let ns = namespace(&request)?;
         let StartRequest { container_id, exec_id } = request.into_inner();
         let pid = self.tasks.start(&ns, &container_id, &exec_id).await.or_status()?;
-        self.told_started(ns, container_id, exec_id, pid);
+        self.publish_started(ns, container_id, exec_id, pid);
         Ok(Response::new(StartResponse { pid }))
     }
 
@@ -115,7 +115,7 @@ impl Tasks for Services {
         let ns = namespace(&request)?;
         let id = request.into_inner().container_id;
         let process = self.tasks.delete(&ns, &id, "").await.or_status()?;
-        self.told_deleted(&ns, &id, "", &process);
+        self.publish_deleted(&ns, &id, "", &process);
         Ok(Response::new(deleted(id, &process)))
     }
 
@@ -129,7 +129,7 @@ impl Tasks for Services {
             return Err(Status::invalid_argument("a process id is required"));
         }
         let process = self.tasks.delete(&ns, &container_id, &exec_id).await.or_status()?;
-        self.told_deleted(&ns, &container_id, &exec_id, &process);
+        self.publish_deleted(&ns, &container_id, &exec_id, &process);
         Ok(Response::new(deleted(exec_id, &process)))
     }
 
@@ -176,7 +176,7 @@ impl Tasks for Services {
         };
         let done = self.tasks.exec(&ns, &request.container_id, &request.exec_id, process, streams).await;
         done.or_status()?;
-        self.told_added(&ns, request.container_id, request.exec_id);
+        self.publish_added(&ns, request.container_id, request.exec_id);
         Ok(Response::new(()))
     }
 
@@ -201,7 +201,7 @@ impl Tasks for Services {
         let ns = namespace(&request)?;
         let id = request.into_inner().container_id;
         self.tasks.pause(&ns, &id).await.or_status()?;
-        self.told_paused(&ns, id);
+        self.publish_paused(&ns, id);
         Ok(Response::new(()))
     }
 
@@ -209,7 +209,7 @@ impl Tasks for Services {
         let ns = namespace(&request)?;
         let id = request.into_inner().container_id;
         self.tasks.resume(&ns, &id).await.or_status()?;
-        self.told_resumed(&ns, id);
+        self.publish_resumed(&ns, id);
         Ok(Response::new(()))
     }
 

@@ -82,7 +82,7 @@ impl Cgroup {
         let group = Self::set(trees, path, &step.limits, devices)?;
         if unified && step.security == Security::Sandbox {
             for Joined { folder, .. } in &group.joined {
-                devices::fence(folder, &devices::rules(step)?).map_err(about(folder))?;
+                devices::restrict(folder, &devices::rules(step)?).map_err(about(folder))?;
             }
         }
         Ok(group)
@@ -112,14 +112,14 @@ impl Cgroup {
     }
 
     /// The files to which a process of one thread writes `MYSELF` to join.
-    fn doors(&self) -> io::Result<Vec<File>> {
+    fn join_files(&self) -> io::Result<Vec<File>> {
         let open = |file: PathBuf| OpenOptions::new().write(true).open(&file).map_err(about(&file));
         self.joined.iter().map(|Joined { folder, join, .. }| open(folder.join(join))).collect()
     }
 
     /// Lets the process of a command join before it executes.
     pub fn contain(&self, command: &mut std::process::Command) -> io::Result<()> {
-        sys::write_first(command, self.doors()?, MYSELF);
+        sys::write_first(command, self.join_files()?, MYSELF);
         Ok(())
     }
 

@@ -129,7 +129,7 @@ fn become_program(
     rustix::process::chdir(cwd).map_err(|error| Refusal::at("enter the working directory", cwd, error))?;
     let environment = environment(step);
     privileges::limit(step)?;
-    privileges::give_up(step, means.filter.as_deref())?;
+    privileges::drop_privileges(step, means.filter.as_deref())?;
     sys::close_on_exec()?;
     let program = program::find(&step.args, cwd, &environment).map_err(Refusal)?;
     let error = program::execute(&program, &step.args, Some(environment));

@@ -29,7 +29,7 @@ use crate::{
     layer::{LARGE, LayerForm, LayerId, open_tar, tests::one_file},
     meta::lease::Resource,
     root::Store,
-    snapshot::{named::Scope, tests::lent::borrowing},
+    snapshot::{named::Scope, tests::external::with_external_data},
 };
 
 mod full;
@@ -141,7 +141,7 @@ fn has_blob(digest: Digest) -> impl Fn(&Store) -> bool {
 #[test]
 fn f_03_a_power_cut_takes_nothing_that_a_layer_borrows() {
     cut_through(LayerForm::File, |store, work| {
-        let (tree, copy) = borrowing(&store.snapshots, &vec![7; LARGE as usize]);
+        let (tree, copy) = with_external_data(&store.snapshots, &vec![7; LARGE as usize]);
         let layer = store.snapshots.layers(copy.id()).expect("layers").pop().expect("one");
         let diff_id = layer.diff_id.expect("known");
         store.snapshots.make_durable(copy.id()).expect("a sync");

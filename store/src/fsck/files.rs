@@ -17,7 +17,7 @@ use crate::{
     db::Db,
     error::{Error, Result},
     identifier,
-    layer::{borrower, lender},
+    layer::{data_file, layer_of_data_file},
 };
 
 /// Longest first part of a `ref` that is read: a number, a line's end, and the longest ref that an API takes.
@@ -49,8 +49,8 @@ impl Check<'_> {
         let layers: BTreeSet<String> = self.rows.layers.keys().map(i64::to_string).collect();
         let root = self.root.join("layers");
         let lends = |name: &str| {
-            let layer = borrower(name).filter(|layer| layers.contains(*layer));
-            layer.is_some_and(|layer| matches!(lender(&root.join(layer)), Ok(Some(_))))
+            let layer = layer_of_data_file(name).filter(|layer| layers.contains(*layer));
+            layer.is_some_and(|layer| matches!(data_file(&root.join(layer)), Ok(Some(_))))
         };
         self.strays(Path::new("layers"), |name| layers.contains(name) || lends(name))?;
         let uppers: BTreeSet<String> =

@@ -11,7 +11,7 @@ use rusqlite::types::Value;
 use super::{Check, Class, Fix, blobs::hash, rows::LayerRow};
 use crate::{
     error::{Error, Result},
-    layer::{check_index, lender_of, open_tar},
+    layer::{check_index, data_file_of, open_tar},
 };
 
 /// What an empty folder may take on disk.
@@ -30,7 +30,7 @@ impl Check<'_> {
             let fixes = vec![
                 Fix::Row("DELETE FROM layers WHERE id = ?", vec![Value::Integer(id)]),
                 Fix::Remove(path.clone()),
-                Fix::Remove(lender_of(&path)),
+                Fix::Remove(data_file_of(&path)),
             ];
             if let Some(wrong) = wrong_row(&row) {
                 self.gone.layers.insert(id, Class::Follows);

@@ -24,10 +24,10 @@ use crate::{
     layer::{LARGE, LayerForm, LayerId, tests::one_file},
     meta::lease::Resource,
     root::Store,
-    snapshot::{named::Scope, tests::lent::borrowing},
+    snapshot::{named::Scope, tests::external::with_external_data},
 };
 
-mod lent;
+mod external;
 
 const NS: &str = "default";
 
@@ -104,7 +104,7 @@ fn known() -> Known {
          INSERT INTO remote_files VALUES ('url', '', '', '', '{key}', 1);"
     );
     store.db.write("remember", |tx| tx.execute_batch(&remember)).expect("rows");
-    let (tree, copy) = borrowing(&store.snapshots, &vec![7; LARGE as usize]);
+    let (tree, copy) = with_external_data(&store.snapshots, &vec![7; LARGE as usize]);
     store.snapshots.make_durable(copy.id()).expect("a sync");
     drop((first, second, step, tree, copy));
     Known { dir, low, high, config, manifest, chain, ingest: Digest::of(b"partial").hex() }

@@ -156,7 +156,7 @@ fn a_blob_stays_as_long_as_any_namespace_has_it() {
 fn an_operation_that_names_last_is_waited_for() {
     let place = place();
     let store = place.store.clone();
-    let kept = place.store.keep_all();
+    let kept = place.store.gc_guard();
     let waiting = std::thread::spawn(move || collect(&store).expect("a round"));
     let digest = place.blob("about to be named", &[]);
     place.image("named", digest, &Labels::new());

@@ -1,7 +1,7 @@
 //! Blob: the bytes of one digest, opened, wherever they lie.
 //!
 //! Most lie in a file of their own. An uncompressed layer that is a layer file lies there: its tar is that blob, and has no second copy. Some of that may be
-//! borrowed from a client's files (`layer/lent.rs`).
+//! external data in a client's files (`layer/external.rs`).
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use super::lent::Lent;
+use super::external::ExternalData;
 
 /// An opened blob; reads from its begin, or anywhere.
 #[derive(Debug)]
@@ -18,19 +18,19 @@ pub struct Blob {
     begin: u64,
     size: u64,
     at: u64,
-    lent: Option<Lent>,
+    external: Option<ExternalData>,
 }
 
 impl Blob {
     /// A blob that is a whole file.
     pub(crate) fn whole(file: File) -> io::Result<Self> {
         let size = file.metadata()?.len();
-        Ok(Self { file, begin: 0, size, at: 0, lent: None })
+        Ok(Self { file, begin: 0, size, at: 0, external: None })
     }
 
-    /// A blob that is a part of a file, but for what `lent` has of it.
-    pub(crate) fn part(file: File, begin: u64, size: u64, lent: Option<Lent>) -> Self {
-        Self { file, begin, size, at: 0, lent }
+    /// A blob that is a part of a file, but for what `external` has of it.
+    pub(crate) fn part(file: File, begin: u64, size: u64, external: Option<ExternalData>) -> Self {
+        Self { file, begin, size, at: 0, external }
     }
 
     /// Bytes.
@@ -43,8 +43,8 @@ impl Blob {
         let offset = offset.min(self.size);
         let want = buf.len().min(usize::try_from(self.size - offset).unwrap_or(usize::MAX));
         let buf = &mut buf[..want];
-        match &self.lent {
-            Some(lent) => lent.read_at(&self.file, self.begin, buf, offset),
+        match &self.external {
+            Some(external) => external.read_at(&self.file, self.begin, buf, offset),
             None => self.file.read_at(buf, self.begin + offset),
         }
     }

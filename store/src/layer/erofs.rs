@@ -8,7 +8,7 @@
 //! | head | superblock | tar, expanded | inodes: 64 bytes, xattrs, links   | folders, long links |      blocks of 512 bytes
 //! ```
 //! Inodes are the extended form (64 bytes), so that times and owners are exact; a file is one extent (`FLAT_PLAIN`), here or,
-//! with numbers from the end of this file on, in a lender, whose slot follows the superblock. An inode's number is its
+//! with numbers from the end of this file on, in a data file, whose slot follows the superblock. An inode's number is its
 //! place in units of 32 bytes from `meta`; number 0 stays unused, the root has 2. A folder is blocks of sorted entries with their names.
 //!
 //! # Invariants
@@ -32,7 +32,7 @@ pub(super) const BLOCK: u64 = 512;
 pub(super) const SUPERBLOCK_AT: u64 = 1024;
 /// Bytes of the superblock.
 pub(super) const SUPERBLOCK: usize = 128;
-/// Bytes of the superblock and what tells of a lender, which follows it.
+/// Bytes of the superblock and what tells of a data file, which follows it.
 pub(super) const DESCRIBED: usize = SUPERBLOCK + DEVICE;
 const DEVICE: usize = 128;
 /// Where a superblock has the volume's name, and the name of one that hides nothing of what it may lie on: no whiteouts, no opaque folders.
@@ -58,8 +58,8 @@ pub(super) struct Layout {
     pub(super) expanded: u64,
     /// First byte of the index; a multiple of `BLOCK`.
     pub(super) index: u64,
-    /// Bytes of the lender, if there is one.
-    pub(super) lender: Option<u64>,
+    /// Bytes of the data file, if there is one.
+    pub(super) data_file: Option<u64>,
 }
 
 /// Where a node's inode and data go.
@@ -164,7 +164,7 @@ fn place_inodes(tree: &Tree, layout: Layout, order: &[usize], slots: &mut [Slot]
     Ok(at)
 }
 
-/// What a lender has is counted from `end` on, where this file's own blocks end.
+/// What a data file has is counted from `end` on, where this file's own blocks end.
 fn inode(node: &Node, slot: &Slot, layout: Layout, end: u64, out: &mut impl Write) -> io::Result<()> {
     let (kind, size, info) = match &node.kind {
         NodeKind::Directory(_) => (libc::S_IFDIR, slot.size, block_number(slot.block)?),
@@ -174,7 +174,7 @@ fn inode(node: &Node, slot: &Slot, layout: Layout, end: u64, out: &mut impl Writ
             let (base, offset) = match place {
                 Place::Tar(offset) => (layout.tar, *offset),
                 Place::Expanded(offset) => (layout.expanded, *offset),
-                Place::Lent(offset) => (end, *offset),
+                Place::ExternalData(offset) => (end, *offset),
             };
             let at = base.checked_add(offset).ok_or_else(too_large)?;
             block_number(at.checked_add(*size).ok_or_else(too_large)? / BLOCK)?;
@@ -271,12 +271,12 @@ fn superblock(inodes: u64, layout: Layout, end: u64, plain: bool) -> io::Result<
     if plain {
         bytes[NAME_AT..NAME_AT + PLAIN.len()].copy_from_slice(PLAIN);
     }
-    if let Some(lender) = layout.lender {
+    if let Some(data_file) = layout.data_file {
         bytes[80..84].copy_from_slice(&DEVICE_TABLE.to_le_bytes());
         bytes[86..88].copy_from_slice(&1_u16.to_le_bytes());
         let slot = SUPERBLOCK_AT as usize + SUPERBLOCK;
         bytes[88..90].copy_from_slice(&((slot / DEVICE) as u16).to_le_bytes());
-        let blocks = block_number(lender.div_ceil(BLOCK))?;
+        let blocks = block_number(data_file.div_ceil(BLOCK))?;
         bytes[SUPERBLOCK + 64..SUPERBLOCK + 68].copy_from_slice(&blocks.to_le_bytes());
         bytes[SUPERBLOCK + 68..SUPERBLOCK + 72].copy_from_slice(&block_number(end / BLOCK)?.to_le_bytes());
     }

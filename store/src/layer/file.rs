@@ -8,7 +8,7 @@
 //! 0       1024         4096   4096 + n
 //! | head  | superblock | tar  | zeros to a block | expanded sparse files | index |
 //! ```
-//! Of the tar there is only what the layer does not borrow (`lent`).
+//! Of the tar there is only what is not external data (`external`).
 //!
 //! # Invariants
 //! The index is written by us alone, from entries that were checked: metadata from outside is never mounted.
@@ -27,8 +27,8 @@ use buildd_oci::{digest::Digest, shown::Shown};
 use super::{
     Applied, Entry, EntryKind, ExportOptions, LayerWriter, TarWriter,
     erofs::{BLOCK, Layout, round_up, write_index},
+    external::{ExternalBytes, ExternalData, ExternalExtent},
     head::{HEAD, Head, Summing, write_head},
-    lent::{Lent, Lies, Loan},
     parse::{broken, each_change},
     tree::{Place, Tree},
 };
@@ -77,12 +77,12 @@ struct Parts {
     /// Where the next one begins.
     end: u64,
     /// What lies in another file.
-    lent: Option<Lent>,
+    external: Option<ExternalData>,
 }
 
 impl Parts {
     fn new(path: &Path) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), tree: Tree::new(), expanded: None, end: 0, lent: None })
+        Ok(Self { path: path.to_owned(), tree: Tree::new(), expanded: None, end: 0, external: None })
     }
 
     /// Takes a sparse file.
@@ -110,9 +110,9 @@ impl Parts {
         Ok(())
     }
 
-    /// Bytes of the tar so far that are not written, for they are borrowed.
+    /// Bytes of the tar so far that are not written, for they are external.
     fn missing(&self) -> u64 {
-        self.lent.as_ref().map_or(0, Lent::missing)
+        self.external.as_ref().map_or(0, ExternalData::missing)
     }
 
     /// Writes what follows the tar, then the head.
@@ -130,19 +130,19 @@ impl Parts {
             }
             let index = expanded + self.end;
             out.seek(SeekFrom::Start(index))?;
-            let lender = self.lent.as_ref().map(Lent::size).transpose()?;
-            let layout = Layout { tar: HEAD, expanded, index, lender };
+            let data_file = self.external.as_ref().map(ExternalData::size).transpose()?;
+            let layout = Layout { tar: HEAD, expanded, index, data_file };
             let mut summing = Summing::new(out);
             let superblock = write_index(&self.tree, layout, &mut summing)?;
-            let mut loans = None;
-            if let Some(lent) = &self.lent {
-                loans = Some(summing.size() + index);
-                lent.write(&mut summing)?;
-                lent.keep(&self.path)?;
+            let mut extents = None;
+            if let Some(external) = &self.external {
+                extents = Some(summing.size() + index);
+                external.write(&mut summing)?;
+                external.keep(&self.path)?;
             }
             let (mut out, sum) = summing.end();
             out.flush()?;
-            let head = Head { tar: Some(tar_size), index, sum, loans };
+            let head = Head { tar: Some(tar_size), index, sum, extents };
             write_head(out.get_ref().file(), head, &superblock)?;
             out.get_mut().start();
             Ok(())
@@ -203,35 +203,35 @@ impl LayerFileWriter {
     }
 
     /// Takes an entry; with `lies`, its bytes stay where they are.
-    fn take(&mut self, entry: &Entry, data: &mut dyn Read, lies: Option<Lies<'_>>) -> Result<()> {
+    fn take(&mut self, entry: &Entry, data: &mut dyn Read, lies: Option<ExternalBytes<'_>>) -> Result<()> {
         let (Some(parts), Some(tar)) = (&mut self.parts, &mut self.tar) else {
             return Err(broken(entry.path.display().to_string(), "its layer has ended"));
         };
         match lies {
-            Some(_) => tar.entry_lying(entry, data)?,
+            Some(_) => tar.entry_external(entry, data)?,
             None => tar.entry(entry, data)?,
         }
         let EntryKind::File { size } = entry.kind else { return parts.tree.insert(entry, Place::Tar(0)) };
         let fail = |source| Error::file("write layer file", &self.path)(source);
         let padded = round_up(size, BLOCK).map_err(fail)?;
         let at = tar.position() - padded;
-        let place = match (lies, &mut parts.lent) {
-            (Some(lies), Some(lent)) => {
-                lent.push(Loan { at, size, from: lies.at }).map_err(fail)?;
-                Place::Lent(lies.at)
+        let place = match (lies, &mut parts.external) {
+            (Some(lies), Some(external)) => {
+                external.push(ExternalExtent { at, size, from: lies.at }).map_err(fail)?;
+                Place::ExternalData(lies.at)
             }
             _ => Place::Tar(at - parts.missing()),
         };
         parts.tree.insert(entry, place)
     }
 
-    /// Whether bytes may stay in `file`: a layer has one lender at most.
+    /// Whether bytes may stay in `file`: a layer has one data file at most.
     fn borrows(&mut self, file: &File) -> io::Result<bool> {
         let Some(parts) = &mut self.parts else { return Ok(false) };
-        match &parts.lent {
-            Some(lent) => Ok(lent.has_room() && lent.is_from(file)?),
+        match &parts.external {
+            Some(external) => Ok(external.has_room() && external.is_from(file)?),
             None => {
-                parts.lent = Some(Lent::new(file)?);
+                parts.external = Some(ExternalData::new(file)?);
                 // It is to be durable with the layer. Nobody waits for a queue of the disk that is full.
                 let file = file.try_clone()?;
                 thread::Builder::new().name("writeback".to_owned()).spawn(move || start_writeback(&file))?;
@@ -246,7 +246,7 @@ impl LayerWriter for LayerFileWriter {
         self.take(entry, data, None)
     }
 
-    fn entry_lying(&mut self, entry: &Entry, data: &mut dyn Read, lies: Lies<'_>) -> Result<()> {
+    fn entry_external(&mut self, entry: &Entry, data: &mut dyn Read, lies: ExternalBytes<'_>) -> Result<()> {
         let some = matches!(entry.kind, EntryKind::File { size: 1.. });
         let stays = some && self.borrows(lies.file).map_err(Error::file("write layer file", &self.path))?;
         self.take(entry, data, stays.then_some(lies))

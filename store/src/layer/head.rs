@@ -8,9 +8,9 @@
 //! 0             8                16             24                       28   1024
 //! | "buildd1\n" | tar, bytes LE  | index, at LE | crc32c of superblock   | 0… | superblock
 //! | "buildd0\n" | 0: no tar      |              | and index, LE          |
-//! | "buildd3\n" | the same, with a lender: its slot is in the sum; then loans, at LE |
+//! | "buildd3\n" | the same, with a data file: its slot is in the sum; then extents, at LE |
 //! ```
-//! "buildd2\n" is that of a file from before, which borrows and has holes in its tar. An index at 0 is that of a file from before there was a checksum:
+//! "buildd2\n" is that of a file from before, which has external data and holes in its tar. An index at 0 is that of a file from before there was a checksum:
 //! it is not checked.
 
 use std::{
@@ -24,7 +24,7 @@ use buildd_fs::overlay::{OverlayError, erofs};
 
 use super::{
     erofs::{DESCRIBED, NAME_AT, PLAIN, SUPERBLOCK, SUPERBLOCK_AT},
-    lent::{Form, Lent, lender_of},
+    external::{ExternalData, Form, data_file_of},
 };
 use crate::{
     disk,
@@ -37,9 +37,9 @@ pub(super) const HEAD: u64 = 4096;
 const MAGIC: [u8; 8] = *b"buildd1\n";
 /// The same of a file that has no tar.
 const NO_TAR: [u8; 8] = *b"buildd0\n";
-/// The same of a file that borrows, with holes in its tar: from before `CUT`.
+/// The same of a file with external data, with holes in its tar: from before `CUT`.
 const HOLES: [u8; 8] = *b"buildd2\n";
-/// The same of a file that borrows.
+/// The same of a file with external data.
 const CUT: [u8; 8] = *b"buildd3\n";
 /// Bytes of the index that are read at once.
 const BUFFER: usize = 256 << 10;
@@ -89,14 +89,14 @@ pub(super) struct Head {
     /// Where the index begins, and the sum of what is there.
     pub(super) index: u64,
     pub(super) sum: u32,
-    /// Where the loans begin, if something is borrowed.
-    pub(super) loans: Option<u64>,
+    /// Where the extents begin, if there is external data.
+    pub(super) extents: Option<u64>,
 }
 
 /// Writes superblock and head.
 pub(super) fn write_head(file: &File, head: Head, superblock: &[u8; DESCRIBED]) -> io::Result<()> {
     file.write_all_at(superblock, SUPERBLOCK_AT)?;
-    let (magic, summed) = match (head.tar, head.loans) {
+    let (magic, summed) = match (head.tar, head.extents) {
         (None, _) => (&NO_TAR, SUPERBLOCK),
         (Some(_), None) => (&MAGIC, SUPERBLOCK),
         (Some(_), Some(_)) => (&CUT, DESCRIBED),
@@ -107,18 +107,18 @@ pub(super) fn write_head(file: &File, head: Head, superblock: &[u8; DESCRIBED]) 
     bytes[8..16].copy_from_slice(&head.tar.unwrap_or(0).to_le_bytes());
     bytes[16..24].copy_from_slice(&head.index.to_le_bytes());
     bytes[24..28].copy_from_slice(&sum.to_le_bytes());
-    bytes[28..].copy_from_slice(&head.loans.unwrap_or(0).to_le_bytes());
+    bytes[28..].copy_from_slice(&head.extents.unwrap_or(0).to_le_bytes());
     file.write_all_at(&bytes, 0)
 }
 
-/// The lender of the layer file `path`; None if it borrows nothing.
-pub(crate) fn lender(path: &Path) -> io::Result<Option<PathBuf>> {
+/// The data file of the layer file `path`; None if it has no external data.
+pub(crate) fn data_file(path: &Path) -> io::Result<Option<PathBuf>> {
     let mut magic = [0; 8];
     File::open(path)?.read_exact_at(&mut magic, 0)?;
-    Ok(form(&magic).map(|_| lender_of(path)))
+    Ok(form(&magic).map(|_| data_file_of(path)))
 }
 
-/// How a file with this magic number borrows; None if it does not.
+/// How the tar of a file with this magic number leaves out external data; None if it has none.
 fn form(magic: &[u8]) -> Option<Form> {
     match magic.try_into() {
         Ok(HOLES) => Some(Form::Holes),
@@ -160,17 +160,17 @@ pub fn open_tar(path: &Path) -> Result<Option<Blob>> {
         }
         let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
         let (size, whole) = (number(8), file.metadata()?.len());
-        let lent = match form(&head[..8]) {
+        let external = match form(&head[..8]) {
             Some(form) => {
-                let lender = File::open(lender_of(path))?;
-                Some(Lent::read(&file, number(28), size, form, lender)?)
+                let data_file = File::open(data_file_of(path))?;
+                Some(ExternalData::read(&file, number(28), size, form, data_file)?)
             }
             None if head[..8] == MAGIC => None,
             None => return Err(not_whole()),
         };
-        let missing = lent.as_ref().map_or(0, Lent::missing);
+        let missing = external.as_ref().map_or(0, ExternalData::missing);
         match size.checked_sub(missing).and_then(|written| HEAD.checked_add(written)) {
-            Some(end) if end <= whole => Ok(Some(Blob::part(file, HEAD, size, lent))),
+            Some(end) if end <= whole => Ok(Some(Blob::part(file, HEAD, size, external))),
             _ => Err(not_whole()),
         }
     };
@@ -206,10 +206,10 @@ pub(crate) fn check_index(path: &Path) -> Result<()> {
     check().map_err(Error::file("check layer file", path))
 }
 
-/// Makes the bytes of a layer file last, and of what it borrows.
+/// Makes the bytes of a layer file last, and of its external data.
 pub(crate) fn sync_layer(path: &Path) -> Result<()> {
-    let lender = lender(path).map_err(Error::file("open layer file", path))?;
-    for path in lender.iter().map(PathBuf::as_path).chain([path]) {
+    let data_file = data_file(path).map_err(Error::file("open layer file", path))?;
+    for path in data_file.iter().map(PathBuf::as_path).chain([path]) {
         let synced = File::open(path).and_then(|file| disk::sync_file(&file, path));
         synced.map_err(Error::file("sync", path))?;
     }
@@ -218,6 +218,6 @@ pub(crate) fn sync_layer(path: &Path) -> Result<()> {
 
 /// A layer file, mounted without a place in the tree; an error names `target`, where it is to be seen.
 pub(crate) fn mount_layer(path: &Path, target: &Path) -> Result<OwnedFd> {
-    let mounted = lender(path).and_then(|lender| erofs(path, lender.as_deref()));
+    let mounted = data_file(path).and_then(|data_file| erofs(path, data_file.as_deref()));
     Ok(mounted.map_err(OverlayError::mount("layer", target))?)
 }

@@ -19,8 +19,8 @@ use std::{
 use super::{
     Entry,
     erofs::{BLOCK, Layout, round_up, write_index},
+    external::ExternalBytes,
     head::{HEAD, Head, Summing, is_loose, write_head},
-    lent::Lies,
     tree::{Place, Tree},
 };
 use crate::error::{Error, Result};
@@ -129,7 +129,7 @@ impl LooseFileWriter {
             let index = HEAD + self.end;
             let mut out = BufWriter::with_capacity(1 << 20, &self.file);
             out.seek(SeekFrom::Start(index))?;
-            let layout = Layout { tar: HEAD, expanded: HEAD, index, lender: None };
+            let layout = Layout { tar: HEAD, expanded: HEAD, index, data_file: None };
             let mut summing = Summing::new(out);
             let superblock = write_index(&self.tree, layout, &mut summing)?;
             let (mut out, sum) = summing.end();
@@ -156,8 +156,8 @@ impl LooseFile {
     }
 
     /// The same place, for whoever leaves the bytes there.
-    pub fn lies(&self, at: u64) -> Lies<'_> {
-        Lies { file: &self.0, at: HEAD + at }
+    pub fn external(&self, at: u64) -> ExternalBytes<'_> {
+        ExternalBytes { file: &self.0, at: HEAD + at }
     }
 
     /// Reads what lies at `at`, counted from the begin of the file data.

@@ -41,8 +41,8 @@ pub(super) enum Place {
     Tar(u64),
     /// After the tar, so many bytes from there.
     Expanded(u64),
-    /// In the lender, so many bytes from its begin.
-    Lent(u64),
+    /// In the data file, so many bytes from its begin.
+    ExternalData(u64),
 }
 
 /// What a node is.

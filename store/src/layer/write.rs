@@ -96,7 +96,7 @@ impl<W: Write> TarWriter<W> {
     }
 
     /// Writes an entry whose bytes lie elsewhere: they and the zeros behind them are hashed, and not written.
-    pub(super) fn entry_lying(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
+    pub(super) fn entry_external(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
         self.lies = true;
         let written = self.entry(entry, data);
         self.lies = false;

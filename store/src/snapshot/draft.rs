@@ -22,7 +22,8 @@ use super::{Active, Scratch, SnapshotId, SnapshotPin, Snapshots};
 use crate::{
     error::{Error, Result},
     layer::{
-        DirectoryWriter, Entry, EntryKind, LayerFileWriter, LayerWriter, Lies, Whiteouts, broken, describe,
+        DirectoryWriter, Entry, EntryKind, ExternalBytes, LayerFileWriter, LayerWriter, Whiteouts, broken,
+        describe,
     },
 };
 
@@ -127,7 +128,7 @@ impl Draft {
         base: &Path,
         entry: &Entry,
         data: &mut dyn Read,
-        lies: Option<Lies<'_>>,
+        lies: Option<ExternalBytes<'_>>,
     ) -> Result<()> {
         let tree = self.path();
         let Some(file) = &mut self.file else { return self.folders.entry(entry, data) };
@@ -168,7 +169,7 @@ impl Draft {
             file.last = None;
         }
         match lies {
-            Some(lies) => file.writer.entry_lying(&entry, data, lies),
+            Some(lies) => file.writer.entry_external(&entry, data, lies),
             None => file.writer.entry(&entry, data),
         }
     }
@@ -179,7 +180,7 @@ impl LayerWriter for Draft {
         self.write(Path::new(""), entry, data, None)
     }
 
-    fn entry_lying(&mut self, entry: &Entry, data: &mut dyn Read, lies: Lies<'_>) -> Result<()> {
+    fn entry_external(&mut self, entry: &Entry, data: &mut dyn Read, lies: ExternalBytes<'_>) -> Result<()> {
         self.write(Path::new(""), entry, data, Some(lies))
     }
 

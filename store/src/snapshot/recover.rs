@@ -8,7 +8,7 @@ use super::{Snapshots, UNUSED_LAYER};
 use crate::{
     cache::results,
     error::{Error, Result},
-    layer::borrower,
+    layer::layer_of_data_file,
 };
 
 impl Snapshots {
@@ -26,7 +26,7 @@ impl Snapshots {
         let layers = self.root.join("layers");
         for entry in fs::read_dir(&layers).map_err(Error::file("list", &layers))?.flatten() {
             let name = entry.file_name();
-            let name = name.to_str().map(|name| borrower(name).unwrap_or(name));
+            let name = name.to_str().map(|name| layer_of_data_file(name).unwrap_or(name));
             let id = name.and_then(|name| name.parse().ok());
             if !id.is_some_and(|id| known.contains(&id)) {
                 self.discard(&entry.path())?;

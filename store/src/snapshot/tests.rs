@@ -12,7 +12,7 @@ use crate::{
     layer::{ExportOptions, LayerFileWriter, LayerForm, LayerWriter as _},
 };
 
-pub(crate) mod lent;
+pub(crate) mod external;
 
 fn open(root: &Path, form: LayerForm) -> Arc<Snapshots> {
     assert!(rustix::process::geteuid().is_root(), "snapshots are mounts: run the tests as root");

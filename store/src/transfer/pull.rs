@@ -7,7 +7,7 @@
 //! Nothing is named before it is whole, verified and durable. What was written is leased until a name keeps it.
 //!
 //! # Concurrency
-//! One pull at a time works on a blob (`Turns`); the others find it done. A pull that is dropped leaves partial ingests, which the next one
+//! One pull at a time works on a blob (`DigestLocks`); the others find it done. A pull that is dropped leaves partial ingests, which the next one
 //! goes on with.
 //!
 //! # Sources

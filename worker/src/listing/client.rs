@@ -4,7 +4,7 @@
 //! An entry is given as its layer file, once mounted, would show it: a further name of a file is that file, and what has no bytes has no
 //! attributes.
 //!
-//! Bytes may stay where they are if at least half of the tree is wanted, and enough to be worth it: a layer that borrows one file keeps all.
+//! Bytes may stay where they are if at least half of the tree is wanted, and enough to be worth it: a layer that refers to one file keeps all.
 
 use std::{
     cell::RefCell,
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use buildd_store::layer::{Entry, EntryKind, Extent, LARGE, Lies, LooseFile, broken};
+use buildd_store::layer::{Entry, EntryKind, Extent, ExternalBytes, LARGE, LooseFile, broken};
 
 use super::{Bytes, Found, Take, Wanted};
 use crate::{
@@ -153,8 +153,8 @@ pub(super) struct Part<'a> {
 
 impl<'a> Part<'a> {
     /// Where the bytes lie, if they may stay there.
-    pub(super) fn lies(&self) -> Option<Lies<'a>> {
-        self.lends.then(|| self.files.file.lies(self.at))
+    pub(super) fn external(&self) -> Option<ExternalBytes<'a>> {
+        self.lends.then(|| self.files.file.external(self.at))
     }
 }
 

@@ -44,7 +44,7 @@ impl Services {
         let names = self
             .with_store(move |store| {
                 // The names come last.
-                let _kept = store.keep_all();
+                let _kept = store.gc_guard();
                 let mut intake = Intake::new(store, &ns, !to.unpacks.is_empty());
                 let done = archive::import(stream.into_reader(), &mut intake)
                     .map_err(Error::from)

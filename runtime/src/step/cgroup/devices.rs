@@ -69,7 +69,7 @@ impl Rule {
 }
 
 /// Lets the processes of a group of version 2 open what the rules allow, and nothing else.
-pub(super) fn fence(group: &Path, rules: &[Rule]) -> io::Result<()> {
+pub(super) fn restrict(group: &Path, rules: &[Rule]) -> io::Result<()> {
     sys::attach_device_program(&File::open(group)?, &program(rules))
 }
 

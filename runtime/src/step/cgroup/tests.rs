@@ -175,7 +175,7 @@ fn a_program_opens_the_devices_that_the_rules_allow_and_no_others() {
         uid: None,
         gid: None,
     });
-    devices::fence(&group.0, &devices::rules(&spec).expect("rules"))
+    devices::restrict(&group.0, &devices::rules(&spec).expect("rules"))
         .expect("a program that the kernel takes");
     let dir = tempfile::tempdir().expect("a folder");
     let script = format!(

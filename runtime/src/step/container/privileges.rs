@@ -68,7 +68,7 @@ fn resource(name: &str) -> Option<Resource> {
 }
 
 /// Becomes the step's user, with its capabilities and behind the filter, if there is one.
-pub(super) fn give_up(step: &StepSpec, filter: Option<&[u8]>) -> Result<(), Refusal> {
+pub(super) fn drop_privileges(step: &StepSpec, filter: Option<&[u8]>) -> Result<(), Refusal> {
     let held = capabilities(None)?.permitted;
     let kept = match step.security {
         Security::Sandbox => profile::CAPABILITIES & held,

@@ -102,7 +102,7 @@ fn greet(ours: &UnixStream, entering: &Entering, terminal: bool) -> Result<(Pid,
     say(ours, entering)?;
     let mut words = Words(ours);
     let refused = |reason| Refusal::new(Class::Unknown, reason);
-    let gone = || refused("the helper ended without a word".to_owned());
+    let gone = || refused("the helper exited without reporting a status".to_owned());
     let pid = match words.next()? {
         Some(Word::Pid(pid)) => Pid::from_raw(pid),
         Some(Word::Failed(reason)) => return Err(refused(reason)),

@@ -23,7 +23,7 @@ use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::{
     super::{
-        claim::Claim,
+        cgroup_lock::CgroupLock,
         protocol::{Class, ROOTFS, Streams, TaskSpec},
         spec,
     },
@@ -43,7 +43,7 @@ pub(super) struct Init {
     state: PathBuf,
     spec: Spec,
     cgroup: PathBuf,
-    claim: Claim,
+    lock: CgroupLock,
 }
 
 /// Unmounts the root again if the container does not come to be.
@@ -62,7 +62,7 @@ pub(super) fn create(folder: &Path, task: &TaskSpec) -> Result<(Init, First), Re
     let spec = spec::adapt(task, folder).map_err(|reason| Refusal::new(Class::Invalid, reason))?;
     // Before anything tells of the group: what of a refused task is cleared away must not reach it.
     let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default();
-    let claim = Claim::take(&cgroup).map_err(|error| match error.kind() {
+    let lock = CgroupLock::take(&cgroup).map_err(|error| match error.kind() {
         io::ErrorKind::ResourceBusy => Refusal::new(Class::AlreadyExists, error.to_string()),
         _ => error.into(),
     })?;
@@ -74,7 +74,7 @@ pub(super) fn create(folder: &Path, task: &TaskSpec) -> Result<(Init, First), Re
         mounted.0 = Some(&root);
     }
     spec.save(folder.join("config.json"))?;
-    let init = Init { state: folder.join(STATE), spec, cgroup, claim };
+    let init = Init { state: folder.join(STATE), spec, cgroup, lock };
     let first = build(folder, &init, &task.streams)?;
     mounted.0 = None;
     Ok((init, first))
@@ -174,7 +174,7 @@ impl Init {
             Err(_) if !self.state.join(NAME).exists() => {}
             Err(refusal) => return Err(refusal),
         }
-        self.claim.release();
+        self.lock.release();
         Ok(())
     }
 }

@@ -55,7 +55,7 @@ fn call(place: &Place, n: usize) {
         1 => drop(store.leases.create(NS, &format!("new {n}"), &Labels::new()).expect("a lease")),
         2 => place.image(&format!("new {n}"), place.blob(&format!("{n}"), &[]), &Labels::new()),
         3 => drop(store.snapshots.pin(store.snapshots.by_number(2).expect("a look").expect("a stack"))),
-        4 => drop(store.keep_all()),
+        4 => drop(store.gc_guard()),
         _ => drop(store.content.info(NS, &Digest::of(b"none")).expect_err("there is none")),
     }
 }

@@ -8,7 +8,7 @@ use crate::layer::{
     tree::{Place, Tree},
 };
 
-const LAYOUT: Layout = Layout { tar: 4096, expanded: 6 << 30, index: 7 << 30, lender: None };
+const LAYOUT: Layout = Layout { tar: 4096, expanded: 6 << 30, index: 7 << 30, data_file: None };
 
 fn tree(size: u64, place: Place) -> Tree {
     let mut tree = Tree::new();

@@ -83,7 +83,7 @@ impl Pull {
     /// One document: from our store, or from the registry into it.
     async fn document(&self, descriptor: &Descriptor, parent: &str) -> Result<Vec<u8>> {
         let part = self.watch.add(descriptor, parent);
-        let _turn = self.store.turns.take(&descriptor.digest).await;
+        let _turn = self.store.digest_locks.lock(&descriptor.digest).await;
         let wanted = descriptor.clone();
         let known = self.on(move |pull| {
             pull.lease.hold_blob(&wanted.digest)?;

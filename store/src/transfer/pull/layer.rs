@@ -52,7 +52,7 @@ impl Pull {
         diff_id: Option<Digest>,
         part: &Arc<Part>,
     ) -> Result<Option<SnapshotPin>> {
-        let _turn = self.store.turns.take(&descriptor.digest).await;
+        let _turn = self.store.digest_locks.lock(&descriptor.digest).await;
         let wanted = descriptor.clone();
         let here = self.on(move |pull| {
             pull.lease.hold_blob(&wanted.digest)?;

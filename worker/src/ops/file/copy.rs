@@ -171,7 +171,7 @@ impl Job {
     }
 
     fn entry(&self, writer: &mut dyn LayerWriter, found: Found<'_>, to: &Path) -> Result<()> {
-        let (is_folder, lies) = (found.is_folder(), found.lies());
+        let (is_folder, external) = (found.is_folder(), found.external());
         let (mut entry, mut bytes) = found.open()?;
         entry.path = match entry.path.as_os_str().is_empty() {
             true => to.to_owned(),
@@ -182,8 +182,8 @@ impl Job {
         }
         entry.mode = self.chmod.apply(entry.mode, is_folder);
         entry.mtime = self.time.unwrap_or(entry.mtime);
-        Ok(match lies {
-            Some(lies) => writer.entry_lying(&entry, &mut bytes, lies)?,
+        Ok(match external {
+            Some(external) => writer.entry_external(&entry, &mut bytes, external)?,
             None => writer.entry(&entry, &mut bytes)?,
         })
     }

@@ -1,4 +1,4 @@
-//! Claim: a task's control group is its own, also beside other daemons and other runtimes.
+//! Cgroup lock: a task's control group is its own, also beside other daemons and other runtimes.
 //!
 //! A group's path is the client's choice, by default `/NAMESPACE/ID`, so two daemons of one machine, or containerd and we, may be asked for the
 //! same. Who removes a container kills all that is in its group: a group that another task holds, or in which something runs, is refused
@@ -54,18 +54,18 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// A control group that is held.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct CgroupLock {
     locked: File,
     path: PathBuf,
 }
 
-impl Drop for Claim {
+impl Drop for CgroupLock {
     fn drop(&mut self) {
         self.release();
     }
 }
 
-impl Claim {
+impl CgroupLock {
     /// Takes the group at `path` (absolute, below each hierarchy), made if it is not there.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Claim {
         let busy = |what: &str| {
             io::Error::new(io::ErrorKind::ResourceBusy, format!("control group {}: {what}", path.display()))
         };
-        let Some(claim) = Self::lock(path)? else { return Err(busy("another task has it")) };
+        let Some(lock) = Self::lock(path)? else { return Err(busy("another task has it")) };
         let group = asked().join(below(path));
         let processes =
             if group.exists() { get_all_pids(&group).map_err(io::Error::other)? } else { Vec::new() };
@@ -84,7 +84,7 @@ impl Claim {
         for hierarchy in hierarchies() {
             again_while_gone(|| fs::create_dir_all(hierarchy.join(below(path))))?;
         }
-        Ok(claim)
+        Ok(lock)
     }
 
     /// Takes what a task left whose shim is gone, with all that still runs there; None if it is another's meanwhile, or gone.
@@ -156,19 +156,22 @@ mod tests {
     fn a_group_has_one_holder_at_a_time() {
         let path = PathBuf::from(format!("/buildd-claim-{}/task", std::process::id()));
         let folder = asked().join(below(&path));
-        let held = Claim::take(&path).expect("the first");
+        let held = CgroupLock::take(&path).expect("the first");
         assert!(hierarchies().all(|hierarchy| hierarchy.join(below(&path)).is_dir()));
-        let refused = Claim::take(&path).expect_err("the second");
+        let refused = CgroupLock::take(&path).expect_err("the second");
         assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
         assert!(refused.to_string().contains("another task has it"), "{refused}");
-        assert!(Claim::inherit(&path).expect("a look").is_none(), "its holder lives");
+        assert!(CgroupLock::inherit(&path).expect("a look").is_none(), "its holder lives");
         drop(held);
 
         let mut child = Command::new("sleep").arg("100").spawn().expect("start sleep");
         fs::write(folder.join("cgroup.procs"), child.id().to_string()).expect("move it");
-        let refused = Claim::take(&path).expect_err("somebody runs there");
+        let refused = CgroupLock::take(&path).expect_err("somebody runs there");
         assert!(refused.to_string().contains("1 process(es)"), "{refused}");
-        assert!(Claim::inherit(&path).expect("a look").is_some(), "what is left is taken with what runs");
+        assert!(
+            CgroupLock::inherit(&path).expect("a look").is_some(),
+            "what is left is taken with what runs"
+        );
         child.kill().and_then(|()| child.wait()).expect("end our own child");
 
         for hierarchy in hierarchies() {
@@ -176,7 +179,7 @@ mod tests {
             fs::remove_dir(hierarchy.join(below(&path)).parent().expect("a parent"))
                 .expect("remove its parent");
         }
-        assert!(Claim::inherit(&path).expect("a look").is_none(), "nothing is left");
+        assert!(CgroupLock::inherit(&path).expect("a look").is_none(), "nothing is left");
         assert!(!folder.exists(), "a look makes nothing");
     }
 
@@ -185,8 +188,8 @@ mod tests {
         let path = PathBuf::from(format!("/buildd-claims-{}/task", std::process::id()));
         let inside = std::sync::atomic::AtomicUsize::new(0);
         let once = || {
-            let claim = match Claim::take(&path) {
-                Ok(claim) => claim,
+            let lock = match CgroupLock::take(&path) {
+                Ok(lock) => lock,
                 Err(error) => {
                     assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");
                     return 0;
@@ -199,7 +202,7 @@ mod tests {
                 fs::remove_dir(&folder).expect("remove the group");
                 let _ = fs::remove_dir(folder.parent().expect("a parent"));
             }
-            drop(claim);
+            drop(lock);
             1
         };
         let taken: usize = std::thread::scope(|scope| {

@@ -1,28 +1,28 @@
-//! Loans as they are on disk: what is not inside tar and lender is refused.
+//! Extents as they are on disk: what is not inside tar and data file is refused.
 
 use super::*;
 
-fn read(loans: &[[u64; 3]], more: &[u8]) -> io::Result<Lent> {
-    let file = written(loans, more);
-    let lender = tempfile::tempfile().expect("a file");
-    lender.set_len(1000).expect("a size");
-    Lent::read(&file, 6, 2000, Form::Holes, lender)
+fn read(extents: &[[u64; 3]], more: &[u8]) -> io::Result<ExternalData> {
+    let file = written(extents, more);
+    let data_file = tempfile::tempfile().expect("a file");
+    data_file.set_len(1000).expect("a size");
+    ExternalData::read(&file, 6, 2000, Form::Holes, data_file)
 }
 
-fn written(loans: &[[u64; 3]], more: &[u8]) -> File {
+fn written(extents: &[[u64; 3]], more: &[u8]) -> File {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(b"before").expect("bytes");
-    loans.iter().flatten().try_for_each(|number| file.write_all(&number.to_le_bytes())).expect("bytes");
+    extents.iter().flatten().try_for_each(|number| file.write_all(&number.to_le_bytes())).expect("bytes");
     file.write_all(more).expect("bytes");
     file
 }
 
 #[test]
 fn loans_lie_in_order_inside_tar_and_lender() {
-    let lent = read(&[[512, 600, 400], [1112, 888, 0]], b"").expect("loans");
-    assert_eq!(lent.loans[1].loan, Loan { at: 1112, size: 888, from: 0 });
+    let external = read(&[[512, 600, 400], [1112, 888, 0]], b"").expect("loans");
+    assert_eq!(external.extents[1].extent, ExternalExtent { at: 1112, size: 888, from: 0 });
     let mut written = Vec::new();
-    lent.write(&mut written).expect("memory");
+    external.write(&mut written).expect("memory");
     assert_eq!(written[..8], 512_u64.to_le_bytes());
     for wrong in [
         &[][..],
@@ -38,8 +38,8 @@ fn loans_lie_in_order_inside_tar_and_lender() {
     assert!(read(&[[512, 600, 400]], b"x").is_err(), "a loan that is cut off");
 }
 
-/// A lender of this many bytes, none of them 0.
-fn lender(size: u64) -> (File, Vec<u8>) {
+/// A data file of this many bytes, none of them 0.
+fn data_file(size: u64) -> (File, Vec<u8>) {
     let bytes: Vec<u8> = (0..size).map(|at| (at % 251) as u8 + 1).collect();
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&bytes).expect("bytes");
@@ -49,22 +49,28 @@ fn lender(size: u64) -> (File, Vec<u8>) {
 #[test]
 fn what_is_lent_is_put_in_where_it_was_cut_out_or_left_a_hole() {
     // Two follow each other, one fills its block, one ends the tar.
-    let loans = [[512, 100, 7], [1024, 512, 0], [2048, 1, 300], [3584, 512, 488]];
-    let (lender, lent) = lender(1000);
+    let extents = [[512, 100, 7], [1024, 512, 0], [2048, 1, 300], [3584, 512, 488]];
+    let (data_file, external) = data_file(1000);
     let mut whole: Vec<u8> =
         (0..4096).map(|at| if at / 512 % 2 == 0 { 0xa0 } else { 0xb0 } + (at % 7) as u8).collect();
     let mut cut = Vec::new();
     let mut at = 0;
-    for [begin, size, from] in loans.map(|loan| loan.map(|number| number as usize)) {
+    for [begin, size, from] in extents.map(|extent| extent.map(|number| number as usize)) {
         cut.extend_from_slice(&whole[at..begin]);
         at = (begin + size).next_multiple_of(512);
         whole[begin..at].fill(0);
-        whole[begin..begin + size].copy_from_slice(&lent[from..from + size]);
+        whole[begin..begin + size].copy_from_slice(&external[from..from + size]);
     }
     let mut holes = whole.clone();
-    loans.iter().for_each(|[at, size, _]| holes[*at as usize..(at + size) as usize].fill(0));
+    extents.iter().for_each(|[at, size, _]| holes[*at as usize..(at + size) as usize].fill(0));
     for (form, own, missing) in [(Form::Cut, cut, 2048), (Form::Holes, holes, 0)] {
-        let read = Lent::read(&written(&loans, b""), 6, 4096, form, lender.try_clone().expect("a file"));
+        let read = ExternalData::read(
+            &written(&extents, b""),
+            6,
+            4096,
+            form,
+            data_file.try_clone().expect("a file"),
+        );
         let read = read.expect("loans");
         assert_eq!(read.missing(), missing, "{form:?}");
         let mut file = tempfile::tempfile().expect("a file");
@@ -86,12 +92,16 @@ fn what_is_lent_is_put_in_where_it_was_cut_out_or_left_a_hole() {
 
 #[test]
 fn what_is_cut_out_is_whole_blocks_inside_the_tar() {
-    let (lender, _) = lender(1000);
-    let read = |loans: &[[u64; 3]], tar| {
-        Lent::read(&written(loans, b""), 6, tar, Form::Cut, lender.try_clone().expect("a file"))
+    let (data_file, _) = data_file(1000);
+    let read = |extents: &[[u64; 3]], tar| {
+        ExternalData::read(&written(extents, b""), 6, tar, Form::Cut, data_file.try_clone().expect("a file"))
     };
     assert!(read(&[[512, 1, 0], [1024, 1, 0]], 1536).is_ok());
-    for (loans, tar) in [([[512, 1, 0], [1023, 1, 0]], 4096), ([[512, 1, 0], [1024, 1, 0]], 1535)] {
-        assert_eq!(read(&loans, tar).expect_err("refused").kind(), io::ErrorKind::InvalidData, "{loans:?}");
+    for (extents, tar) in [([[512, 1, 0], [1023, 1, 0]], 4096), ([[512, 1, 0], [1024, 1, 0]], 1535)] {
+        assert_eq!(
+            read(&extents, tar).expect_err("refused").kind(),
+            io::ErrorKind::InvalidData,
+            "{extents:?}"
+        );
     }
 }

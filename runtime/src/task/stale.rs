@@ -1,4 +1,4 @@
-//! Remains: what is on disk of a task whose shim is gone.
+//! Stale state: what is on disk of a task whose shim is gone.
 //!
 //! A shim that is killed takes the processes of its container along. Its folder still tells what ran and, if the process ended first, how; it
 //! is answered from here until the client deletes the task.
@@ -11,7 +11,7 @@ use oci_spec::runtime::Spec;
 use rustix::{io::Errno, mount::UnmountFlags};
 
 use super::{
-    claim::{self, Claim},
+    cgroup_lock::{self, CgroupLock},
     protocol::{Class, EXIT, Exit, Process, ROOTFS, Reply, Request, Status, TASK, TaskSpec},
 };
 use crate::{
@@ -81,7 +81,7 @@ fn remove_cgroups(spec: &Spec) {
     let Some(path) = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()) else {
         return;
     };
-    match Claim::inherit(&path) {
+    match CgroupLock::inherit(&path) {
         Ok(Some(_claim)) => {
             let cgroup_path = path.clone();
             let config = CgroupConfig { cgroup_path, systemd_cgroup: false, container_name: String::new() };
@@ -95,7 +95,7 @@ fn remove_cgroups(spec: &Spec) {
     // other daemons are about to make groups in it at any moment.
     let parent = path.parent().filter(|parent| ![Path::new("/"), Path::new(PARENT)].contains(parent));
     let Some(parent) = parent.and_then(|parent| parent.strip_prefix("/").ok()) else { return };
-    for hierarchy in claim::hierarchies() {
+    for hierarchy in cgroup_lock::hierarchies() {
         let _ = fs::remove_dir(hierarchy.join(parent));
     }
 }

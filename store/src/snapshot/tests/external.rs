@@ -1,4 +1,4 @@
-//! Layers that borrow a client's files: the same layer as one that does not, whatever becomes of the client's tree.
+//! Layers with external data in a client's files: the same layer as one without, whatever becomes of the client's tree.
 
 use std::{
     io::{self, Read},
@@ -11,19 +11,19 @@ use buildd_oci::digest::Digest;
 use super::*;
 use crate::{
     layer::{
-        Entry, EntryKind, Extent, LARGE, LayerId, LayerWriter, LooseFile, LooseFileWriter, lender_of,
+        Entry, EntryKind, Extent, LARGE, LayerId, LayerWriter, LooseFile, LooseFileWriter, data_file_of,
         open_tar,
     },
     snapshot::SnapshotPin,
 };
 
-/// A client's tree of one file, and a layer with a copy of it that borrows.
-pub(crate) fn borrowing(snapshots: &Arc<Snapshots>, bytes: &[u8]) -> (SnapshotPin, SnapshotPin) {
+/// A client's tree of one file, and a layer with a copy of it that has external data.
+pub(crate) fn with_external_data(snapshots: &Arc<Snapshots>, bytes: &[u8]) -> (SnapshotPin, SnapshotPin) {
     let (tree, at) = sent(snapshots, bytes);
     let file =
         LooseFile::open(&snapshots.stored(only(snapshots, &tree))).expect("a file").expect("a client's");
     let mut draft = snapshots.draft(None).expect("a draft");
-    draft.entry_lying(&entry("copy", bytes), &mut &*bytes, file.lies(at.at)).expect("an entry");
+    draft.entry_external(&entry("copy", bytes), &mut &*bytes, file.external(at.at)).expect("an entry");
     (tree, draft.commit().expect("a layer"))
 }
 
@@ -61,7 +61,7 @@ fn a_layer_that_borrows_is_the_same_and_holds_nothing_twice() {
     let dir = tempfile::tempdir().expect("a folder");
     let snapshots = open(dir.path(), LayerForm::File);
     let bytes = noise(LARGE + 700);
-    let (tree, layer) = borrowing(&snapshots, &bytes);
+    let (tree, layer) = with_external_data(&snapshots, &bytes);
     let mut plain = snapshots.draft(None).expect("a draft");
     plain.entry(&entry("copy", &bytes), &mut bytes.as_slice()).expect("an entry");
     let plain = plain.commit().expect("a layer");
@@ -81,17 +81,17 @@ fn a_layer_that_borrows_is_the_same_and_holds_nothing_twice() {
     let on_disk = |path: &Path| fs::metadata(path).expect("a file").blocks() * 512;
     assert!(on_disk(&stored) < LARGE / 2, "{}", on_disk(&stored));
     assert!(snapshots.layer_size(only(&snapshots, &layer)).expect("a size") > LARGE);
-    // The client's tree goes, and what it lent stays as long as the layer does.
-    let lender = lender_of(&stored);
-    assert_eq!(fs::metadata(&lender).expect("the lender").nlink(), 2);
+    // The client's tree goes, and the external data stays as long as the layer does.
+    let data_file = data_file_of(&stored);
+    assert_eq!(fs::metadata(&data_file).expect("the lender").nlink(), 2);
     snapshots.remove_layers(&[only(&snapshots, &tree)]).expect("removed");
-    assert_eq!(fs::metadata(&lender).expect("the lender").nlink(), 1);
+    assert_eq!(fs::metadata(&data_file).expect("the lender").nlink(), 1);
     let view = snapshots.view(Some(layer.id())).expect("a view");
     assert!(fs::read(view.path().join("copy")).expect("the copy") == bytes);
     assert!(tar(&snapshots, &layer) == whole);
     drop(view);
     snapshots.remove_layers(&[only(&snapshots, &layer)]).expect("removed");
-    assert!(!stored.exists() && !lender.exists());
+    assert!(!stored.exists() && !data_file.exists());
 }
 
 #[test]
@@ -103,14 +103,14 @@ fn files_of_one_client_are_borrowed_and_what_is_not_used_leaves_nothing() {
     let files = trees.each_ref().map(|(tree, _)| {
         LooseFile::open(&snapshots.stored(only(&snapshots, tree))).expect("a file").expect("a client's")
     });
-    let lies = |n: usize| files[n].lies(trees[n].1.at);
+    let lies = |n: usize| files[n].external(trees[n].1.at);
     let mut draft = snapshots.draft(None).expect("a draft");
-    draft.entry_lying(&entry("empty", &[]), &mut io::empty(), lies(0)).expect("an entry");
+    draft.entry_external(&entry("empty", &[]), &mut io::empty(), lies(0)).expect("an entry");
     let written = draft.commit().expect("a layer");
-    assert!(!lender_of(&snapshots.stored(only(&snapshots, &written))).exists());
+    assert!(!data_file_of(&snapshots.stored(only(&snapshots, &written))).exists());
     let mut draft = snapshots.draft(None).expect("a draft");
     for (name, lies) in [("a", lies(0)), ("b", lies(1)), ("c", lies(0))] {
-        draft.entry_lying(&entry(name, &large), &mut large.as_slice(), lies).expect("an entry");
+        draft.entry_external(&entry(name, &large), &mut large.as_slice(), lies).expect("an entry");
     }
     let borrowed = draft.commit().expect("a layer");
     let stored = snapshots.stored(only(&snapshots, &borrowed));
@@ -120,7 +120,7 @@ fn files_of_one_client_are_borrowed_and_what_is_not_used_leaves_nothing() {
     assert!(["a", "b", "c"].iter().all(|name| fs::read(view.path().join(name)).expect("it") == large));
     // A draft that fails.
     let mut draft = snapshots.draft(None).expect("a draft");
-    draft.entry_lying(&entry("a", &large), &mut large.as_slice(), lies(0)).expect("an entry");
+    draft.entry_external(&entry("a", &large), &mut large.as_slice(), lies(0)).expect("an entry");
     drop(draft);
     assert_eq!(fs::read_dir(dir.path().join("tmp")).expect("a folder").count(), 0);
 }
@@ -129,9 +129,9 @@ fn files_of_one_client_are_borrowed_and_what_is_not_used_leaves_nothing() {
 fn a_start_removes_what_a_lost_layer_borrowed() {
     let dir = tempfile::tempdir().expect("a folder");
     let snapshots = open(dir.path(), LayerForm::File);
-    let (_tree, layer) = borrowing(&snapshots, &noise(LARGE));
+    let (_tree, layer) = with_external_data(&snapshots, &noise(LARGE));
     let stored = snapshots.stored(only(&snapshots, &layer));
-    let kept = lender_of(&stored);
+    let kept = data_file_of(&stored);
     // The power went between the two names.
     fs::hard_link(&kept, dir.path().join("layers/77.data")).expect("one more name");
     drop((_tree, layer, snapshots));

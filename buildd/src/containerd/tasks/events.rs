@@ -48,14 +48,14 @@ impl Services {
         let services = self.clone();
         tokio::spawn(async move {
             match services.tasks.wait(&process.ns, &process.id, &process.exec).await {
-                Ok(exit) => services.told_ended(&process, pid, exit),
+                Ok(exit) => services.publish_ended(&process, pid, exit),
                 Err(error) => tracing::debug!(%error, ?process, "not watched any more"),
             }
         });
     }
 
     /// Tells of an end once, whoever learns of it first.
-    fn told_ended(&self, process: &Watched, pid: u32, exit: Exit) {
+    fn publish_ended(&self, process: &Watched, pid: u32, exit: Exit) {
         if !self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(process) {
             return;
         }
@@ -69,7 +69,7 @@ impl Services {
         self.store.events().publish(&process.ns, "/tasks/exit", &ended);
     }
 
-    pub(super) fn told_created(&self, task: &TaskSpec, pid: u32) {
+    pub(super) fn publish_created(&self, task: &TaskSpec, pid: u32) {
         let mount = |mount: &buildd_fs::mounts::Mount| Mount {
             r#type: mount.kind.clone(),
             source: mount.source.clone(),
@@ -91,7 +91,7 @@ impl Services {
         self.store.events().publish(&task.namespace, "/tasks/create", &made);
     }
 
-    pub(super) fn told_started(&self, ns: String, id: String, exec: String, pid: u32) {
+    pub(super) fn publish_started(&self, ns: String, id: String, exec: String, pid: u32) {
         let (container_id, exec_id) = (id.clone(), exec.clone());
         match exec.is_empty() {
             true => self.store.events().publish(&ns, "/tasks/start", &TaskStart { container_id, pid }),
@@ -103,22 +103,22 @@ impl Services {
         self.watch(ns, id, exec, pid);
     }
 
-    pub(super) fn told_added(&self, ns: &str, container_id: String, exec_id: String) {
+    pub(super) fn publish_added(&self, ns: &str, container_id: String, exec_id: String) {
         self.store.events().publish(ns, "/tasks/exec-added", &TaskExecAdded { container_id, exec_id });
     }
 
-    pub(super) fn told_paused(&self, ns: &str, container_id: String) {
+    pub(super) fn publish_paused(&self, ns: &str, container_id: String) {
         self.store.events().publish(ns, "/tasks/paused", &TaskPaused { container_id });
     }
 
-    pub(super) fn told_resumed(&self, ns: &str, container_id: String) {
+    pub(super) fn publish_resumed(&self, ns: &str, container_id: String) {
         self.store.events().publish(ns, "/tasks/resumed", &TaskResumed { container_id });
     }
 
-    pub(super) fn told_deleted(&self, ns: &str, container: &str, exec: &str, process: &Process) {
+    pub(super) fn publish_deleted(&self, ns: &str, container: &str, exec: &str, process: &Process) {
         let watched = Watched { ns: ns.to_owned(), id: container.to_owned(), exec: exec.to_owned() };
         if let Some(exit) = process.exit {
-            self.told_ended(&watched, process.pid, exit);
+            self.publish_ended(&watched, process.pid, exit);
         }
         self.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(&watched);
         let gone = TaskDelete {

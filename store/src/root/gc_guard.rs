@@ -1,4 +1,4 @@
-//! Keepers: operations that write or find things before they name them. What they need is kept until they end.
+//! GC guard: held by operations that write or find things before they name them. No collection removes anything meanwhile.
 //!
 //! A collection waits for those that began before it watched what is written, not for later ones: of these it learns all they do.
 //!
@@ -13,7 +13,7 @@ use std::{
 
 /// Those at work.
 #[derive(Debug, Default)]
-pub(super) struct Keepers {
+pub(super) struct GcGuards {
     state: Mutex<State>,
     ended: Condvar,
 }
@@ -24,25 +24,25 @@ struct State {
     working: BTreeSet<u64>,
 }
 
-/// Keeps everything as long as it lives.
+/// A guard: no collection removes anything as long as it lives.
 #[derive(Debug)]
-pub struct Keeper<'a> {
-    keepers: &'a Keepers,
+pub struct GcGuard<'a> {
+    gc_guards: &'a GcGuards,
     number: u64,
 }
 
-impl Keepers {
+impl GcGuards {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins an operation.
-    pub(super) fn begin(&self) -> Keeper<'_> {
+    pub(super) fn begin(&self) -> GcGuard<'_> {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
         state.working.insert(number);
-        Keeper { keepers: self, number }
+        GcGuard { gc_guards: self, number }
     }
 
     /// Waits for the end of all that have begun; whether they ended in time.
@@ -55,10 +55,10 @@ impl Keepers {
     }
 }
 
-impl Drop for Keeper<'_> {
+impl Drop for GcGuard<'_> {
     fn drop(&mut self) {
-        self.keepers.lock().working.remove(&self.number);
-        self.keepers.ended.notify_all();
+        self.gc_guards.lock().working.remove(&self.number);
+        self.gc_guards.ended.notify_all();
     }
 }
 
@@ -68,20 +68,20 @@ mod tests {
 
     #[test]
     fn only_who_began_before_is_waited_for() {
-        let keepers = Keepers::default();
-        let first = keepers.begin();
-        assert!(!keepers.wait_for_present(Duration::ZERO));
+        let gc_guards = GcGuards::default();
+        let first = gc_guards.begin();
+        assert!(!gc_guards.wait_for_present(Duration::ZERO));
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| keepers.wait_for_present(Duration::from_secs(60)));
-            let _later = keepers.begin();
+            let waiting = scope.spawn(|| gc_guards.wait_for_present(Duration::from_secs(60)));
+            let _later = gc_guards.begin();
             drop(first);
             // The later one may have come before the wait began: then it ends first.
             drop(_later);
             assert!(waiting.join().expect("no panic"));
         });
-        let held = keepers.begin();
+        let held = gc_guards.begin();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| keepers.wait_for_present(Duration::from_secs(60)));
+            let waiting = scope.spawn(|| gc_guards.wait_for_present(Duration::from_secs(60)));
             drop(held);
             assert!(waiting.join().expect("no panic"));
         });
