@@ -57,17 +57,17 @@ pub(crate) enum ListenError {
 #[derive(Debug)]
 pub(crate) struct Socket {
     path: PathBuf,
-    made: Made,
+    made: SocketIdentity,
 }
 
 /// Tells a file from another that has got its number after it.
 #[derive(Debug, PartialEq, Eq)]
-struct Made {
+struct SocketIdentity {
     inode: u64,
     born: Option<SystemTime>,
 }
 
-impl Made {
+impl SocketIdentity {
     fn of(found: &fs::Metadata) -> Self {
         Self { inode: found.ino(), born: found.created().ok() }
     }
@@ -89,7 +89,7 @@ pub(crate) fn listen(address: &str) -> Result<(UnixListener, Socket), ListenErro
     }
     remove_stale(&path)?;
     let listener = bind(&path).map_err(fail("listen on"))?;
-    let made = Made::of(&fs::symlink_metadata(&path).map_err(fail("look at"))?);
+    let made = SocketIdentity::of(&fs::symlink_metadata(&path).map_err(fail("look at"))?);
     Ok((listener, Socket { path, made }))
 }
 
@@ -124,7 +124,7 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| Made::of(&found) == self.made) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| SocketIdentity::of(&found) == self.made) {
             let _ = fs::remove_file(&self.path);
         }
     }

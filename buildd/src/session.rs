@@ -109,8 +109,11 @@ impl Sessions {
             Some(user) if !key.is_empty() => format!("{user}:{key}"),
             _ => String::new(),
         };
-        let asked =
-            auth::Asked { methods: Arc::clone(&methods), channel: channel.clone(), gone: gone.clone() };
+        let asked = auth::ClientCredentials {
+            methods: Arc::clone(&methods),
+            channel: channel.clone(),
+            gone: gone.clone(),
+        };
         let authorizer = Authorizer::new(Arc::new(asked));
         let session = ClientSession { id, shared_key, methods, channel, gone, authorizer };
         let end = self.register(Arc::new(session))?;

@@ -21,7 +21,7 @@ use buildd_solver::{
     scheduler::{Solver, SolverOptions},
 };
 use buildd_store::{
-    layer::{LayerForm, LayerRules},
+    layer::{LayerFormat, LayerRules},
     root::Store,
     transfer::registries::Registries,
 };
@@ -49,9 +49,9 @@ pub(crate) struct Parts {
 /// How the configuration wants layers made.
 pub(crate) fn layer_rules(config: &Config) -> LayerRules {
     let form = match config.worker.layer_form.as_str() {
-        "file" => LayerForm::File,
-        "directory" => LayerForm::Directory,
-        _ => LayerForm::Auto,
+        "file" => LayerFormat::File,
+        "directory" => LayerFormat::Directory,
+        _ => LayerFormat::Auto,
     };
     let usual = Growth::default();
     let free = config.worker.layer_growth.bytes(disk_size(&config.root)).unwrap_or(usual.free);

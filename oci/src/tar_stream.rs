@@ -139,7 +139,7 @@ fn invalid(reason: &str) -> io::Error {
 
 /// Zeros, then bytes of the archive.
 #[derive(Debug)]
-struct Piece {
+struct Segment {
     hole: u64,
     data: u64,
 }
@@ -149,7 +149,7 @@ struct Piece {
 pub struct TarStream<R> {
     inner: Counted<R>,
     /// What is to be read of the entry.
-    pieces: VecDeque<Piece>,
+    pieces: VecDeque<Segment>,
     /// Bytes of the archive up to the next header.
     left: u64,
 }
@@ -217,7 +217,7 @@ impl<R: BufRead> TarStream<R> {
             return Err(invalid(&format!("the headers of one entry have more than {MAX_DESCRIPTION} bytes")));
         }
         self.left = size.next_multiple_of(BLOCK);
-        self.pieces = VecDeque::from([Piece { hole: 0, data: size }]);
+        self.pieces = VecDeque::from([Segment { hole: 0, data: size }]);
         Ok(size + BLOCK)
     }
 
@@ -282,7 +282,7 @@ impl<R: BufRead> TarStream<R> {
         entry.size = size;
         match kind.is_gnu_sparse() {
             true => entry.size = self.map(&entry.header, size)?,
-            false => self.pieces = VecDeque::from([Piece { hole: 0, data: size }]),
+            false => self.pieces = VecDeque::from([Segment { hole: 0, data: size }]),
         }
         Ok(())
     }
@@ -305,7 +305,7 @@ impl<R: BufRead> TarStream<R> {
             if self.pieces.len() >= MAX_PIECES {
                 return Err(invalid(&format!("a sparse file has more than {MAX_PIECES} pieces")));
             }
-            self.pieces.push_back(Piece { hole, data: length });
+            self.pieces.push_back(Segment { hole, data: length });
             Ok(())
         };
         gnu.sparse.iter().try_for_each(&mut add)?;

@@ -46,8 +46,8 @@ pub(crate) fn give_way(began: Instant) {
     thread::sleep(began.elapsed().min(TURN));
 }
 
-/// What makes each form of the tables from the one before; a database of a later form is refused.
-const FORMS: [&str; 5] = [FIRST, USAGE, LAYER_BLOBS, REMOTE_FILES, INDEXES];
+/// What makes each schema version from the one before; a database of a later version is refused.
+const SCHEMA: [&str; 5] = [FIRST, USAGE, LAYER_BLOBS, REMOTE_FILES, INDEXES];
 
 const FIRST: &str = "
 CREATE TABLE namespaces (name TEXT PRIMARY KEY, labels TEXT NOT NULL) WITHOUT ROWID;
@@ -138,9 +138,9 @@ pub(crate) const TABLES: [&str; 15] = [
 /// How a database that must be there is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// In the form that it has, which must be the latest.
+    /// With the schema version that it has, which must be the latest.
     AsItIs,
-    /// Brought to the latest form.
+    /// Brought to the latest schema version.
     Upgraded,
 }
 
@@ -165,14 +165,14 @@ impl Db {
     }
 
     /// Opens a database that is there.
-    pub fn open_existing(path: &Path, form: Existing) -> Result<Self> {
+    pub fn open_existing(path: &Path, existing: Existing) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(path, flags).map_err(Error::database("open the file"))?;
-        Self::prepare(connection, path, form)
+        Self::prepare(connection, path, existing)
     }
 
-    fn prepare(connection: Connection, path: &Path, form: Existing) -> Result<Self> {
+    fn prepare(connection: Connection, path: &Path, existing: Existing) -> Result<Self> {
         let fail = Error::database("prepare the file");
         let prepare = || -> rusqlite::Result<i64> {
             connection.busy_timeout(BUSY)?;
@@ -184,24 +184,28 @@ impl Db {
             connection.query_row("PRAGMA user_version", [], |row| row.get(0))
         };
         let version = prepare().map_err(fail)?;
-        let latest = FORMS.len();
+        let latest = SCHEMA.len();
         let present = usize::try_from(version).unwrap_or(usize::MAX);
-        let Some(missing) = FORMS.get(present..) else {
+        let Some(missing) = SCHEMA.get(present..) else {
             return Err(Error::Precondition {
                 what: "database",
                 name: path.display().to_string(),
-                reason: format!("has form {version}, this buildd reads up to {latest}: use a newer buildd"),
+                reason: format!(
+                    "has schema version {version}, this buildd reads up to {latest}: use a newer buildd"
+                ),
             });
         };
-        if form == Existing::AsItIs && !missing.is_empty() {
+        if existing == Existing::AsItIs && !missing.is_empty() {
             return Err(Error::Precondition {
                 what: "database",
                 name: path.display().to_string(),
-                reason: format!("has form {version}, the latest is {latest}: start buildd on it once"),
+                reason: format!(
+                    "has schema version {version}, the latest is {latest}: start buildd on it once"
+                ),
             });
         }
         let reserve = Reserve::of(path.parent().unwrap_or(Path::new("/")));
-        if form == Existing::Upgraded {
+        if existing == Existing::Upgraded {
             reserve.fill();
         }
         let connection = Mutex::new(connection);
@@ -209,8 +213,8 @@ impl Db {
         let db =
             Self { connection, readers: Readers::new(path), path: path.to_owned(), reserve, events, found };
         if !missing.is_empty() {
-            db.write_durable("bring the tables to their form", |tx| {
-                missing.iter().try_for_each(|form| tx.execute_batch(form))?;
+            db.write_durable("upgrade the schema", |tx| {
+                missing.iter().try_for_each(|step| tx.execute_batch(step))?;
                 tx.pragma_update(None, "user_version", i64::try_from(latest).unwrap_or_default())
             })?;
         }

@@ -39,7 +39,7 @@ pub use loose::LooseFile;
 pub use loose::{Extent, LooseFileWriter};
 pub use parse::Applied;
 pub use parse::broken;
-pub use probe::{LayerForm, LayerRules, Probed, probe};
+pub use probe::{LayerFormat, LayerRules, Probed, probe};
 pub use read::{describe, read_directory};
 pub use write::{ExportOptions, TarWriter, write_tar};
 

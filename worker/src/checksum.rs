@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     content_digest::header,
     error::{Error, Result},
-    listing::{Found, Listing},
+    listing::{ListedEntry, Listing},
 };
 
 /// Entries whose changes are told one by one: each is read once more whenever its step runs.
@@ -171,7 +171,7 @@ pub(crate) fn patterns(list: &[String]) -> Result<Patterns> {
     })
 }
 
-fn one(found: Found<'_>, digester: &mut Digester) -> Result<()> {
+fn one(found: ListedEntry<'_>, digester: &mut Digester) -> Result<()> {
     header(&found.entry, digester);
     if let Some(content) = found.digest()? {
         digester.update(content.as_bytes());

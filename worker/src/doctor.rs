@@ -10,7 +10,7 @@ use buildd_runtime::{
     probe::sandbox,
     step::{Executor, Network, abandoned_groups},
 };
-use buildd_store::layer::{LayerForm, probe as try_form};
+use buildd_store::layer::{LayerFormat, probe as try_form};
 
 use crate::error::{Error, Result};
 
@@ -69,7 +69,7 @@ fn filesystem(name: &'static str) -> Finding {
 
 /// Tried out in the folder for temporary files; what it makes there goes again.
 fn layer_form() -> Finding {
-    match try_form(LayerForm::Auto, &std::env::temp_dir()) {
+    match try_form(LayerFormat::Auto, &std::env::temp_dir()) {
         Ok(probed) => finding("layers", probed.as_str(), None),
         Err(error) => finding("layers", error.to_string(), None),
     }

@@ -151,7 +151,7 @@ async fn make_image(
     request: &ExportRequest,
     attributes: &Attributes,
     names: &[String],
-) -> Result<(image::Made, Option<WorkLease>), OpError> {
+) -> Result<(image::CreatedImage, Option<WorkLease>), OpError> {
     let (worker, request, attributes) = (worker.clone(), request.clone(), attributes.clone());
     let names = names.to_vec();
     let work = move || -> Result<_> {
@@ -169,7 +169,7 @@ async fn make_image(
     buildd_fs::blocking::run(work).await.map_err(op_error)
 }
 
-fn answer(made: &image::Made, names: &[String]) -> BTreeMap<String, String> {
+fn answer(made: &image::CreatedImage, names: &[String]) -> BTreeMap<String, String> {
     let descriptor: &Descriptor = &made.target;
     let json = serde_json::to_vec(descriptor).expect("strings and numbers have a JSON form");
     let mut answer = BTreeMap::from([

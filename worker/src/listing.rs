@@ -44,7 +44,7 @@ enum Tree {
 
 /// An entry, named as it lies below the folder that was listed; empty is that folder itself.
 #[derive(Debug)]
-pub(crate) struct Found<'a> {
+pub(crate) struct ListedEntry<'a> {
     pub(crate) entry: Entry,
     bytes: Bytes<'a>,
 }
@@ -59,7 +59,7 @@ enum Bytes<'a> {
 }
 
 /// Takes entries as they are found.
-type Take<'a> = dyn FnMut(Found<'_>) -> Result<()> + 'a;
+type Take<'a> = dyn FnMut(ListedEntry<'_>) -> Result<()> + 'a;
 
 impl Listing {
     /// A folder on the disk.
@@ -103,7 +103,7 @@ impl Listing {
         exclude: &Patterns,
         take: &mut Take<'_>,
     ) -> Result<()> {
-        let wanted = Wanted { include, exclude };
+        let wanted = ListingFilter { include, exclude };
         match &self.client {
             Some(client) => client.below(path, &wanted, take),
             None => walk(&self.path().join(path), Path::new(""), &wanted, take),
@@ -112,12 +112,12 @@ impl Listing {
 }
 
 /// The patterns of a listing.
-struct Wanted<'a> {
+struct ListingFilter<'a> {
     include: &'a Patterns,
     exclude: &'a Patterns,
 }
 
-impl Wanted<'_> {
+impl ListingFilter<'_> {
     fn has(&self, path: &Path) -> bool {
         if self.include.is_empty() && self.exclude.is_empty() {
             return true;
@@ -132,7 +132,7 @@ impl Wanted<'_> {
     }
 }
 
-fn walk(root: &Path, path: &Path, wanted: &Wanted<'_>, take: &mut Take<'_>) -> Result<()> {
+fn walk(root: &Path, path: &Path, wanted: &ListingFilter<'_>, take: &mut Take<'_>) -> Result<()> {
     let full = root.join(path);
     let list =
         || -> io::Result<Vec<_>> { fs::read_dir(&full)?.map(|entry| Ok(entry?.file_name())).collect() };
@@ -155,12 +155,12 @@ fn walk(root: &Path, path: &Path, wanted: &Wanted<'_>, take: &mut Take<'_>) -> R
 
 fn found(full: PathBuf, path: PathBuf, take: &mut Take<'_>) -> Result<()> {
     match describe(&full, path)? {
-        Some((entry, _)) => take(Found { entry, bytes: Bytes::At(full) }),
+        Some((entry, _)) => take(ListedEntry { entry, bytes: Bytes::At(full) }),
         None => Ok(()),
     }
 }
 
-impl<'a> Found<'a> {
+impl<'a> ListedEntry<'a> {
     /// Whether it is a folder.
     pub(crate) fn is_folder(&self) -> bool {
         matches!(self.entry.kind, EntryKind::Directory | EntryKind::OpaqueDirectory)

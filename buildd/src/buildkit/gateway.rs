@@ -15,7 +15,9 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use wire::{llb_bridge_server::LlbBridge, result::Result as Refs};
 
 use super::caps;
-use crate::solve::{Build, Builds, files::Place, gateway_frontend::GatewayFrontend, image, worker_record};
+use crate::solve::{
+    Build, Builds, files::ReadTarget, gateway_frontend::GatewayFrontend, image, worker_record,
+};
 
 mod process;
 
@@ -66,16 +68,16 @@ impl Gateway {
     }
 
     /// A result of the build.
-    async fn tree<T>(&self, request: &Request<T>, id: &str) -> Result<Place, Status> {
+    async fn tree<T>(&self, request: &Request<T>, id: &str) -> Result<ReadTarget, Status> {
         let build = self.build(request).await?;
-        Ok(Place::Tree(Arc::clone(&build.worker), build.tree(id).await?))
+        Ok(ReadTarget::Tree(Arc::clone(&build.worker), build.tree(id).await?))
     }
 
     /// A mount of a container of the build.
-    async fn mount<T>(&self, request: &Request<T>, id: &str, index: i32) -> Result<Place, Status> {
+    async fn mount<T>(&self, request: &Request<T>, id: &str, index: i32) -> Result<ReadTarget, Status> {
         let frontend = self.caller(request).await?.frontend;
         let index = usize::try_from(index).map_err(|_| Status::invalid_argument("a mount has a number"))?;
-        Ok(Place::Mount(frontend.sandboxes.get(id)?, index))
+        Ok(ReadTarget::Mount(frontend.sandboxes.get(id)?, index))
     }
 }
 
@@ -336,13 +338,13 @@ impl LlbBridge for Gateway {
     }
 }
 
-async fn read_file(place: &Place, wanted: wire::ReadFileRequest) -> Answer<wire::ReadFileResponse> {
+async fn read_file(place: &ReadTarget, wanted: wire::ReadFileRequest) -> Answer<wire::ReadFileResponse> {
     let range = wanted.range.map(|range| (range.offset, range.length));
     let data = place.read_range(&wanted.file_path, range).await?;
     Ok(Response::new(wire::ReadFileResponse { data }))
 }
 
-async fn read_dir(place: &Place, wanted: wire::ReadDirRequest) -> Answer<wire::ReadDirResponse> {
+async fn read_dir(place: &ReadTarget, wanted: wire::ReadDirRequest) -> Answer<wire::ReadDirResponse> {
     let entries = place.list(&wanted.dir_path, &wanted.include_pattern).await?;
     Ok(Response::new(wire::ReadDirResponse { entries }))
 }

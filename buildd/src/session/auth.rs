@@ -31,13 +31,13 @@ const TOKEN_LIFE: u64 = 60;
 
 /// The credentials of a session's client.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ClientCredentials {
     pub(super) methods: Arc<BTreeSet<String>>,
     pub(super) channel: Channel,
     pub(super) gone: CancellationToken,
 }
 
-impl Asked {
+impl ClientCredentials {
     async fn ask<T>(
         &self,
         host: &str,
@@ -56,7 +56,7 @@ impl Asked {
 }
 
 #[async_trait]
-impl Credentials for Asked {
+impl Credentials for ClientCredentials {
     async fn credential(&self, host: &str) -> Result<Credential, Error> {
         if !supports(&self.methods, "/moby.filesync.v1.Auth/Credentials") {
             return Ok(Credential::Anonymous);

@@ -15,7 +15,7 @@ use buildd_oci::{ErrorKind, platform::Platform};
 use buildd_solver::result::OpResult;
 use tonic::Status;
 
-use super::{build::Build, files::Place, frontend_container, image};
+use super::{build::Build, files::ReadTarget, frontend_container, image};
 use crate::status;
 
 /// A build as its frontend sees it.
@@ -50,12 +50,12 @@ impl BuildBridge {
     }
 
     /// The files of a built definition.
-    fn place(&self, built: &BridgeRef) -> Result<Place, BridgeError> {
+    fn place(&self, built: &BridgeRef) -> Result<ReadTarget, BridgeError> {
         let result = built.0.downcast_ref::<Option<OpResult>>().ok_or_else(|| BridgeError {
             kind: ErrorKind::Internal,
             cause: Arc::new(Failed("a result of another daemon".to_owned())),
         })?;
-        Ok(Place::Tree(Arc::clone(&self.build.worker), result.clone()))
+        Ok(ReadTarget::Tree(Arc::clone(&self.build.worker), result.clone()))
     }
 
     fn error(status: &Status) -> BridgeError {

@@ -20,14 +20,14 @@ const MAX_FILE: usize = 16 * 1000 * 1000;
 
 /// What is looked into.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+pub(crate) enum ReadTarget {
     /// A built tree; None is the empty one.
     Tree(Arc<Worker>, Option<OpResult>),
     /// A mount of a frontend's container, by its number.
     Mount(Arc<Sandbox>, usize),
 }
 
-impl Place {
+impl ReadTarget {
     /// A whole file; one that is larger than `limit` bytes is refused.
     pub(crate) async fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, Status> {
         let name = path.to_owned();

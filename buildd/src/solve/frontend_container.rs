@@ -79,7 +79,7 @@ pub(super) async fn run(
             "frontend {source}: frontends ask for frontends more than {MAX_DEPTH} deep"
         )));
     }
-    let _place = Place::take(build, &source)?;
+    let _place = ContainerSlot::take(build, &source)?;
     let container = FrontendContainer::find(build, &source).await?;
     container.check(&opts, !inputs.is_empty())?;
     let stage = build.begin(&format!("[internal] run frontend {}", container.reference));
@@ -91,9 +91,9 @@ pub(super) async fn run(
 }
 
 /// One of the places for frontend_containers of a build.
-struct Place<'a>(&'a Build);
+struct ContainerSlot<'a>(&'a Build);
 
-impl<'a> Place<'a> {
+impl<'a> ContainerSlot<'a> {
     fn take(build: &'a Build, source: &str) -> Result<Self, Status> {
         let place = Self(build);
         if build.frontend_containers.fetch_add(1, Ordering::Relaxed) < MAX_CONTAINERS {
@@ -105,7 +105,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for ContainerSlot<'_> {
     fn drop(&mut self) {
         self.0.frontend_containers.fetch_sub(1, Ordering::Relaxed);
     }
@@ -203,7 +203,7 @@ impl FrontendContainer {
         let server = (build.all()?.serve_frontend)(ours, build, &frontend)?;
         let (reader, writer) = tokio::io::split(theirs);
         let (input, _orders, dialogue) = Dialogue::new();
-        let output = Spoken { writer: tokio::sync::Mutex::new(writer), talk };
+        let output = ProgramOutput { writer: tokio::sync::Mutex::new(writer), talk };
         let context = build.context(&id);
         let process = sandbox.run(&context, self.process(build, opts)?, &output, dialogue);
         tokio::pin!(process);
@@ -306,13 +306,13 @@ impl Talk {
 }
 
 /// The program's output: its connection to us, and its words.
-struct Spoken<'a> {
+struct ProgramOutput<'a> {
     writer: tokio::sync::Mutex<WriteHalf<DuplexStream>>,
     talk: &'a Talk,
 }
 
 #[async_trait]
-impl Output for Spoken<'_> {
+impl Output for ProgramOutput<'_> {
     async fn take(&self, stream: u32, bytes: &[u8]) {
         match stream {
             // Who closed the connection is told apart elsewhere; what comes after goes nowhere.

@@ -21,12 +21,12 @@ const MAX_PACKED: usize = 1 << 20;
 /// Where a build tells what happens.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    told: Mutex<Told>,
+    told: Mutex<StatusLog>,
     changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct StatusLog {
     messages: Vec<Arc<StatusResponse>>,
     /// The same of an ended build, encoded, unless it has much output; and where each of them ends there.
     packed: (Vec<u8>, Vec<usize>),
@@ -36,7 +36,7 @@ struct Told {
     ended: bool,
 }
 
-impl Told {
+impl StatusLog {
     fn pack(&mut self) {
         let messages = std::mem::take(&mut self.messages);
         let mut bytes = Vec::with_capacity(messages.iter().map(|message| message.encoded_len()).sum());

@@ -18,7 +18,7 @@ const INDENT: &str = "    ";
 
 /// How much of an instruction is rewritten.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum RewriteMode {
     /// Blanks between words, too.
     Words,
     /// The start and end of each line.
@@ -92,7 +92,7 @@ fn instruction(ast: &Ast, piece: &Piece, meaning: &Instruction, head: Lines) -> 
         bodies.push('\n');
     }
     let escape = ast.document.escape;
-    for form in [Form::Words, Form::Indented, Form::Careful] {
+    for form in [RewriteMode::Words, RewriteMode::Indented, RewriteMode::Careful] {
         let candidate = rewrite_head(head_lines, escape, form) + &bodies;
         if means(&candidate, escape, meaning) {
             return candidate;
@@ -118,7 +118,7 @@ enum Line<'a> {
     Content(&'a str),
 }
 
-fn rewrite_head(lines: &[&str], escape: char, form: Form) -> String {
+fn rewrite_head(lines: &[&str], escape: char, form: RewriteMode) -> String {
     let mut parsed = Vec::new();
     for (number, line) in lines.iter().enumerate() {
         let line = line.trim_end_matches('\n').trim_end_matches('\r');
@@ -130,7 +130,7 @@ fn rewrite_head(lines: &[&str], escape: char, form: Form) -> String {
         let body = end.strip_suffix(escape).filter(|body| !body.ends_with(escape)).unwrap_or(line);
         let empty = body.trim().is_empty();
         // A mark alone adds its blanks to the text; they can mean something to a shell.
-        if !empty || (form == Form::Careful && body.len() < end.len()) {
+        if !empty || (form == RewriteMode::Careful && body.len() < end.len()) {
             parsed.push(Line::Content(body));
         }
     }
@@ -151,7 +151,7 @@ fn rewrite_head(lines: &[&str], escape: char, form: Form) -> String {
                 first = false;
                 out.push_str(if number == last { text.trim_end() } else { &text });
                 if number != last {
-                    let gap = if form == Form::Careful || text.ends_with(' ') { "" } else { " " };
+                    let gap = if form == RewriteMode::Careful || text.ends_with(' ') { "" } else { " " };
                     out.push_str(&format!("{gap}{escape}"));
                 }
                 out.push('\n');
@@ -161,22 +161,22 @@ fn rewrite_head(lines: &[&str], escape: char, form: Form) -> String {
     out
 }
 
-fn content(body: &str, first: bool, form: Form) -> String {
+fn content(body: &str, first: bool, form: RewriteMode) -> String {
     if !first {
         return match form {
-            Form::Careful => body.to_owned(),
-            Form::Indented => format!("{INDENT}{}", body.trim()),
-            Form::Words => format!("{INDENT}{}", words(body)),
+            RewriteMode::Careful => body.to_owned(),
+            RewriteMode::Indented => format!("{INDENT}{}", body.trim()),
+            RewriteMode::Words => format!("{INDENT}{}", words(body)),
         };
     }
     let body = body.trim_start();
     let (keyword, rest) = body.split_once(char::is_whitespace).unwrap_or((body, ""));
     let keyword = keyword.to_uppercase();
     let rest = match form {
-        Form::Careful => rest.trim_start().to_owned(),
-        Form::Indented => rest.trim().to_owned(),
-        Form::Words if keyword == "FROM" => from(rest),
-        Form::Words => words(rest),
+        RewriteMode::Careful => rest.trim_start().to_owned(),
+        RewriteMode::Indented => rest.trim().to_owned(),
+        RewriteMode::Words if keyword == "FROM" => from(rest),
+        RewriteMode::Words => words(rest),
     };
     if rest.is_empty() { keyword } else { format!("{keyword} {rest}") }
 }

@@ -39,7 +39,7 @@ pub struct Arg {
 
 /// A secret or an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Wanted {
+pub struct OutlineMount {
     name: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     required: bool,
@@ -56,9 +56,9 @@ pub struct Outline {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     args: Vec<Arg>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    secrets: Vec<Wanted>,
+    secrets: Vec<OutlineMount>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    ssh: Vec<Wanted>,
+    ssh: Vec<OutlineMount>,
 }
 
 /// A stage.
@@ -287,7 +287,7 @@ impl Collector<'_> {
         };
         match list.iter_mut().find(|known| known.name == name) {
             Some(known) => known.required |= mount.required,
-            None => list.push(Wanted { name, required: mount.required, location: at(lines) }),
+            None => list.push(OutlineMount { name, required: mount.required, location: at(lines) }),
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 
 /// What was found so far.
 #[derive(Default)]
-struct Found {
+struct Resolved {
     plan: BTreeMap<usize, Planned>,
     images: BTreeMap<ImageName, Image>,
     trees: BTreeMap<Base, Tree>,
@@ -35,7 +35,7 @@ struct Found {
 
 /// Names that have to be found, with the lines that use them.
 #[derive(Default)]
-struct Wanted {
+struct Unresolved {
     images: BTreeMap<ImageName, Lines>,
     trees: BTreeSet<Base>,
 }
@@ -128,8 +128,8 @@ async fn find(
     target: usize,
     sources: &Sources,
     bridge: &dyn Bridge,
-) -> Result<Found, Error> {
-    let (mut found, options) = (Found::default(), names.options);
+) -> Result<Resolved, Error> {
+    let (mut found, options) = (Resolved::default(), names.options);
     loop {
         let wanted = plan(&mut found, names, options, target).map_err(|fault| sources.error(fault))?;
         if wanted.images.is_empty() && wanted.trees.is_empty() {
@@ -147,8 +147,13 @@ async fn find(
 }
 
 /// Plans all stages in reach of `target`; returns what is not found yet.
-fn plan(found: &mut Found, names: &Names<'_>, options: &Options, target: usize) -> Result<Wanted, Fault> {
-    let (mut wanted, mut stack, mut seen) = (Wanted::default(), vec![target], BTreeSet::new());
+fn plan(
+    found: &mut Resolved,
+    names: &Names<'_>,
+    options: &Options,
+    target: usize,
+) -> Result<Unresolved, Fault> {
+    let (mut wanted, mut stack, mut seen) = (Unresolved::default(), vec![target], BTreeSet::new());
     while let Some(index) = stack.pop() {
         if !seen.insert(index) {
             continue;
@@ -172,7 +177,7 @@ fn plan(found: &mut Found, names: &Names<'_>, options: &Options, target: usize) 
 }
 
 fn trigger_uses(
-    found: &Found,
+    found: &Resolved,
     names: &Names<'_>,
     options: &Options,
     index: usize,

@@ -43,14 +43,14 @@ struct Level {
 
 /// Bytes and the member that they become, with their memory.
 #[derive(Debug, Default)]
-struct Piece {
+struct Block {
     bytes: Vec<u8>,
     room: Vec<u8>,
     /// How much of the room the member takes.
     made: usize,
 }
 
-impl Piece {
+impl Block {
     fn member(&self) -> &[u8] {
         &self.room[..self.made]
     }
@@ -63,7 +63,7 @@ impl Piece {
 }
 
 /// A piece to compress, and where it goes.
-type Job = (Piece, SyncSender<io::Result<Piece>>);
+type Job = (Block, SyncSender<io::Result<Block>>);
 
 /// A gzip file in the making.
 #[derive(Debug)]
@@ -71,11 +71,11 @@ pub struct Blocks<W: Write> {
     out: W,
     level: Level,
     /// The piece that is being filled.
-    piece: Piece,
+    piece: Block,
     /// Pieces at work, the first one first.
-    working: VecDeque<Receiver<io::Result<Piece>>>,
+    working: VecDeque<Receiver<io::Result<Block>>>,
     /// Pieces that were written.
-    done: Vec<Piece>,
+    done: Vec<Block>,
     jobs: Sender<Job>,
     /// The other end of `jobs`, for threads to come.
     queue: Arc<Mutex<Receiver<Job>>>,
@@ -177,7 +177,7 @@ impl Maker {
         Self { compressor: Compressor::new(of), storer }
     }
 
-    fn make(&mut self, piece: &mut Piece) -> io::Result<()> {
+    fn make(&mut self, piece: &mut Block) -> io::Result<()> {
         let compressor = match &mut self.storer {
             Some(storer) if is_noise(&mut self.compressor, &piece.bytes) => storer,
             _ => &mut self.compressor,

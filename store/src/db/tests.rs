@@ -1,18 +1,18 @@
-//! Changes of the form of the tables: the old form or the new one, never neither.
+//! Upgrades of the schema: the old version or the new one, never neither.
 
 use std::{fs, path::Path};
 
 use super::*;
 
-/// A database of an earlier form with a row in it.
-fn earlier(path: &Path, form: usize) -> Connection {
+/// A database of an earlier version with a row in it.
+fn earlier(path: &Path, version: usize) -> Connection {
     let connection = Connection::open(path).expect("a file");
     connection.pragma_update(None, "journal_mode", "WAL").expect("a log");
     // Whatever a transaction writes goes to the log at once, committed or not.
     connection.pragma_update(None, "cache_size", 1).expect("no cache");
-    FORMS[..form].iter().try_for_each(|sql| connection.execute_batch(sql)).expect("tables");
-    connection.pragma_update(None, "user_version", i64::try_from(form).expect("few")).expect("a form");
-    if form > 0 {
+    SCHEMA[..version].iter().try_for_each(|sql| connection.execute_batch(sql)).expect("tables");
+    connection.pragma_update(None, "user_version", i64::try_from(version).expect("few")).expect("a version");
+    if version > 0 {
         connection
             .execute("INSERT INTO leases (ns, id, labels, created) VALUES ('ns', 'kept', '{}', 1)", [])
             .expect("a row");
@@ -20,9 +20,9 @@ fn earlier(path: &Path, form: usize) -> Connection {
     connection
 }
 
-fn version(path: &Path) -> usize {
+fn version_of(path: &Path) -> usize {
     let connection = Connection::open(path).expect("a file");
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a form");
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("a version");
     usize::try_from(version).expect("few")
 }
 
@@ -37,24 +37,25 @@ fn crashed(from: &Path, to: &Path) {
 
 #[test]
 fn f_05_a_change_of_form_that_is_cut_off_leaves_the_old_one() {
-    for form in 0..FORMS.len() {
-        for done in 0..=FORMS.len() - form {
+    for version in 0..SCHEMA.len() {
+        for done in 0..=SCHEMA.len() - version {
             let (dir, after) =
                 (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-            let mut connection = earlier(&dir.path().join("buildd.db"), form);
+            let mut connection = earlier(&dir.path().join("buildd.db"), version);
             let tx = connection.transaction().expect("a transaction");
-            FORMS[form..form + done].iter().try_for_each(|sql| tx.execute_batch(sql)).expect("tables");
-            tx.pragma_update(None, "user_version", i64::try_from(FORMS.len()).expect("few")).expect("a form");
+            SCHEMA[version..version + done].iter().try_for_each(|sql| tx.execute_batch(sql)).expect("tables");
+            tx.pragma_update(None, "user_version", i64::try_from(SCHEMA.len()).expect("few"))
+                .expect("a version");
             crashed(dir.path(), after.path());
             let path = after.path().join("buildd.db");
-            assert_eq!(version(&path), form, "cut off after {done} of the changes from form {form}");
-            let db = Db::open(&path).expect("it is brought to the latest form");
+            assert_eq!(version_of(&path), version, "cut off after {done} of the changes from version {version}");
+            let db = Db::open(&path).expect("it is brought to the latest version");
             let count = db.read("count", |c| {
                 c.query_row("SELECT count(*) FROM leases", [], |row| row.get::<_, usize>(0))
             });
-            assert_eq!(count.expect("a count"), usize::from(form > 0));
+            assert_eq!(count.expect("a count"), usize::from(version > 0));
             drop(db);
-            assert_eq!(version(&path), FORMS.len());
+            assert_eq!(version_of(&path), SCHEMA.len());
         }
     }
 }
@@ -63,11 +64,11 @@ fn f_05_a_change_of_form_that_is_cut_off_leaves_the_old_one() {
 fn f_48_a_form_of_a_newer_daemon_is_left_alone() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("buildd.db");
-    drop(earlier(&path, FORMS.len()));
+    drop(earlier(&path, SCHEMA.len()));
     let connection = Connection::open(&path).expect("a file");
-    connection.pragma_update(None, "user_version", 1000).expect("a form");
+    connection.pragma_update(None, "user_version", 1000).expect("a version");
     drop(connection);
-    let error = Db::open(&path).expect_err("a newer form");
+    let error = Db::open(&path).expect_err("a newer version");
     assert!(error.to_string().contains("use a newer buildd"), "{error}");
-    assert_eq!(version(&path), 1000);
+    assert_eq!(version_of(&path), 1000);
 }

@@ -26,7 +26,7 @@ use crate::{
     fsck::Fsck,
     gc::collect,
     label::Labels,
-    layer::{LARGE, LayerForm, LayerId, open_tar, tests::one_file},
+    layer::{LARGE, LayerFormat, LayerId, open_tar, tests::one_file},
     meta::lease::Resource,
     root::Store,
     snapshot::{named::Scope, tests::external::with_external_data},
@@ -39,8 +39,8 @@ const NS: &str = "default";
 /// there, for the kernel mounts no layer file of it.
 const MEMORY: &str = "/dev/shm";
 
-fn place(form: LayerForm) -> tempfile::TempDir {
-    let place = if form == LayerForm::File { std::env::temp_dir() } else { MEMORY.into() };
+fn place(form: LayerFormat) -> tempfile::TempDir {
+    let place = if form == LayerFormat::File { std::env::temp_dir() } else { MEMORY.into() };
     tempfile::tempdir_in(place).expect("a folder")
 }
 
@@ -68,7 +68,7 @@ type Promise = (usize, usize, &'static str, Holds);
 
 /// A piece of work: what it promises it tells through `acknowledged`, what it takes back through `withdrawn`.
 struct Work {
-    form: LayerForm,
+    form: LayerFormat,
     record: Record,
     promises: Vec<Promise>,
 }
@@ -120,7 +120,7 @@ fn rebooted(root: &Path) {
 }
 
 /// Cuts the power all through `work` on a fresh store.
-fn cut_through(form: LayerForm, work: impl FnOnce(&Store, &mut Work)) {
+fn cut_through(form: LayerFormat, work: impl FnOnce(&Store, &mut Work)) {
     let dir = place(form);
     let store = Store::open_with(dir.path(), form).expect("a store");
     let mut all = Work { form, record: Record::begin(dir.path()), promises: Vec::new() };
@@ -140,7 +140,7 @@ fn has_blob(digest: Digest) -> impl Fn(&Store) -> bool {
 
 #[test]
 fn f_03_a_power_cut_takes_nothing_that_a_layer_borrows() {
-    cut_through(LayerForm::File, |store, work| {
+    cut_through(LayerFormat::File, |store, work| {
         let (tree, copy) = with_external_data(&store.snapshots, &vec![7; LARGE as usize]);
         let layer = store.snapshots.layers(copy.id()).expect("layers").pop().expect("one");
         let diff_id = layer.diff_id.expect("known");
@@ -164,7 +164,7 @@ fn f_03_a_power_cut_takes_nothing_that_a_layer_borrows() {
 
 #[test]
 fn f_03_a_power_cut_takes_no_blob_image_or_lease_that_was_acknowledged() {
-    cut_through(LayerForm::Directory, |store, work| {
+    cut_through(LayerFormat::Directory, |store, work| {
         let first = store.content.put(NS, &mut &b"first"[..], &Labels::new()).expect("a blob").0;
         work.acknowledged("a blob", has_blob(first));
         store.images.put(NS, "image", &descriptor(first), &Labels::new()).expect("an image");
@@ -187,7 +187,7 @@ fn f_03_a_power_cut_takes_no_blob_image_or_lease_that_was_acknowledged() {
 
 #[test]
 fn f_04_between_data_rename_and_row_there_is_a_blob_or_none() {
-    cut_through(LayerForm::Directory, |store, work| {
+    cut_through(LayerFormat::Directory, |store, work| {
         let adopted = store.content.put("other", &mut &b"shared"[..], &Labels::new()).expect("a blob").0;
         store.content.adopt(NS, &adopted, 6, &Labels::new()).expect("a row");
         work.acknowledged("an adopted blob", has_blob(adopted));
@@ -203,7 +203,7 @@ fn f_04_between_data_rename_and_row_there_is_a_blob_or_none() {
 
 #[test]
 fn f_03_a_committed_snapshot_is_never_hollow() {
-    cut_through(LayerForm::File, |store, work| {
+    cut_through(LayerFormat::File, |store, work| {
         let (low_tar, snapshots) = (one_file("low"), &store.snapshots);
         let low = store.content.put(NS, &mut low_tar.as_slice(), &rooted()).expect("a blob").0;
         let (first, _) = snapshots.apply(None, &mut low_tar.as_slice(), Some(low)).expect("a layer");
@@ -230,7 +230,7 @@ fn f_03_a_committed_snapshot_is_never_hollow() {
 
 #[test]
 fn f_03_a_clients_snapshot_is_whole_once_it_is_committed() {
-    cut_through(LayerForm::Directory, |store, work| {
+    cut_through(LayerFormat::Directory, |store, work| {
         let scope = Scope::new(NS, "overlayfs").expect("a scope");
         let names = &store.named_snapshots;
         let mounts = names.prepare(&scope, "work", "", &rooted()).expect("an active one");
@@ -255,7 +255,7 @@ fn f_03_a_clients_snapshot_is_whole_once_it_is_committed() {
 
 #[test]
 fn f_04_a_collection_that_is_cut_off_takes_only_what_nothing_needs() {
-    cut_through(LayerForm::Directory, |store, work| {
+    cut_through(LayerFormat::Directory, |store, work| {
         let [kept, leased, lost] = ["kept", "leased", "lost"]
             .map(|text| store.content.put(NS, &mut text.as_bytes(), &Labels::new()).expect("a blob").0);
         store.images.put(NS, "image", &descriptor(kept), &Labels::new()).expect("an image");
@@ -351,7 +351,7 @@ fn mixed_work(store: &Store) -> Vec<(&'static str, Holds)> {
 #[test]
 fn f_01_every_step_fails_once_and_nothing_acknowledged_is_lost() {
     for number in 0.. {
-        let dir = place(LayerForm::Directory);
+        let dir = place(LayerFormat::Directory);
         let store = open(dir.path());
         let fail = Fail::at(number, None);
         let watching = watch(dir.path(), fail.clone());
@@ -376,7 +376,7 @@ fn f_01_every_step_fails_once_and_nothing_acknowledged_is_lost() {
 
 #[test]
 fn f_07_a_sync_that_failed_is_never_taken_for_done_by_a_second_one() {
-    let dir = place(LayerForm::Directory);
+    let dir = place(LayerFormat::Directory);
     let store = open(dir.path());
     let failing = |step| watch(dir.path(), Fail::at(0, Some(step)));
     let mut writer = store.content.writer(NS, "upload", 5, None).expect("an ingest");
@@ -408,7 +408,7 @@ fn f_07_a_sync_that_failed_is_never_taken_for_done_by_a_second_one() {
 
 #[test]
 fn f_06_bytes_that_a_lying_disk_lost_are_noticed_and_come_again() {
-    let dir = place(LayerForm::Directory);
+    let dir = place(LayerFormat::Directory);
     let store = open(dir.path());
     let bytes = b"a document";
     let digest = store.content.put(NS, &mut &bytes[..], &Labels::new()).expect("a blob").0;
@@ -428,7 +428,7 @@ fn f_06_bytes_that_a_lying_disk_lost_are_noticed_and_come_again() {
 
 #[test]
 fn f_08_a_torn_log_loses_its_end_and_a_damaged_page_resets_nothing() {
-    let dir = place(LayerForm::Directory);
+    let dir = place(LayerFormat::Directory);
     let store = open(dir.path());
     let digest = store.content.put(NS, &mut &b"blob"[..], &rooted()).expect("a blob").0;
     store.db.checkpoint().expect("all of it is in the file");
@@ -436,7 +436,7 @@ fn f_08_a_torn_log_loses_its_end_and_a_damaged_page_resets_nothing() {
         .db
         .write("not durable", |tx| tx.execute("INSERT INTO namespaces VALUES ('late', '{}')", []))
         .expect("a row");
-    let copy = place(LayerForm::Directory);
+    let copy = place(LayerFormat::Directory);
     for name in ["buildd.db", "buildd.db-wal"] {
         fs::copy(dir.path().join(name), copy.path().join(name)).expect("a copy");
     }
@@ -465,7 +465,7 @@ fn f_08_a_torn_log_loses_its_end_and_a_damaged_page_resets_nothing() {
 
 #[test]
 fn f_09_a_database_that_is_gone_empty_or_newer_is_refused_and_nothing_removed() {
-    let dir = place(LayerForm::Directory);
+    let dir = place(LayerFormat::Directory);
     let store = open(dir.path());
     let digest = store.content.put(NS, &mut &b"blob"[..], &rooted()).expect("a blob").0;
     store.db.checkpoint().expect("all of it is in the file");

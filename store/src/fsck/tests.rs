@@ -21,7 +21,7 @@ use rusqlite::Connection;
 use super::{Class, Finding, Fsck};
 use crate::{
     label::Labels,
-    layer::{LARGE, LayerForm, LayerId, tests::one_file},
+    layer::{LARGE, LayerFormat, LayerId, tests::one_file},
     meta::lease::Resource,
     root::Store,
     snapshot::{named::Scope, tests::external::with_external_data},
@@ -46,7 +46,7 @@ struct Known {
 /// An image of two layer files, unpacked and named; a step's folder above them in the build cache; a bit of everything else.
 fn known() -> Known {
     let dir = tempfile::tempdir().expect("a folder");
-    let store = Store::open_with(dir.path(), LayerForm::File).expect("a store");
+    let store = Store::open_with(dir.path(), LayerFormat::File).expect("a store");
     let put = |bytes: &[u8]| store.content.put(NS, &mut &*bytes, &Labels::new()).expect("a blob").0;
     let (low_tar, high_tar) = (one_file("low"), one_file("high"));
     let (low, high) = (put(&low_tar), put(b"the second layer, compressed"));
@@ -481,6 +481,6 @@ fn a_root_without_a_database_or_with_a_daemon_is_left_alone() {
     assert!(used.to_string().contains(&format!("process {}", std::process::id())), "{used}");
     drop(store);
     sql(dir.path(), "PRAGMA user_version = 3");
-    let older = Fsck::open(dir.path()).expect("a root").check().expect_err("an older form");
+    let older = Fsck::open(dir.path()).expect("a root").check().expect_err("an older schema version");
     assert!(older.to_string().contains("start buildd on it once"), "{older}");
 }

@@ -21,7 +21,7 @@ use std::io::{self, Write};
 
 use super::{
     OPAQUE_XATTR,
-    tree::{Node, NodeKind, Place, Tree},
+    tree::{DataLocation, Node, NodeKind, Tree},
 };
 
 mod xattr;
@@ -172,9 +172,9 @@ fn inode(node: &Node, slot: &Slot, layout: Layout, end: u64, out: &mut impl Writ
         NodeKind::Symlink(_) => (libc::S_IFLNK, slot.size, block_number(slot.block)?),
         NodeKind::File(place, size) => {
             let (base, offset) = match place {
-                Place::Tar(offset) => (layout.tar, *offset),
-                Place::Expanded(offset) => (layout.expanded, *offset),
-                Place::ExternalData(offset) => (end, *offset),
+                DataLocation::Tar(offset) => (layout.tar, *offset),
+                DataLocation::Expanded(offset) => (layout.expanded, *offset),
+                DataLocation::ExternalData(offset) => (end, *offset),
             };
             let at = base.checked_add(offset).ok_or_else(too_large)?;
             block_number(at.checked_add(*size).ok_or_else(too_large)? / BLOCK)?;

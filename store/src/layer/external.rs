@@ -10,7 +10,7 @@
 //! layers/<id>.data   the data file
 //! an extent: first byte in the tar, bytes, first byte in the data file; 8 bytes LE each
 //! ```
-//! Files from before have holes in the tar instead, and zeros of their own behind them (`Form::Holes`).
+//! Files from before have holes in the tar instead, and zeros of their own behind them (`TarLayout::Holes`).
 //!
 //! # Invariants
 //! A data file never changes: it is a committed layer. Extents are sorted, do not overlap, begin at blocks, and lie inside the tar and the data file.
@@ -32,7 +32,7 @@ const MAX_EXTENTS: usize = 1 << 20;
 
 /// What the tar has where bytes are external.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum TarLayout {
     /// Nothing: what follows lies where they would.
     Cut,
     /// A hole as large as they are.
@@ -61,17 +61,20 @@ pub(super) struct ExternalExtent {
 
 impl ExternalExtent {
     /// Where the layer file's own bytes go on in the tar.
-    fn end(&self, form: Form) -> io::Result<u64> {
+    fn end(&self, form: TarLayout) -> io::Result<u64> {
         let end = self.at.checked_add(self.size);
-        let end =
-            if form == Form::Cut { end.and_then(|end| end.checked_next_multiple_of(BLOCK)) } else { end };
+        let end = if form == TarLayout::Cut {
+            end.and_then(|end| end.checked_next_multiple_of(BLOCK))
+        } else {
+            end
+        };
         end.ok_or_else(invalid)
     }
 }
 
 /// An extent, and what it means for what follows it.
 #[derive(Clone, Copy, Debug)]
-struct Placed {
+struct PlacedExtent {
     extent: ExternalExtent,
     /// Where the layer file's own bytes go on in the tar.
     end: u64,
@@ -85,7 +88,7 @@ pub(crate) struct ExternalData {
     data_file: File,
     /// Its device and number there.
     id: (u64, u64),
-    extents: Vec<Placed>,
+    extents: Vec<PlacedExtent>,
 }
 
 /// Where the data file of the layer file `path` lies, if it has one.
@@ -123,13 +126,13 @@ impl ExternalData {
 
     /// Adds an extent; what lies further ahead in the tar comes later.
     pub(super) fn push(&mut self, extent: ExternalExtent) -> io::Result<()> {
-        self.place(extent, extent.end(Form::Cut)?, Form::Cut);
+        self.place(extent, extent.end(TarLayout::Cut)?, TarLayout::Cut);
         Ok(())
     }
 
-    fn place(&mut self, extent: ExternalExtent, end: u64, form: Form) {
-        let missing = if form == Form::Cut { self.missing() + (end - extent.at) } else { 0 };
-        self.extents.push(Placed { extent, end, missing });
+    fn place(&mut self, extent: ExternalExtent, end: u64, form: TarLayout) {
+        let missing = if form == TarLayout::Cut { self.missing() + (end - extent.at) } else { 0 };
+        self.extents.push(PlacedExtent { extent, end, missing });
     }
 
     /// Bytes of the tar so far that the layer file does not have.
@@ -151,7 +154,13 @@ impl ExternalData {
     }
 
     /// Reads the extents that lie in `file` from `begin` on, of a tar of `tar` bytes; `data_file` is its data file.
-    pub(super) fn read(file: &File, begin: u64, tar: u64, form: Form, data_file: File) -> io::Result<Self> {
+    pub(super) fn read(
+        file: &File,
+        begin: u64,
+        tar: u64,
+        form: TarLayout,
+        data_file: File,
+    ) -> io::Result<Self> {
         let size = file.metadata()?.len().checked_sub(begin).and_then(|size| usize::try_from(size).ok());
         let size = size.filter(|size| *size <= MAX_EXTENTS * EXTENT_BYTES).ok_or_else(invalid)?;
         let mut bytes = vec![0; size];
@@ -191,11 +200,11 @@ impl ExternalData {
             let before = next.checked_sub(1).map_or(0, |before| self.extents[before].missing);
             let count = match self.extents.get(next) {
                 None => file.read_at(buf, begin + at - before)?,
-                Some(Placed { extent, .. }) if at < extent.at => {
+                Some(PlacedExtent { extent, .. }) if at < extent.at => {
                     let want = most(extent.at - at);
                     file.read_at(&mut buf[..want], begin + at - before)?
                 }
-                Some(Placed { extent, .. }) if at < extent.at + extent.size => {
+                Some(PlacedExtent { extent, .. }) if at < extent.at + extent.size => {
                     let want = most(extent.at + extent.size - at);
                     self.data_file.read_at(&mut buf[..want], extent.from + (at - extent.at))?
                 }

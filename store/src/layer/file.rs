@@ -30,7 +30,7 @@ use super::{
     external::{ExternalBytes, ExternalData, ExternalExtent},
     head::{HEAD, Head, Summing, write_head},
     parse::{broken, each_change},
-    tree::{Place, Tree},
+    tree::{DataLocation, Tree},
 };
 use crate::{
     error::{Error, Result},
@@ -44,12 +44,12 @@ const BUFFER: usize = 256 << 10;
 
 /// Writes the layer whose tar is `stream` to `path`, which must not be there yet.
 pub fn adopt_tar(stream: impl BufRead, path: &Path) -> Result<Applied> {
-    let mut parts = Parts::new(path)?;
+    let mut parts = LayerBuilder::new(path)?;
     let mut out = begin(path)?;
     // What comes in large pieces is written as it lies, past the buffer.
     let copied = Shown::new(stream, |bytes: &[u8]| out.write_all(bytes));
     let applied = each_change(copied, &mut |change, body| match body.offset {
-        Some(offset) => parts.tree.insert(change, Place::Tar(offset)),
+        Some(offset) => parts.tree.insert(change, DataLocation::Tar(offset)),
         None => parts.expand(change, body.data),
     })?;
     parts.end(out, applied.size)?;
@@ -69,7 +69,7 @@ fn begin(path: &Path) -> Result<BufWriter<WriteBehind>> {
 
 /// What is gathered while a tar goes by.
 #[derive(Debug)]
-struct Parts {
+struct LayerBuilder {
     path: PathBuf,
     tree: Tree,
     /// Sparse files with their holes, until the tar has ended.
@@ -80,7 +80,7 @@ struct Parts {
     external: Option<ExternalData>,
 }
 
-impl Parts {
+impl LayerBuilder {
     fn new(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_owned(), tree: Tree::new(), expanded: None, end: 0, external: None })
     }
@@ -88,7 +88,7 @@ impl Parts {
     /// Takes a sparse file.
     fn expand(&mut self, change: &Entry, data: &mut dyn Read) -> Result<()> {
         let EntryKind::File { size } = change.kind else {
-            return self.tree.insert(change, Place::Expanded(0));
+            return self.tree.insert(change, DataLocation::Expanded(0));
         };
         let shown = || change.path.display().to_string();
         let end = self.end.checked_add(size).filter(|end| *end <= MAX_EXPANDED);
@@ -105,7 +105,7 @@ impl Parts {
             return Err(broken(shown(), format!("it has {copied} of {size} bytes")));
         }
         self.expanded = Some(file);
-        self.tree.insert(change, Place::Expanded(self.end))?;
+        self.tree.insert(change, DataLocation::Expanded(self.end))?;
         self.end = round_up(end, BLOCK).map_err(fail)?;
         Ok(())
     }
@@ -179,7 +179,7 @@ fn copy_sparse(from: &mut dyn Read, out: &mut File) -> io::Result<u64> {
 /// Makes a layer file from entries.
 #[derive(Debug)]
 pub struct LayerFileWriter {
-    parts: Option<Parts>,
+    parts: Option<LayerBuilder>,
     tar: Option<TarWriter<BufWriter<WriteBehind>>>,
     path: PathBuf,
     diff_id: Option<Digest>,
@@ -189,7 +189,12 @@ impl LayerFileWriter {
     /// Writes to `path`, which must not be there yet.
     pub fn new(path: &Path) -> Result<Self> {
         let tar = TarWriter::new(begin(path)?, ExportOptions::default());
-        Ok(Self { parts: Some(Parts::new(path)?), tar: Some(tar), path: path.to_owned(), diff_id: None })
+        Ok(Self {
+            parts: Some(LayerBuilder::new(path)?),
+            tar: Some(tar),
+            path: path.to_owned(),
+            diff_id: None,
+        })
     }
 
     /// Whether a folder is at `path`, whose links are resolved; None if nothing was written there.
@@ -211,16 +216,18 @@ impl LayerFileWriter {
             Some(_) => tar.entry_external(entry, data)?,
             None => tar.entry(entry, data)?,
         }
-        let EntryKind::File { size } = entry.kind else { return parts.tree.insert(entry, Place::Tar(0)) };
+        let EntryKind::File { size } = entry.kind else {
+            return parts.tree.insert(entry, DataLocation::Tar(0));
+        };
         let fail = |source| Error::file("write layer file", &self.path)(source);
         let padded = round_up(size, BLOCK).map_err(fail)?;
         let at = tar.position() - padded;
         let place = match (lies, &mut parts.external) {
             (Some(lies), Some(external)) => {
                 external.push(ExternalExtent { at, size, from: lies.at }).map_err(fail)?;
-                Place::ExternalData(lies.at)
+                DataLocation::ExternalData(lies.at)
             }
-            _ => Place::Tar(at - parts.missing()),
+            _ => DataLocation::Tar(at - parts.missing()),
         };
         parts.tree.insert(entry, place)
     }

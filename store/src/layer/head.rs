@@ -24,7 +24,7 @@ use buildd_fs::overlay::{OverlayError, erofs};
 
 use super::{
     erofs::{DESCRIBED, NAME_AT, PLAIN, SUPERBLOCK, SUPERBLOCK_AT},
-    external::{ExternalData, Form, data_file_of},
+    external::{ExternalData, TarLayout, data_file_of},
 };
 use crate::{
     disk,
@@ -119,10 +119,10 @@ pub(crate) fn data_file(path: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 /// How the tar of a file with this magic number leaves out external data; None if it has none.
-fn form(magic: &[u8]) -> Option<Form> {
+fn form(magic: &[u8]) -> Option<TarLayout> {
     match magic.try_into() {
-        Ok(HOLES) => Some(Form::Holes),
-        Ok(CUT) => Some(Form::Cut),
+        Ok(HOLES) => Some(TarLayout::Holes),
+        Ok(CUT) => Some(TarLayout::Cut),
         _ => None,
     }
 }

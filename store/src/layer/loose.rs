@@ -21,7 +21,7 @@ use super::{
     erofs::{BLOCK, Layout, round_up, write_index},
     external::ExternalBytes,
     head::{HEAD, Head, Summing, is_loose, write_head},
-    tree::{Place, Tree},
+    tree::{DataLocation, Tree},
 };
 use crate::error::{Error, Result};
 
@@ -70,7 +70,7 @@ impl LooseFileWriter {
 
     /// Takes an entry; of a file with bytes, which lie at `at`.
     pub fn entry(&mut self, entry: &Entry, at: Option<Extent>) -> Result<()> {
-        self.tree.insert(entry, Place::Expanded(at.map_or(0, |extent| extent.at)))
+        self.tree.insert(entry, DataLocation::Expanded(at.map_or(0, |extent| extent.at)))
     }
 
     /// Reserves a place for so many bytes.

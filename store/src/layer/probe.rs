@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 /// What the configuration says about the form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LayerForm {
+pub enum LayerFormat {
     /// Layer files where the kernel mounts them, folders elsewhere.
     #[default]
     Auto,
@@ -33,13 +33,13 @@ pub enum LayerForm {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LayerRules {
     /// Their form.
-    pub form: LayerForm,
+    pub form: LayerFormat,
     /// What a compressed one may unpack to.
     pub growth: Growth,
 }
 
-impl From<LayerForm> for LayerRules {
-    fn from(form: LayerForm) -> Self {
+impl From<LayerFormat> for LayerRules {
+    fn from(form: LayerFormat) -> Self {
         Self { form, ..Self::default() }
     }
 }
@@ -65,17 +65,17 @@ impl Probed {
 }
 
 /// The form of new layers, tried out in `scratch`.
-pub fn probe(wish: LayerForm, scratch: &Path) -> Result<Probed> {
+pub fn probe(wish: LayerFormat, scratch: &Path) -> Result<Probed> {
     let folders = Probed { files: false, detached: false };
     match (try_file(scratch), wish) {
-        (Ok(detached), LayerForm::Directory) => Ok(Probed { files: false, detached }),
-        (Err(_), LayerForm::Directory) => Ok(folders),
+        (Ok(detached), LayerFormat::Directory) => Ok(Probed { files: false, detached }),
+        (Err(_), LayerFormat::Directory) => Ok(folders),
         (Ok(detached), _) => Ok(Probed { files: true, detached }),
-        (Err(error), LayerForm::Auto) => {
+        (Err(error), LayerFormat::Auto) => {
             tracing::info!(error = cause(&error), "layers are folders: the kernel mounts no layer files");
             Ok(folders)
         }
-        (Err(error), LayerForm::File) => Err(Error::Precondition {
+        (Err(error), LayerFormat::File) => Err(Error::Precondition {
             what: "layer form",
             name: "file".to_owned(),
             reason: format!(

@@ -36,7 +36,7 @@ type Shown<'a> = &'a dyn Fn() -> String;
 
 /// Where a file's bytes lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum DataLocation {
     /// In the tar, so many bytes from its begin.
     Tar(u64),
     /// After the tar, so many bytes from there.
@@ -51,7 +51,7 @@ pub(super) enum NodeKind {
     /// A folder, its names and nodes.
     Directory(BTreeMap<Box<[u8]>, usize>),
     /// A file of so many bytes.
-    File(Place, u64),
+    File(DataLocation, u64),
     /// A link.
     Symlink(Box<[u8]>),
     /// A character device; 0:0 is a whiteout.
@@ -114,7 +114,7 @@ impl Tree {
     }
 
     /// Adds one entry; `place` is where a file's bytes lie.
-    pub(super) fn insert(&mut self, entry: &Entry, place: Place) -> Result<()> {
+    pub(super) fn insert(&mut self, entry: &Entry, place: DataLocation) -> Result<()> {
         let shown: Shown<'_> = &|| entry.path.display().to_string();
         let Some(name) = entry.path.file_name() else {
             // The root itself is as we make it: only that it hides what lies below could matter.
@@ -288,7 +288,7 @@ fn checked<'a>(name: &'a OsStr, shown: Shown<'_>) -> Result<&'a [u8]> {
 }
 
 /// The node of an entry that is not a hard link.
-fn described(entry: &Entry, place: Place, shown: Shown<'_>) -> Result<Node> {
+fn described(entry: &Entry, place: DataLocation, shown: Shown<'_>) -> Result<Node> {
     if entry.kind == EntryKind::Whiteout {
         return Ok(Node { kind: NodeKind::Char(0, 0), mode: 0o600, ..Node::folder() });
     }

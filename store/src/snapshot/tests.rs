@@ -9,12 +9,12 @@ use crate::{
         Step,
         watch::{Seen, watch},
     },
-    layer::{ExportOptions, LayerFileWriter, LayerForm, LayerWriter as _},
+    layer::{ExportOptions, LayerFileWriter, LayerFormat, LayerWriter as _},
 };
 
 pub(crate) mod external;
 
-fn open(root: &Path, form: LayerForm) -> Arc<Snapshots> {
+fn open(root: &Path, form: LayerFormat) -> Arc<Snapshots> {
     assert!(rustix::process::geteuid().is_root(), "snapshots are mounts: run the tests as root");
     let db = Arc::new(Db::open(&root.join("db")).expect("a database"));
     Snapshots::open(root, db, form).expect("snapshots")
@@ -23,7 +23,7 @@ fn open(root: &Path, form: LayerForm) -> Arc<Snapshots> {
 #[test]
 fn steps_stack_and_are_seen_read_only() {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path(), LayerForm::Auto);
+    let snapshots = open(dir.path(), LayerFormat::Auto);
     let first = snapshots.active(None).expect("a mount");
     fs::create_dir(first.path().join("d")).expect("a folder");
     fs::write(first.path().join("d/a"), "1").expect("a file");
@@ -46,12 +46,12 @@ fn steps_stack_and_are_seen_read_only() {
 
 #[test]
 fn an_upper_goes_out_as_a_tar_and_comes_back_as_a_layer() {
-    for form in [LayerForm::File, LayerForm::Directory] {
+    for form in [LayerFormat::File, LayerFormat::Directory] {
         comes_back(form);
     }
 }
 
-fn comes_back(form: LayerForm) {
+fn comes_back(form: LayerFormat) {
     let dir = tempfile::tempdir().expect("a folder");
     let snapshots = open(dir.path(), form);
     let base = snapshots.active(None).expect("a mount");
@@ -79,7 +79,7 @@ fn comes_back(form: LayerForm) {
     snapshots.set_chain_id(copy, &diff_id).expect("a name");
     assert_eq!(snapshots.by_chain_id(&diff_id).expect("a look").map(|held| held.id()), Some(copy));
     let layer = snapshots.layers(copy).expect("layers").pop().expect("a layer").id;
-    assert_eq!(snapshots.folder(layer).is_file(), form == LayerForm::File);
+    assert_eq!(snapshots.folder(layer).is_file(), form == LayerFormat::File);
     let mut again = Vec::new();
     snapshots.write_layer(layer, &mut again, ExportOptions::default()).expect("a tar");
     assert!(again == tar, "a layer goes out as it came");
@@ -97,16 +97,16 @@ fn comes_back(form: LayerForm) {
 fn another_boot_keeps_only_what_is_durable() {
     let dir = tempfile::tempdir().expect("a folder");
     let db = Arc::new(Db::open(&dir.path().join("db")).expect("a database"));
-    let snapshots = Snapshots::open(dir.path(), db.clone(), LayerForm::Auto).expect("snapshots");
+    let snapshots = Snapshots::open(dir.path(), db.clone(), LayerFormat::Auto).expect("snapshots");
     let kept = snapshots.active(None).expect("a mount").commit().expect("a commit").id();
     snapshots.make_durable(kept).expect("a sync");
     let hollow = snapshots.active(Some(kept)).expect("a mount").commit().expect("a commit").id();
     drop(snapshots);
-    let same = Snapshots::open(dir.path(), db.clone(), LayerForm::Auto).expect("snapshots");
+    let same = Snapshots::open(dir.path(), db.clone(), LayerFormat::Auto).expect("snapshots");
     assert!(same.layers(hollow).is_ok(), "the same boot keeps all");
     drop(same);
     db.write("pretend", |tx| tx.execute("UPDATE snapshots SET boot = 'another'", [])).expect("a write");
-    let other = Snapshots::open(dir.path(), db, LayerForm::Auto).expect("snapshots");
+    let other = Snapshots::open(dir.path(), db, LayerFormat::Auto).expect("snapshots");
     assert!(other.layers(kept).is_ok());
     assert!(other.layers(hollow).is_err());
     assert_eq!(fs::read_dir(dir.path().join("layers")).expect("it").count(), 1);
@@ -115,7 +115,7 @@ fn another_boot_keeps_only_what_is_durable() {
 #[test]
 fn files_are_synced_one_by_one_and_folders_all_at_once() {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path(), LayerForm::Auto);
+    let snapshots = open(dir.path(), LayerFormat::Auto);
     assert!(snapshots.makes_files(), "this kernel mounts layer files");
     let synced = |id| {
         let seen = Arc::new(Seen::default());
@@ -141,12 +141,12 @@ fn files_are_synced_one_by_one_and_folders_all_at_once() {
 #[test]
 fn what_a_crash_left_mounted_is_swept() {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path(), LayerForm::Auto);
+    let snapshots = open(dir.path(), LayerFormat::Auto);
     let left = snapshots.active(None).expect("a mount");
     let path = left.path();
     std::mem::forget(left);
     drop(snapshots);
-    open(dir.path(), LayerForm::Auto);
+    open(dir.path(), LayerFormat::Auto);
     assert!(!path.exists());
     let table = fs::read_to_string("/proc/self/mountinfo").expect("the table");
     assert!(!table.contains(dir.path().to_str().expect("UTF-8")));

@@ -28,7 +28,7 @@ use crate::{
 
 /// A finished image, not yet named.
 #[derive(Clone, Debug)]
-pub(super) struct Made {
+pub(super) struct CreatedImage {
     /// Its manifest or index.
     pub(super) target: Descriptor,
     /// Its config, if it has one platform.
@@ -36,7 +36,11 @@ pub(super) struct Made {
 }
 
 /// Writes the blobs of an image.
-pub(super) fn make(worker: &Worker, request: &ExportRequest, attributes: &Attributes) -> Result<Made> {
+pub(super) fn make(
+    worker: &Worker,
+    request: &ExportRequest,
+    attributes: &Attributes,
+) -> Result<CreatedImage> {
     let mut made = Vec::new();
     for tree in &request.trees {
         made.push(one(worker, tree, attributes)?);
@@ -50,7 +54,7 @@ pub(super) fn make(worker: &Worker, request: &ExportRequest, attributes: &Attrib
             let reason = "a note on the index, but an image of one platform has none".to_owned();
             return Err(Error::Invalid { what: "annotation", name: key.clone(), reason });
         }
-        return Ok(Made { target: descriptor.clone(), config: Some(*config) });
+        return Ok(CreatedImage { target: descriptor.clone(), config: Some(*config) });
     }
     if made.is_empty() {
         return Err(Error::Invalid {
@@ -68,7 +72,7 @@ pub(super) fn make(worker: &Worker, request: &ExportRequest, attributes: &Attrib
     let mut target =
         put(worker, media_type::OCI_INDEX, &index.to_bytes(), children("m", index.manifests.iter()))?;
     target.annotations = on_entry;
-    Ok(Made { target, config: None })
+    Ok(CreatedImage { target, config: None })
 }
 
 /// Labels by which a document keeps what it points at; `kind` is m for manifests, l for layers.
@@ -152,7 +156,7 @@ fn finish(config: &mut ImageConfig, diff_ids: Vec<Digest>, created: SystemTime) 
 }
 
 /// Lets a name point at an image.
-pub(super) fn publish(worker: &Worker, name: &str, made: &Made) -> Result<()> {
+pub(super) fn publish(worker: &Worker, name: &str, made: &CreatedImage) -> Result<()> {
     worker.store.images.put(&worker.namespace, name, &made.target, &Labels::new())?;
     Ok(())
 }

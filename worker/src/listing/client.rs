@@ -15,7 +15,7 @@ use std::{
 
 use buildd_store::layer::{Entry, EntryKind, Extent, ExternalBytes, LARGE, LooseFile, broken};
 
-use super::{Bytes, Found, Take, Wanted};
+use super::{Bytes, ListedEntry, ListingFilter, Take};
 use crate::{
     error::{Error, Result},
     session::{Known, SyncedTree},
@@ -45,7 +45,10 @@ impl ClientFiles {
     /// The entry at `path`, without its name. The root itself is not the client's.
     pub(super) fn one(&self, path: &Path, take: &mut Take<'_>) -> Result<()> {
         if path.as_os_str().is_empty() {
-            return take(Found { entry: Entry::directory(PathBuf::new()), bytes: Bytes::At(PathBuf::new()) });
+            return take(ListedEntry {
+                entry: Entry::directory(PathBuf::new()),
+                bytes: Bytes::At(PathBuf::new()),
+            });
         }
         match self.synced.entries_from(path).first() {
             Some(known) if known.entry.path == path => {
@@ -55,7 +58,7 @@ impl ClientFiles {
         }
     }
 
-    pub(super) fn below(&self, folder: &Path, wanted: &Wanted<'_>, take: &mut Take<'_>) -> Result<()> {
+    pub(super) fn below(&self, folder: &Path, wanted: &ListingFilter<'_>, take: &mut Take<'_>) -> Result<()> {
         let below = || {
             let paths = self.synced.entries_from(folder).iter();
             let paths = paths.map_while(|known| Some((known, known.entry.path.strip_prefix(folder).ok()?)));
@@ -89,7 +92,7 @@ impl ClientFiles {
         }
         let extent = known.extent.unwrap_or(Extent { at: 0, size: 0 });
         let part = Part { files: self, at: extent.at, left: extent.size, lends };
-        take(Found { entry, bytes: Bytes::Part(part, known.digest) })
+        take(ListedEntry { entry, bytes: Bytes::Part(part, known.digest) })
     }
 
     /// The file that a hard link is another name of; anything else itself.

@@ -185,7 +185,7 @@ fn parts_of(action: &pb::FileAction) -> Parts {
 }
 
 /// What an action made, still open for the next one or settled.
-enum Made {
+enum ActionResult {
     Open(Box<Draft>),
     Settled(SnapshotPin),
 }
@@ -196,7 +196,7 @@ struct Run {
     inputs: Vec<Option<SnapshotId>>,
     /// Some of the actions remove.
     removes: bool,
-    made: BTreeMap<usize, Made>,
+    made: BTreeMap<usize, ActionResult>,
 }
 
 impl Run {
@@ -214,7 +214,7 @@ impl Run {
             _ => Ok(None),
         };
         act::apply(action, &mut draft, source.as_ref(), &users)?;
-        self.made.insert(own, Made::Open(draft.into()));
+        self.made.insert(own, ActionResult::Open(draft.into()));
         Ok(())
     }
 
@@ -225,10 +225,10 @@ impl Run {
             return self.draft(self.inputs[index]);
         }
         match self.made.remove(&index) {
-            Some(Made::Open(draft)) => Ok(*draft),
-            Some(Made::Settled(held)) => {
+            Some(ActionResult::Open(draft)) => Ok(*draft),
+            Some(ActionResult::Settled(held)) => {
                 let draft = self.draft(Some(held.id()));
-                self.made.insert(index, Made::Settled(held));
+                self.made.insert(index, ActionResult::Settled(held));
                 draft
             }
             None => Err(Error::Invalid {
@@ -247,14 +247,14 @@ impl Run {
     /// Commits what an action made.
     fn settle(&mut self, index: usize) -> Result<SnapshotPin> {
         let held = match self.made.remove(&index) {
-            Some(Made::Open(draft)) => draft.commit()?,
-            Some(Made::Settled(held)) => held,
+            Some(ActionResult::Open(draft)) => draft.commit()?,
+            Some(ActionResult::Settled(held)) => held,
             None => {
                 let reason = "it was gone on from".to_owned();
                 return Err(Error::Invalid { what: "file op", name: format!("action {index}"), reason });
             }
         };
-        self.made.insert(index, Made::Settled(held.clone()));
+        self.made.insert(index, ActionResult::Settled(held.clone()));
         Ok(held)
     }
 

@@ -23,7 +23,7 @@ use command::Git;
 use failure::GitError;
 use refs::Resolved;
 use tokio::sync::OnceCell;
-use wanted::Wanted;
+use wanted::GitRequest;
 
 use super::SourceRequest;
 use crate::{
@@ -44,7 +44,7 @@ mod wanted;
 #[derive(Debug)]
 pub(super) struct GitSource {
     worker: Arc<Worker>,
-    wanted: Wanted,
+    wanted: GitRequest,
     resolved: OnceCell<Resolved>,
 }
 
@@ -60,7 +60,7 @@ impl GitSource {
         identifier: &str,
         attrs: &HashMap<String, String>,
     ) -> Result<Self> {
-        Ok(Self { worker, wanted: Wanted::parse(identifier, attrs)?, resolved: OnceCell::new() })
+        Ok(Self { worker, wanted: GitRequest::parse(identifier, attrs)?, resolved: OnceCell::new() })
     }
 
     async fn resolve(&self, cx: &OpContext) -> std::result::Result<Resolved, OpError> {
@@ -97,7 +97,7 @@ impl GitSource {
 impl Op for GitSource {
     async fn cache_map(&self, cx: &OpContext) -> std::result::Result<CacheMap, OpError> {
         let resolved = self.resolved.get_or_try_init(|| self.resolve(cx)).await?;
-        let Wanted { subdir, keep_git_dir, submodules, commit_times, .. } = &self.wanted;
+        let GitRequest { subdir, keep_git_dir, submodules, commit_times, .. } = &self.wanted;
         // What `.git` says of its origin and ref is part of the tree.
         let told = keep_git_dir.then(|| (self.wanted.shown(), resolved.reference.clone()));
         let key = serde_json::json!([

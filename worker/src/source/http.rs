@@ -18,7 +18,7 @@ use buildd_solver::{
 use buildd_store::snapshot::SnapshotPin;
 use download::{Fetched, download};
 use tokio::sync::OnceCell;
-use wanted::Wanted;
+use wanted::HttpRequest;
 
 use super::SourceRequest;
 use crate::{
@@ -35,7 +35,7 @@ mod wanted;
 #[derive(Debug)]
 pub(super) struct HttpSource {
     worker: Arc<Worker>,
-    wanted: Wanted,
+    wanted: HttpRequest,
     pin: OnceCell<Pin>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn make(request: &SourceRequest<'_>) -> std::result::Result<Arc<dyn O
 
 impl HttpSource {
     pub(super) fn new(worker: Arc<Worker>, url: &str, attrs: &HashMap<String, String>) -> Result<Self> {
-        Ok(Self { worker, wanted: Wanted::parse(url, attrs)?, pin: OnceCell::new() })
+        Ok(Self { worker, wanted: HttpRequest::parse(url, attrs)?, pin: OnceCell::new() })
     }
 
     async fn find(&self, cx: &OpContext) -> std::result::Result<Pin, OpError> {
@@ -79,7 +79,7 @@ impl HttpSource {
     }
 
     fn pinned(&self, digest: Digest, name: &str, modified: &str, held: Option<SnapshotPin>) -> Pin {
-        let Wanted { mode, uid, gid, .. } = &self.wanted;
+        let HttpRequest { mode, uid, gid, .. } = &self.wanted;
         let key = serde_json::json!(["http", digest.to_string(), name, mode, uid, gid, modified]);
         Pin { digest, key: Digest::of(key.to_string().as_bytes()), held }
     }

@@ -63,7 +63,7 @@ pub(crate) struct ConvertArgs {
 
 /// What is to become of each platform.
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
+struct ConvertOptions {
     oci: bool,
     compression: Option<Compression>,
 }
@@ -79,7 +79,7 @@ pub(super) async fn convert(client: &Client, args: ConvertArgs) -> Result<()> {
             _ => bail!("--compression {text:?} is neither gzip nor zstd"),
         },
     };
-    let wanted = Wanted { oci: args.oci, compression };
+    let wanted = ConvertOptions { oci: args.oci, compression };
     let image = store::find(client, &args.source).await?;
     let name = store::canonical(&args.target)?;
     let platforms = args.platform.iter().map(|text| text.parse()).collect::<Result<Vec<Platform>, _>>()?;
@@ -96,7 +96,7 @@ pub(super) async fn convert(client: &Client, args: ConvertArgs) -> Result<()> {
     output::line(&target.digest.to_string())
 }
 
-impl Wanted {
+impl ConvertOptions {
     async fn image(
         self,
         client: &Client,

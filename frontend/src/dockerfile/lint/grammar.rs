@@ -133,12 +133,12 @@ fn casing(pairs: &[Pair<'_>], findings: &mut Findings) {
 }
 
 /// Global arguments that remember who was asked for.
-struct Asked<'a> {
+struct UsedGlobals<'a> {
     globals: &'a Named<String>,
     found: RefCell<BTreeSet<String>>,
 }
 
-impl Environment for Asked<'_> {
+impl Environment for UsedGlobals<'_> {
     fn value(&self, name: &str) -> Option<String> {
         let value = self.globals.value(name)?;
         self.found.borrow_mut().insert(name.to_owned());
@@ -179,7 +179,7 @@ pub(super) fn from_arguments(pairs: &[Pair<'_>], subject: &Subject<'_>, findings
 
 fn platform_flag((statement, _): &Pair<'_>, from: &From, subject: &Subject<'_>, findings: &mut Findings) {
     let Some(written) = &from.platform else { return };
-    let asked = Asked { globals: subject.globals, found: RefCell::default() };
+    let asked = UsedGlobals { globals: subject.globals, found: RefCell::default() };
     let Ok(expanded) = Lexer::new(subject.document.escape).expand(written, &asked) else { return };
     let found = asked.found.into_inner();
     if !expanded.unset.is_empty() {

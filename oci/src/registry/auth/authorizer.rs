@@ -66,7 +66,7 @@ pub struct Authorizer {
 #[derive(Default)]
 struct State {
     /// What each host has asked for.
-    hosts: HashMap<HostKey, Asked>,
+    hosts: HashMap<HostKey, RequiredAuth>,
     tokens: HashMap<TokenKey, Cached>,
     flights: HashMap<TokenKey, Flight>,
     identity: Option<Redacted>,
@@ -92,7 +92,7 @@ struct TokenKey {
 }
 
 #[derive(Clone)]
-enum Asked {
+enum RequiredAuth {
     Basic(Redacted),
     Bearer { realm: Url, service: String, http: reqwest::Client },
 }
@@ -149,8 +149,8 @@ impl Authorizer {
         let asked = self.with(|state| state.hosts.get(&host_key).cloned());
         let (realm, service, http) = match asked {
             None => return Ok(None),
-            Some(Asked::Basic(value)) => return Ok(Some(value)),
-            Some(Asked::Bearer { realm, service, http }) => (realm, service, http),
+            Some(RequiredAuth::Basic(value)) => return Ok(Some(value)),
+            Some(RequiredAuth::Bearer { realm, service, http }) => (realm, service, http),
         };
         let key = TokenKey { host: host_key, realm, service, scopes: words(scopes) };
         let now = Instant::now();
@@ -211,7 +211,7 @@ impl Authorizer {
             self.with(|state| state.hosts.remove(&host_key(host)));
             return Err(refused("it refuses the name and password"));
         }
-        self.with(|state| state.hosts.insert(host_key(host), Asked::Basic(value.clone())));
+        self.with(|state| state.hosts.insert(host_key(host), RequiredAuth::Basic(value.clone())));
         Ok(value)
     }
 
@@ -240,7 +240,7 @@ impl Authorizer {
         let said = challenge.parameter("error").filter(|said| ERRORS.contains(said));
         let said = said.map(|said| format!(": {said}")).unwrap_or_default();
         let ready = self.with(|state| {
-            state.hosts.insert(key.host.clone(), Asked::Bearer { realm, service, http: http.clone() });
+            state.hosts.insert(key.host.clone(), RequiredAuth::Bearer { realm, service, http: http.clone() });
             let Some(token) = state.tokens.get_mut(&key) else { return Ok(None) };
             if sent == Some(&token.value) && !token.refused {
                 token.refused = true;

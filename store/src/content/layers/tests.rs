@@ -7,12 +7,12 @@ use buildd_oci::digest::Digest;
 use crate::{
     gc::collect,
     label::Labels,
-    layer::{LayerForm, LayerId, tests::one_file},
+    layer::{LayerFormat, LayerId, tests::one_file},
     root::Store,
     snapshot::SnapshotPin,
 };
 
-fn store(root: &Path, form: LayerForm) -> Arc<Store> {
+fn store(root: &Path, form: LayerFormat) -> Arc<Store> {
     Store::open_with(root, form).expect("a store")
 }
 
@@ -38,7 +38,7 @@ fn a_blob_that_is_a_layer_has_no_second_copy_and_keeps_the_layer() {
     let dir = tempfile::tempdir().expect("a folder");
     let (root, tar) = (dir.path(), one_file("bytes"));
     let digest = Digest::of(&tar);
-    let opened = store(root, LayerForm::File);
+    let opened = store(root, LayerFormat::File);
     let expiring = Labels::from([("containerd.io/gc.expire".to_owned(), "2100-01-01T00:00:00Z".to_owned())]);
     opened.content.put("ns", &mut tar.as_slice(), &expiring).expect("a blob");
     let (held, _) = opened.snapshots.apply(None, &mut tar.as_slice(), Some(digest)).expect("a layer");
@@ -53,7 +53,7 @@ fn a_blob_that_is_a_layer_has_no_second_copy_and_keeps_the_layer() {
     assert_eq!(read(&opened, &digest), "bytes", "no stack has the layer, but the blob has");
     drop(opened);
     // A daemon that makes folders reads what was left, and packs nothing anew.
-    let opened = store(root, LayerForm::Directory);
+    let opened = store(root, LayerFormat::Directory);
     assert_eq!(read(&opened, &digest), "bytes");
     let again = opened.snapshots.stack_known(None, &digest).expect("a look").expect("the same layer");
     assert_eq!(files(root, "layers"), 1);
@@ -69,7 +69,7 @@ fn an_export_adopts_the_layer_instead_of_a_copy() {
     let dir = tempfile::tempdir().expect("a folder");
     let (root, tar) = (dir.path(), one_file("bytes"));
     let digest = Digest::of(&tar);
-    let opened = store(root, LayerForm::File);
+    let opened = store(root, LayerFormat::File);
     let (held, _) = opened.snapshots.apply(None, &mut tar.as_slice(), None).expect("a layer");
     let layer = top(&opened, &held);
     let kept = Labels::from([("containerd.io/gc.expire".to_owned(), "2100-01-01T00:00:00Z".to_owned())]);
@@ -82,7 +82,7 @@ fn an_export_adopts_the_layer_instead_of_a_copy() {
     collect(&opened).expect("a round");
     opened.db.write("pretend", |tx| tx.execute("UPDATE layers SET boot = 'x'", [])).expect("a write");
     drop(opened);
-    let opened = store(root, LayerForm::File);
+    let opened = store(root, LayerFormat::File);
     assert_eq!(read(&opened, &digest), "bytes", "it survives a power cut");
     assert_eq!(files(root, "content/blobs/sha256"), 0);
 }
@@ -92,7 +92,7 @@ fn a_folder_is_never_the_copy_of_a_blob() {
     let dir = tempfile::tempdir().expect("a folder");
     let (root, tar) = (dir.path(), one_file("bytes"));
     let digest = Digest::of(&tar);
-    let opened = store(root, LayerForm::Directory);
+    let opened = store(root, LayerFormat::Directory);
     opened.content.put("ns", &mut tar.as_slice(), &Labels::new()).expect("a blob");
     let (held, _) = opened.snapshots.apply(None, &mut tar.as_slice(), Some(digest)).expect("a layer");
     opened.snapshots.make_durable(held.id()).expect("a sync");

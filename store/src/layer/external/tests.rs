@@ -6,7 +6,7 @@ fn read(extents: &[[u64; 3]], more: &[u8]) -> io::Result<ExternalData> {
     let file = written(extents, more);
     let data_file = tempfile::tempfile().expect("a file");
     data_file.set_len(1000).expect("a size");
-    ExternalData::read(&file, 6, 2000, Form::Holes, data_file)
+    ExternalData::read(&file, 6, 2000, TarLayout::Holes, data_file)
 }
 
 fn written(extents: &[[u64; 3]], more: &[u8]) -> File {
@@ -63,7 +63,7 @@ fn what_is_lent_is_put_in_where_it_was_cut_out_or_left_a_hole() {
     }
     let mut holes = whole.clone();
     extents.iter().for_each(|[at, size, _]| holes[*at as usize..(at + size) as usize].fill(0));
-    for (form, own, missing) in [(Form::Cut, cut, 2048), (Form::Holes, holes, 0)] {
+    for (form, own, missing) in [(TarLayout::Cut, cut, 2048), (TarLayout::Holes, holes, 0)] {
         let read = ExternalData::read(
             &written(&extents, b""),
             6,
@@ -94,7 +94,13 @@ fn what_is_lent_is_put_in_where_it_was_cut_out_or_left_a_hole() {
 fn what_is_cut_out_is_whole_blocks_inside_the_tar() {
     let (data_file, _) = data_file(1000);
     let read = |extents: &[[u64; 3]], tar| {
-        ExternalData::read(&written(extents, b""), 6, tar, Form::Cut, data_file.try_clone().expect("a file"))
+        ExternalData::read(
+            &written(extents, b""),
+            6,
+            tar,
+            TarLayout::Cut,
+            data_file.try_clone().expect("a file"),
+        )
     };
     assert!(read(&[[512, 1, 0], [1024, 1, 0]], 1536).is_ok());
     for (extents, tar) in [([[512, 1, 0], [1023, 1, 0]], 4096), ([[512, 1, 0], [1024, 1, 0]], 1535)] {

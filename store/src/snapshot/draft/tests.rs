@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, os::unix::fs::symlink};
 use super::*;
 use crate::{
     db::Db,
-    layer::{LayerForm, Time, read_directory},
+    layer::{LayerFormat, Time, read_directory},
 };
 
 type Entries<'a> = &'a [(&'a str, EntryKind, &'a str)];
@@ -43,7 +43,7 @@ fn seen(root: &Path) -> BTreeMap<String, String> {
 }
 
 /// Makes drafts above a base, each entry list below its folder, and looks at the result.
-fn drafted(form: LayerForm, lists: &[(&str, Entries<'_>)]) -> Result<BTreeMap<String, String>> {
+fn drafted(form: LayerFormat, lists: &[(&str, Entries<'_>)]) -> Result<BTreeMap<String, String>> {
     let dir = tempfile::tempdir().expect("a folder");
     let db = Arc::new(Db::open(&dir.path().join("db")).expect("a database"));
     let snapshots = Snapshots::open(dir.path(), db, form).expect("snapshots");
@@ -67,8 +67,8 @@ fn drafted(form: LayerForm, lists: &[(&str, Entries<'_>)]) -> Result<BTreeMap<St
     }
     let held = draft.commit().expect("a commit");
     let layer = snapshots.layers(held.id()).expect("layers").pop().expect("a layer");
-    assert_eq!(snapshots.is_file(layer.id), form == LayerForm::File);
-    assert_eq!(layer.diff_id.is_some(), form == LayerForm::File);
+    assert_eq!(snapshots.is_file(layer.id), form == LayerFormat::File);
+    assert_eq!(layer.diff_id.is_some(), form == LayerFormat::File);
     Ok(seen(&snapshots.view(Some(held.id())).expect("a view").path()))
 }
 
@@ -96,7 +96,7 @@ fn what_is_seen_is_the_same_in_both_forms() {
     ];
     for case in cases {
         let [one, other] =
-            [LayerForm::Directory, LayerForm::File].map(|form| drafted(form, case).expect("a tree"));
+            [LayerFormat::Directory, LayerFormat::File].map(|form| drafted(form, case).expect("a tree"));
         assert_eq!(one, other, "{case:?}");
     }
 }
@@ -114,7 +114,7 @@ fn what_cannot_be_is_refused_in_both_forms() {
         &[("", &[("d", EntryKind::Symlink("nowhere".into()), ""), ("d/x/y", file.clone(), "1")])],
     ];
     for case in cases {
-        for form in [LayerForm::Directory, LayerForm::File] {
+        for form in [LayerFormat::Directory, LayerFormat::File] {
             assert!(drafted(form, case).is_err(), "{form:?} {case:?}");
         }
     }

@@ -9,7 +9,7 @@ use crate::{
         Step,
         watch::{Watch, watch},
     },
-    layer::{Entry, ExportOptions, LayerForm, TarWriter},
+    layer::{Entry, ExportOptions, LayerFormat, TarWriter},
     root::Store,
 };
 
@@ -149,7 +149,7 @@ fn a_layer_file_lies_at_a_path_while_a_client_has_a_tree_of_it() {
         let table = fs::read_to_string("/proc/self/mountinfo").expect("the table");
         table.lines().filter(|line| line.contains(dir.path().to_str().expect("UTF-8"))).count()
     };
-    let store = Store::open_with(dir.path(), LayerForm::File).expect("a store");
+    let store = Store::open_with(dir.path(), LayerFormat::File).expect("a store");
     let (held, applied) = store.snapshots.apply(None, &mut tar.as_slice(), None).expect("a layer");
     store.snapshots.set_chain_id(held.id(), &applied.diff_id).expect("a chain id");
     let name = applied.diff_id.to_string();
@@ -162,7 +162,7 @@ fn a_layer_file_lies_at_a_path_while_a_client_has_a_tree_of_it() {
     drop(held);
     assert_eq!(attached(&store), 1, "the view needs it");
     drop(store);
-    let store = Store::open_with(dir.path(), LayerForm::Directory).expect("again");
+    let store = Store::open_with(dir.path(), LayerFormat::Directory).expect("again");
     assert!(
         Path::new(&view[0].source).join("folder").is_dir(),
         "an end of the daemon is none of the client's"

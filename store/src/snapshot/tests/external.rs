@@ -59,7 +59,7 @@ fn tar(snapshots: &Snapshots, held: &SnapshotPin) -> Vec<u8> {
 #[test]
 fn a_layer_that_borrows_is_the_same_and_holds_nothing_twice() {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path(), LayerForm::File);
+    let snapshots = open(dir.path(), LayerFormat::File);
     let bytes = noise(LARGE + 700);
     let (tree, layer) = with_external_data(&snapshots, &bytes);
     let mut plain = snapshots.draft(None).expect("a draft");
@@ -97,7 +97,7 @@ fn a_layer_that_borrows_is_the_same_and_holds_nothing_twice() {
 #[test]
 fn files_of_one_client_are_borrowed_and_what_is_not_used_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path(), LayerForm::File);
+    let snapshots = open(dir.path(), LayerFormat::File);
     let large = noise(LARGE);
     let trees = [sent(&snapshots, &large), sent(&snapshots, &large)];
     let files = trees.each_ref().map(|(tree, _)| {
@@ -128,13 +128,13 @@ fn files_of_one_client_are_borrowed_and_what_is_not_used_leaves_nothing() {
 #[test]
 fn a_start_removes_what_a_lost_layer_borrowed() {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path(), LayerForm::File);
+    let snapshots = open(dir.path(), LayerFormat::File);
     let (_tree, layer) = with_external_data(&snapshots, &noise(LARGE));
     let stored = snapshots.stored(only(&snapshots, &layer));
     let kept = data_file_of(&stored);
     // The power went between the two names.
     fs::hard_link(&kept, dir.path().join("layers/77.data")).expect("one more name");
     drop((_tree, layer, snapshots));
-    let _snapshots = open(dir.path(), LayerForm::File);
+    let _snapshots = open(dir.path(), LayerFormat::File);
     assert!(!dir.path().join("layers/77.data").exists() && kept.exists() && stored.exists());
 }

@@ -9,10 +9,10 @@ use buildd_oci::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::{Intake, MIN_LAYER};
-use crate::{layer::LayerForm, root::Store, transfer::pack::UNCOMPRESSED};
+use crate::{layer::LayerFormat, root::Store, transfer::pack::UNCOMPRESSED};
 
 fn store(root: &Path) -> Arc<Store> {
-    Store::open_with(root, LayerForm::File).expect("a store")
+    Store::open_with(root, LayerFormat::File).expect("a store")
 }
 
 /// A tar with one large file.

@@ -11,7 +11,7 @@ use buildd_oci::{
 };
 
 use super::*;
-use crate::layer::{Entry, EntryKind, ExportOptions, LayerForm, LayerRules, TarWriter};
+use crate::layer::{Entry, EntryKind, ExportOptions, LayerFormat, LayerRules, TarWriter};
 
 /// A layer of zeros, compressed a thousandfold.
 fn bomb() -> Vec<u8> {
@@ -30,7 +30,7 @@ fn bomb() -> Vec<u8> {
 #[test]
 fn blob_01_a_layer_that_outgrows_what_is_allowed_leaves_nothing() {
     let bomb = bomb();
-    for form in [LayerForm::File, LayerForm::Directory] {
+    for form in [LayerFormat::File, LayerFormat::Directory] {
         let dir = tempfile::tempdir().expect("a folder");
         let rules = |free| LayerRules { form, growth: Growth { free, ratio: 100 } };
         let store = Store::open_with(dir.path(), rules(1 << 20)).expect("a store");

@@ -71,11 +71,11 @@ pub(super) fn apply(
         Some(Action::Mkdir(a)) => make_folder(a, draft, owner(a.owner.as_ref(), users)?),
         Some(Action::Mkfile(a)) => {
             let kind = EntryKind::File { size: a.data.len() as u64 };
-            let made = Made { kind, mode: permissions(a.mode), timestamp: a.timestamp };
+            let made = NewEntry { kind, mode: permissions(a.mode), timestamp: a.timestamp };
             make(draft, &a.path, made, owner(a.owner.as_ref(), users)?, &mut a.data.as_slice())
         }
         Some(Action::Symlink(a)) => {
-            let made = Made {
+            let made = NewEntry {
                 kind: EntryKind::Symlink(PathBuf::from(&a.oldpath)),
                 mode: 0o777,
                 timestamp: a.timestamp,
@@ -126,7 +126,7 @@ fn time(timestamp: i64) -> Time {
 }
 
 /// What is to be made.
-struct Made {
+struct NewEntry {
     kind: EntryKind,
     mode: u32,
     timestamp: i64,
@@ -135,7 +135,7 @@ struct Made {
 fn make(
     draft: &mut Draft,
     path: &str,
-    made: Made,
+    made: NewEntry,
     owner: Option<Owner>,
     data: &mut dyn io::Read,
 ) -> Result<()> {
@@ -166,7 +166,7 @@ fn make_folder(action: &pb::FileActionMkDir, draft: &mut Draft, owner: Option<Ow
         copy::make_parents(draft, &path, owner, time(action.timestamp))?;
     }
     let made =
-        Made { kind: EntryKind::Directory, mode: permissions(action.mode), timestamp: action.timestamp };
+        NewEntry { kind: EntryKind::Directory, mode: permissions(action.mode), timestamp: action.timestamp };
     make(draft, &path.to_string_lossy(), made, owner, &mut io::empty())
 }
 

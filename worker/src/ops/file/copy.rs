@@ -28,7 +28,7 @@ use super::{act::Owner, mode::Chmod};
 use crate::{
     checksum::{Selection, find, patterns},
     error::{Error, Result},
-    listing::{Found, Listing},
+    listing::{ListedEntry, Listing},
 };
 
 /// Names beside a missing source that are looked at for the message.
@@ -170,7 +170,7 @@ impl Job {
         tree.below(from, &self.include, &self.exclude, &mut |found| self.entry(writer, found, to))
     }
 
-    fn entry(&self, writer: &mut dyn LayerWriter, found: Found<'_>, to: &Path) -> Result<()> {
+    fn entry(&self, writer: &mut dyn LayerWriter, found: ListedEntry<'_>, to: &Path) -> Result<()> {
         let (is_folder, external) = (found.is_folder(), found.external());
         let (mut entry, mut bytes) = found.open()?;
         entry.path = match entry.path.as_os_str().is_empty() {

@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use buildd_oci::digest::Digest;
 use buildd_solver::op::{OpContext, OpError};
 
-use super::wanted::Wanted;
+use super::wanted::GitRequest;
 use crate::{
     error::{Error, op_error},
     session::AgentSocket,
@@ -40,7 +40,11 @@ impl Drop for Access {
 
 impl Access {
     /// Asks the client for what the source may use.
-    pub(super) async fn open(worker: &Arc<Worker>, cx: &OpContext, wanted: &Wanted) -> Result<Self, OpError> {
+    pub(super) async fn open(
+        worker: &Arc<Worker>,
+        cx: &OpContext,
+        wanted: &GitRequest,
+    ) -> Result<Self, OpError> {
         let home = worker.store.root().join("tmp").join(format!("git-{:032x}", rand::random::<u128>()));
         std::fs::create_dir(&home).map_err(|error| op_error(Error::file("create folder", &home)(error)))?;
         let mut access = Self { home, header: None, agent: None };
@@ -94,7 +98,7 @@ impl Access {
     }
 
     /// Settings for git: the header for its host alone, which then may not send us elsewhere (GIT-05).
-    pub(super) fn config(&self, wanted: &Wanted) -> Vec<(String, String)> {
+    pub(super) fn config(&self, wanted: &GitRequest) -> Vec<(String, String)> {
         let redirects = if self.header.is_some() { "false" } else { "initial" };
         let mut config = vec![("http.followRedirects".to_owned(), redirects.to_owned())];
         if let Some(header) = &self.header {
@@ -106,7 +110,7 @@ impl Access {
 }
 
 /// A header or a token among the client's secrets; one for this host comes first.
-async fn header(worker: &Worker, cx: &OpContext, wanted: &Wanted) -> Result<Option<String>, OpError> {
+async fn header(worker: &Worker, cx: &OpContext, wanted: &GitRequest) -> Result<Option<String>, OpError> {
     if cx.sessions.ids().is_empty() {
         return Ok(None);
     }
@@ -134,7 +138,7 @@ async fn header(worker: &Worker, cx: &OpContext, wanted: &Wanted) -> Result<Opti
 async fn agent(
     worker: &Worker,
     cx: &OpContext,
-    wanted: &Wanted,
+    wanted: &GitRequest,
     home: &Path,
 ) -> Result<Option<AgentSocket>, OpError> {
     let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);

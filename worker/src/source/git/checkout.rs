@@ -14,11 +14,11 @@ use buildd_store::snapshot::SnapshotPin;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use super::{
-    command::{Git, Place},
+    command::{Git, Repository},
     failure::GitError,
     mirror::Mirror,
     refs::Resolved,
-    wanted::Wanted,
+    wanted::GitRequest,
 };
 use crate::{
     error::{Error, Result},
@@ -34,14 +34,14 @@ const MAX_DEPTH: usize = 2048;
 pub(super) async fn checkout(
     worker: &Arc<Worker>,
     git: &Git,
-    wanted: &Wanted,
+    wanted: &GitRequest,
     resolved: &Resolved,
     mirror: &Mirror,
 ) -> Result<SnapshotPin, GitError> {
     let scratch = worker.store.snapshots.scratch()?;
     let tree = scratch.path().to_owned();
     let git_dir = tree.join(GIT_DIR);
-    let place = Place { git_dir: &git_dir, tree: Some(&tree) };
+    let place = Repository { git_dir: &git_dir, tree: Some(&tree) };
     let commit = mirror.commit.as_str();
     let from = mirror.path().to_string_lossy().into_owned();
     git.run("init", Some(place), &["init", "-q"]).await?;
@@ -106,7 +106,7 @@ fn forget(git_dir: &Path) -> Result<()> {
 }
 
 /// Sets modes and times, and removes the repositories that are not wanted.
-fn settle(folder: &Path, wanted: &Wanted, seconds: Option<i64>, depth: usize) -> Result<()> {
+fn settle(folder: &Path, wanted: &GitRequest, seconds: Option<i64>, depth: usize) -> Result<()> {
     if depth > MAX_DEPTH {
         let (name, reason) = (folder.display().to_string(), "its folders are nested too deeply".to_owned());
         return Err(Error::Invalid { what: "repository", name, reason });

@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, interval},
 };
 
-use super::{access::Access, failure::GitError, wanted::Wanted};
+use super::{access::Access, failure::GitError, wanted::GitRequest};
 use crate::{
     error::{Error, Result},
     worker::Worker,
@@ -59,14 +59,14 @@ pub(super) struct Git {
 
 /// A repository that a command is about.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct Repository<'a> {
     pub(super) git_dir: &'a Path,
     pub(super) tree: Option<&'a Path>,
 }
 
 impl Git {
     /// git as `wanted` needs it.
-    pub(super) fn new(worker: &Arc<Worker>, wanted: &Wanted, access: &Access) -> Result<Self> {
+    pub(super) fn new(worker: &Arc<Worker>, wanted: &GitRequest, access: &Access) -> Result<Self> {
         let home = access.home();
         let mut env: Vec<(OsString, OsString)> = [
             ("PATH", PATH),
@@ -118,21 +118,21 @@ impl Git {
     pub(super) async fn run(
         &self,
         operation: &'static str,
-        place: Option<Place<'_>>,
+        place: Option<Repository<'_>>,
         args: &[&str],
     ) -> Result<String, GitError> {
         self.run_with(operation, place, args, &[]).await
     }
 
     /// Fetches from a repository of ours: the one thing that `file` is good for.
-    pub(super) async fn run_local(&self, place: Place<'_>, args: &[&str]) -> Result<String, GitError> {
+    pub(super) async fn run_local(&self, place: Repository<'_>, args: &[&str]) -> Result<String, GitError> {
         self.run_with("copy", Some(place), args, &[("GIT_ALLOW_PROTOCOL", "file")]).await
     }
 
     async fn run_with(
         &self,
         operation: &'static str,
-        place: Option<Place<'_>>,
+        place: Option<Repository<'_>>,
         args: &[&str],
         env: &[(&str, &str)],
     ) -> Result<String, GitError> {

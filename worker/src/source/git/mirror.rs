@@ -22,10 +22,10 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     access::Access,
-    command::{Git, Place, REMOTE},
+    command::{Git, REMOTE, Repository},
     failure::GitError,
     refs::Resolved,
-    wanted::Wanted,
+    wanted::GitRequest,
 };
 use crate::{error::Error, worker::Worker};
 
@@ -66,7 +66,7 @@ impl Mirror {
 pub(super) async fn fetch(
     worker: &Arc<Worker>,
     git: &Git,
-    wanted: &Wanted,
+    wanted: &GitRequest,
     access: &Access,
     resolved: &Resolved,
 ) -> Result<Mirror, GitError> {
@@ -77,7 +77,7 @@ pub(super) async fn fetch(
     prepare(git, &folder, &path).await?;
     tidy(worker, &folder, &name).map_err(GitError::Worker)?;
     let mut mirror = Mirror { path, commit: String::new(), once: access.is_once(), _lock: lock };
-    let place = Place { git_dir: &mirror.path, tree: None };
+    let place = Repository { git_dir: &mirror.path, tree: None };
     let id = &resolved.commit;
     if peel(git, place, id).await.is_err() {
         bring(git, place, resolved).await?;
@@ -100,7 +100,7 @@ async fn prepare(git: &Git, folder: &Path, path: &Path) -> Result<(), GitError> 
     if !path.join("HEAD").exists() {
         let _ = fs::remove_dir_all(path);
         fs::create_dir(path).map_err(Error::file("create folder", path))?;
-        git.run("init", Some(Place { git_dir: path, tree: None }), &["init", "-q", "--bare"]).await?;
+        git.run("init", Some(Repository { git_dir: path, tree: None }), &["init", "-q", "--bare"]).await?;
     }
     for lock in LOCKS {
         let _ = fs::remove_file(path.join(lock));
@@ -111,7 +111,7 @@ async fn prepare(git: &Git, folder: &Path, path: &Path) -> Result<(), GitError> 
 }
 
 /// Fetches the commit alone; a server that gives no commit by its id is asked for the ref, and if that has moved, for everything.
-async fn bring(git: &Git, place: Place<'_>, resolved: &Resolved) -> Result<(), GitError> {
+async fn bring(git: &Git, place: Repository<'_>, resolved: &Resolved) -> Result<(), GitError> {
     let id = resolved.commit.as_str();
     let alone = ["fetch", "-q", "--no-tags", "--force", "--depth=1", REMOTE];
     let shallow = |what: String| async move {
@@ -136,7 +136,7 @@ async fn bring(git: &Git, place: Place<'_>, resolved: &Resolved) -> Result<(), G
 }
 
 /// The commit that an id names.
-async fn peel(git: &Git, place: Place<'_>, id: &str) -> Result<String, GitError> {
+async fn peel(git: &Git, place: Repository<'_>, id: &str) -> Result<String, GitError> {
     let commit = format!("{id}^{{commit}}");
     let printed = git.run("find", Some(place), &["rev-parse", "--verify", "--quiet", &commit]).await?;
     let found = printed.trim().to_owned();

@@ -3,7 +3,7 @@
 use super::{
     command::{Git, REMOTE},
     failure::GitError,
-    wanted::{Wanted, is_hex},
+    wanted::{GitRequest, is_hex},
 };
 
 /// What a ref meant when it was asked for.
@@ -30,7 +30,7 @@ impl Resolved {
 }
 
 /// Asks the remote.
-pub(super) async fn ask(git: &Git, wanted: &Wanted) -> Result<Resolved, GitError> {
+pub(super) async fn ask(git: &Git, wanted: &GitRequest) -> Result<Resolved, GitError> {
     let reference = if wanted.reference.is_empty() { "HEAD" } else { &wanted.reference };
     let peeled = format!("{reference}^{{}}");
     let listed = git.run("ls-remote", None, &["ls-remote", "--quiet", REMOTE, reference, &peeled]).await?;

@@ -1,4 +1,4 @@
-//! Wanted: what a build asks of a repository: identifier and attributes of the source, checked.
+//! GitRequest: what a build asks of a repository: identifier and attributes of the source, checked.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ const MAX_TEXT: usize = 4096;
 
 /// A tree of a repository.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct GitRequest {
     /// As git is told it; of HTTP without name and password.
     pub(super) url: String,
     /// These, as the value of `Authorization`.
@@ -40,7 +40,7 @@ pub(super) struct Wanted {
     pub(super) known_hosts: String,
 }
 
-impl Wanted {
+impl GitRequest {
     /// Reads identifier and attributes; one that is not what it should be is the client's mistake.
     pub(super) fn parse(identifier: &str, attrs: &HashMap<String, String>) -> Result<Self> {
         let text = |key: &str| attrs.get(key).cloned().unwrap_or_default();

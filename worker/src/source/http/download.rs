@@ -25,7 +25,7 @@ use buildd_store::{
 use bytes::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::Wanted;
+use super::HttpRequest;
 use crate::{
     error::{Error, Result, op_error},
     session::TreeSink,
@@ -61,7 +61,7 @@ pub(super) struct Fetched {
 pub(super) async fn download(
     worker: &Arc<Worker>,
     cx: &OpContext,
-    wanted: &Wanted,
+    wanted: &HttpRequest,
     validators: Vec<(String, String)>,
 ) -> Result<Option<Fetched>, OpError> {
     let authorization = match &wanted.secret {
@@ -88,7 +88,12 @@ pub(super) async fn download(
     }
 }
 
-async fn fetch(worker: &Arc<Worker>, cx: &OpContext, wanted: &Wanted, answer: FileAnswer) -> Result<Fetched> {
+async fn fetch(
+    worker: &Arc<Worker>,
+    cx: &OpContext,
+    wanted: &HttpRequest,
+    answer: FileAnswer,
+) -> Result<Fetched> {
     let header = |name: &str| answer.header(name).unwrap_or_default().to_owned();
     let (etag, modified) = (header("etag"), header("last-modified"));
     let name = wanted.name(answer.header("content-disposition"));
@@ -129,7 +134,7 @@ async fn fetch(worker: &Arc<Worker>, cx: &OpContext, wanted: &Wanted, answer: Fi
 async fn receive(
     worker: &Worker,
     cx: &OpContext,
-    wanted: &Wanted,
+    wanted: &HttpRequest,
     mut answer: FileAnswer,
     pieces: mpsc::Sender<Bytes>,
 ) -> Result<Digest> {
@@ -188,7 +193,7 @@ fn fits(worker: &Worker, bytes: u64) -> bool {
     }
 }
 
-fn full(wanted: &Wanted) -> Error {
+fn full(wanted: &HttpRequest) -> Error {
     let source = std::io::ErrorKind::StorageFull.into();
     Error::File { operation: "download", path: wanted.shown().into(), source }
 }

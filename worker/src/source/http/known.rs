@@ -9,7 +9,7 @@ use buildd_oci::digest::Digest;
 use buildd_store::{db::to_nanos, root::Store};
 use rusqlite::{OptionalExtension, params};
 
-use super::{Fetched, Wanted};
+use super::{Fetched, HttpRequest};
 use crate::error::Result;
 
 /// Files that are remembered, the latest ones: a build that names ever new URLs does not fill the database.
@@ -38,13 +38,13 @@ impl Known {
 }
 
 /// The name of a request: of its URL (which may hold a password) only a hash is kept.
-fn request(wanted: &Wanted) -> String {
+fn request(wanted: &HttpRequest) -> String {
     let text = serde_json::json!([wanted.url, wanted.headers, wanted.name(None)]).to_string();
     Digest::of(text.as_bytes()).to_string()
 }
 
 /// What is known of a file.
-pub(super) fn find(store: &Store, wanted: &Wanted) -> Result<Option<Known>> {
+pub(super) fn find(store: &Store, wanted: &HttpRequest) -> Result<Option<Known>> {
     if wanted.secret.is_some() {
         return Ok(None);
     }
@@ -62,7 +62,7 @@ pub(super) fn find(store: &Store, wanted: &Wanted) -> Result<Option<Known>> {
 }
 
 /// Remembers a file that came, if its server said how to ask for it again.
-pub(super) fn keep(store: &Store, wanted: &Wanted, fetched: &Fetched) -> Result<()> {
+pub(super) fn keep(store: &Store, wanted: &HttpRequest, fetched: &Fetched) -> Result<()> {
     let fits = |text: &String| text.len() <= MAX_VALIDATOR;
     let told = !fetched.etag.is_empty() || !fetched.modified.is_empty();
     let wise = wanted.secret.is_none() && told && fits(&fetched.etag) && fits(&fetched.modified);

@@ -1,4 +1,4 @@
-//! Wanted: what a build asks of a URL: the attributes of the source, checked.
+//! HttpRequest: what a build asks of a URL: the attributes of the source, checked.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ const HEADERS: [&str; 2] = ["accept", "user-agent"];
 
 /// A file of a server.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct HttpRequest {
     pub(super) url: String,
     name: Option<String>,
     pub(super) mode: u32,
@@ -29,7 +29,7 @@ pub(super) struct Wanted {
     pub(super) secret: Option<String>,
 }
 
-impl Wanted {
+impl HttpRequest {
     /// Reads the attributes; one that is not what it should be is the client's mistake.
     pub(super) fn parse(url: &str, attrs: &HashMap<String, String>) -> Result<Self> {
         let invalid = |key: &'static str, text: &str, reason: &str| Error::Invalid {
@@ -115,7 +115,7 @@ mod tests {
     fn names_stay_in_their_folder() {
         let of = |attrs: &[(&str, &str)], url: &str, disposition: Option<&str>| {
             let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            Wanted::parse(url, &attrs).map(|wanted| wanted.name(disposition)).map_err(|e| e.to_string())
+            HttpRequest::parse(url, &attrs).map(|wanted| wanted.name(disposition)).map_err(|e| e.to_string())
         };
         let url = "https://files.example/dir/a%20b.tar?x=1";
         for (disposition, expected) in [

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn parse(identifier: &str, attrs: &[(&str, &str)]) -> Result<Wanted> {
+fn parse(identifier: &str, attrs: &[(&str, &str)]) -> Result<GitRequest> {
     let attrs = attrs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    Wanted::parse(identifier, &attrs)
+    GitRequest::parse(identifier, &attrs)
 }
 
 #[test]
