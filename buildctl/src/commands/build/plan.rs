@@ -44,27 +44,7 @@ pub(super) struct Plan {
 /// Makes the plan.
 pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
     let mut opts = BTreeMap::new();
-    let mut sources = Sources::default();
-    let mut definition = None;
-    let mut frontend = String::new();
-    if let Some(name) = &args.frontend {
-        frontend.clone_from(name);
-        if args.path.is_some() {
-            bail!("with --frontend folders are named by --local NAME=DIR, not by PATH");
-        }
-        dockers_flags(args, &mut opts)?;
-    } else if args.path.is_some() || docker_flag(args) {
-        DOCKERFILE_FRONTEND.clone_into(&mut frontend);
-        let Some(path) = &args.path else { bail!("PATH is missing: `buildctl build .` builds this folder") };
-        sources = context::find(path, args.file.as_deref())?;
-        dockers_flags(args, &mut opts)?;
-    } else if std::io::stdin().is_terminal() {
-        bail!(
-            "nothing to build: give a PATH (`buildctl build .`), or --frontend, or an LLB definition on standard input"
-        );
-    } else {
-        definition = Some(read_definition().await?);
-    }
+    let (frontend, mut sources, definition) = chosen(args, &mut opts).await?;
     // As BuildKit's client does: the variable by which all tools are told.
     if let (false, Ok(epoch)) = (frontend.is_empty(), std::env::var(EPOCH_ARGUMENT)) {
         opts.entry(format!("{BUILD_ARGUMENT}{EPOCH_ARGUMENT}")).or_insert(epoch);
@@ -74,24 +54,7 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
         let (key, value) = pair("--opt", opt)?;
         opts.insert(key, value);
     }
-    for local in &args.local {
-        let (name, dir) = pair("--local", local)?;
-        if !PathBuf::from(&dir).is_dir() {
-            bail!("--local {name}: {dir} is not a folder");
-        }
-        sources.locals.insert(name, dir.into());
-    }
-    for text in &args.oci_layout {
-        let (name, dir) = pair("--oci-layout", text)?;
-        if !PathBuf::from(&dir).join("index.json").is_file() {
-            bail!("--oci-layout {name}: {dir} is no OCI layout: it has no index.json");
-        }
-        sources.layouts.insert(name, dir.into());
-    }
-    for text in &args.build_context {
-        let (name, value) = pair("--build-context", text)?;
-        context::named(&name, &value, &mut opts, &mut sources)?;
-    }
+    named_sources(args, &mut opts, &mut sources)?;
     if args.explain_cache {
         opts.insert("explain-cache".to_owned(), "true".to_owned());
     }
@@ -127,6 +90,58 @@ pub(super) async fn plan(args: &BuildArgs) -> Result<Plan> {
     };
     let shell_on_error = args.on_error == "shell";
     Ok(Plan { request, session, temporary: sources.temporary, shell_on_error, call })
+}
+
+/// What is built: by which frontend from which folders, or from which definition.
+async fn chosen(
+    args: &BuildArgs,
+    opts: &mut BTreeMap<String, String>,
+) -> Result<(String, Sources, Option<Definition>)> {
+    let mut sources = Sources::default();
+    let mut definition = None;
+    let mut frontend = String::new();
+    if let Some(name) = &args.frontend {
+        frontend.clone_from(name);
+        if args.path.is_some() {
+            bail!("with --frontend folders are named by --local NAME=DIR, not by PATH");
+        }
+        dockers_flags(args, opts)?;
+    } else if args.path.is_some() || docker_flag(args) {
+        DOCKERFILE_FRONTEND.clone_into(&mut frontend);
+        let Some(path) = &args.path else { bail!("PATH is missing: `buildctl build .` builds this folder") };
+        sources = context::find(path, args.file.as_deref())?;
+        dockers_flags(args, opts)?;
+    } else if std::io::stdin().is_terminal() {
+        bail!(
+            "nothing to build: give a PATH (`buildctl build .`), or --frontend, or an LLB definition on standard input"
+        );
+    } else {
+        definition = Some(read_definition().await?);
+    }
+    Ok((frontend, sources, definition))
+}
+
+/// Adds the folders, layouts and images that flags name.
+fn named_sources(args: &BuildArgs, opts: &mut BTreeMap<String, String>, sources: &mut Sources) -> Result<()> {
+    for local in &args.local {
+        let (name, dir) = pair("--local", local)?;
+        if !PathBuf::from(&dir).is_dir() {
+            bail!("--local {name}: {dir} is not a folder");
+        }
+        sources.locals.insert(name, dir.into());
+    }
+    for text in &args.oci_layout {
+        let (name, dir) = pair("--oci-layout", text)?;
+        if !PathBuf::from(&dir).join("index.json").is_file() {
+            bail!("--oci-layout {name}: {dir} is no OCI layout: it has no index.json");
+        }
+        sources.layouts.insert(name, dir.into());
+    }
+    for text in &args.build_context {
+        let (name, value) = pair("--build-context", text)?;
+        context::named(&name, &value, opts, sources)?;
+    }
+    Ok(())
 }
 
 /// Whether a flag was given that only docker's way has.
