@@ -1,232 +1,207 @@
 //! Tidy: the rules of the house that a program can check.
 //!
-//! Crate edges and the two floors of runtime, file and function length, module docs, banned names, the unsafe fence.
+//! Crate edges and unused dependencies, circles among modules, file and function length, module docs, banned names, the unsafe
+//! fence. `tidy/tree` reads the workspace, `tidy/reading` one file; what a rule is for is planted in `tidy/planted`, and found.
+
+mod circle;
+mod planted;
+mod reading;
+mod rules;
+mod tree;
 
 use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
     process::Command,
 };
 
 use buildd_tests::fixture::repository;
 
-/// Longest file, in lines; test files are free.
-const FILE_LINES: usize = 500;
-/// Longest function, in lines; a function that is one flat `match` may exceed it.
-const FUNCTION_LINES: usize = 60;
+use self::{
+    circle::Place,
+    tree::{packages, sources},
+};
 
-/// The crates a crate may use: architecture.md, "Crates".
+/// The crates a crate may use, for its tests, too: architecture.md, "Crates".
 const EDGES: &[(&str, &[&str])] = &[
     ("buildd-fs", &[]),
     ("buildd-oci", &["buildd-fs"]),
     ("buildd-api", &["buildd-oci", "buildd-fs"]),
     ("buildd-frontend", &["buildd-api", "buildd-oci", "buildd-fs"]),
     ("buildd-solver", &["buildd-api", "buildd-oci", "buildd-fs"]),
-    ("buildd-runtime", &["buildd-solver", "buildd-api", "buildd-oci", "buildd-fs"]),
+    ("buildd-store", &["buildd-api", "buildd-oci", "buildd-fs"]),
+    ("buildd-runtime", &["buildd-api", "buildd-oci", "buildd-fs"]),
+    (
+        "buildd-worker",
+        &["buildd-store", "buildd-runtime", "buildd-solver", "buildd-api", "buildd-oci", "buildd-fs"],
+    ),
     (
         "buildd",
-        &["buildd-frontend", "buildd-solver", "buildd-runtime", "buildd-api", "buildd-oci", "buildd-fs"],
+        &[
+            "buildd-frontend",
+            "buildd-worker",
+            "buildd-solver",
+            "buildd-store",
+            "buildd-runtime",
+            "buildd-api",
+            "buildd-oci",
+            "buildd-fs",
+        ],
     ),
     ("buildctl", &["buildd-frontend", "buildd-api", "buildd-oci", "buildd-fs"]),
     ("buildd-tests", &["buildd-api", "buildd-oci", "buildd-fs"]),
 ];
 
-/// The upper floor of runtime: what the lower floor and the solver never import.
-const UPPER_FLOOR: &[&str] = &[
-    "worker",
-    "cache_store",
-    "snapshot_ref",
-    "checksum",
-    "session",
-    "ops",
-    "source",
-    "export",
-    "cache",
-    "unpack",
-    "base",
-    "pull",
-    "push",
-    "registry_copy",
-];
+/// Packages that only generated code names: what `api/build.rs` writes and `api/src/containerd.rs` includes.
+const GENERATED: &[(&str, &str)] =
+    &[("buildd-api", "prost-types"), ("buildd-api", "tonic"), ("buildd-api", "tonic-prost")];
 
-struct Source {
-    path: PathBuf,
-    name: String,
-    text: String,
-}
+/// Folders of the crates that are libraries and nothing else; `api` holds generated code.
+const LIBRARIES: &[&str] = &["fs", "oci", "frontend", "solver", "store", "runtime", "worker"];
 
-impl Source {
-    fn is_test(&self) -> bool {
-        self.name.starts_with("tests/")
-            || self.name.contains("/tests/")
-            || self.name.ends_with("/tests.rs")
-            || self.name.contains("/testsuite")
-            || self.name.ends_with("/properties.rs")
-    }
-}
-
-fn sources() -> Vec<Source> {
-    let root = repository();
-    let out = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
-        .current_dir(&root)
-        .output()
-        .expect("git lists the sources");
-    let names = String::from_utf8(out.stdout).expect("UTF-8 names");
-    let all: Vec<Source> = names
-        .lines()
-        .filter(|name| root.join(name).exists())
-        .map(|name| Source {
-            path: root.join(name),
-            name: name.to_owned(),
-            text: std::fs::read_to_string(root.join(name)).expect("a source file"),
-        })
-        .collect();
-    assert!(all.len() > 20, "git listed only {} sources", all.len());
-    all
-}
+/// Folders that `unsafe` may lie in.
+const FENCED: &[&str] = &["fs/src/sys", "runtime/src/sys"];
 
 #[track_caller]
 fn none(what: &str, found: &[String]) {
-    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+    let unique: BTreeSet<&String> = found.iter().collect();
+    let lines: Vec<&str> = unique.into_iter().map(String::as_str).collect();
+    assert!(found.is_empty(), "{what}:\n{}", lines.join("\n"));
 }
 
 #[test]
 fn crates_use_only_the_crates_below_them() {
-    let out = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
-        .current_dir(repository())
-        .output()
-        .expect("cargo metadata");
-    let metadata: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
-    let packages = metadata["packages"].as_array().expect("a list");
-    let ours: BTreeSet<&str> = packages.iter().filter_map(|p| p["name"].as_str()).collect();
-    assert_eq!(ours, EDGES.iter().map(|(name, _)| *name).collect(), "a crate is not in EDGES, or gone");
-    for package in packages {
-        let name = package["name"].as_str().expect("a name");
-        let (_, allowed) = EDGES.iter().find(|(n, _)| *n == name).expect("checked above");
-        for dependency in package["dependencies"].as_array().expect("a list") {
-            let used = dependency["name"].as_str().expect("a name");
-            assert!(!ours.contains(used) || allowed.contains(&used), "{name} must not use {used}");
+    let ours: BTreeSet<&str> = packages().iter().map(|package| package.name.as_str()).collect();
+    let drawn: BTreeSet<&str> = EDGES.iter().map(|(name, _)| *name).collect();
+    let mut found: Vec<String> = ours
+        .symmetric_difference(&drawn)
+        .map(|name| format!("{name} is not in EDGES, or not there"))
+        .collect();
+    for package in packages() {
+        let used = package.dependencies.iter().map(|dependency| dependency.name.as_str());
+        let used: Vec<&str> = used.filter(|name| ours.contains(name)).collect();
+        found.extend(rules::edges(EDGES, &package.name, &used));
+    }
+    none("crates", &found);
+}
+
+#[test]
+fn no_modules_of_a_crate_use_each_other_in_a_ring() {
+    let mut found = Vec::new();
+    for package in packages() {
+        let targets: BTreeSet<&str> =
+            package.sources.iter().filter(|s| s.kind != "test").map(|s| s.target.as_str()).collect();
+        for target in targets {
+            let files: Vec<Place<'_>> = package
+                .sources
+                .iter()
+                .filter(|source| source.target == target)
+                .map(|s| Place { name: &s.name, module: &s.module, test: s.test, read: &s.read })
+                .collect();
+            found.extend(circle::circles(&files).into_iter().map(|ring| format!("{target}: {ring}")));
         }
     }
+    none("circles among first-level modules", &found);
+}
+
+#[test]
+fn every_dependency_is_used_where_it_is_listed() {
+    let mut found = Vec::new();
+    for package in packages() {
+        for dependency in package.dependencies.iter().filter(|dependency| dependency.compiled) {
+            let generated = GENERATED.contains(&(&package.name, &dependency.name));
+            let names = |tests: bool| {
+                let build = dependency.kind == "build";
+                let sources =
+                    package.sources.iter().filter(|source| build == (source.kind == "custom-build"));
+                let sources = sources.filter(|source| tests || !source.test).map(|source| &source.read);
+                rules::uses(&dependency.name, tests, sources)
+            };
+            let tests = dependency.kind == "dev";
+            if !generated && !names(tests) {
+                let who = if !tests && names(true) { "only a test" } else { "no source" };
+                found.push(format!("{}/Cargo.toml: {who} names {}", package.folder, dependency.name));
+            }
+        }
+    }
+    none("dependencies", &found);
+}
+
+#[test]
+fn every_dependency_of_the_workspace_has_a_user() {
+    let manifest = std::fs::read_to_string(repository().join("Cargo.toml")).expect("Cargo.toml");
+    let (_, listed) = manifest.split_once("[workspace.dependencies]\n").expect("a section");
+    let (listed, _) = listed.split_once("\n[").expect("a section after it");
+    let used: BTreeSet<&str> =
+        packages().iter().flat_map(|package| &package.dependencies).map(|d| d.name.as_str()).collect();
+    let names =
+        listed.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
+    let found: Vec<String> =
+        names.map(|(name, _)| name.to_owned()).filter(|n| !used.contains(n.as_str())).collect();
+    none("in Cargo.toml, but no crate depends on it", &found);
 }
 
 #[test]
 fn only_the_binaries_serve_parse_flags_and_print() {
-    let banned = ["use tonic", "use clap", "use anyhow", "env::var", "println!", "eprintln!"];
     let mut found = Vec::new();
-    for source in sources() {
-        let library = ["fs/", "oci/", "frontend/", "solver/", "runtime/"]
-            .iter()
-            .any(|dir| source.name.starts_with(dir));
-        if !library || source.is_test() {
-            continue;
-        }
-        for (number, line) in source.text.lines().enumerate() {
-            if let Some(word) =
-                banned.iter().find(|word| line.contains(*word) && !line.trim_start().starts_with("//"))
-            {
-                found.push(format!("{}:{}: {word}", source.name, number + 1));
-            }
+    for package in packages().iter().filter(|package| LIBRARIES.contains(&package.folder.as_str())) {
+        for source in package.sources.iter().filter(|source| !source.test) {
+            found.extend(
+                rules::belongs_in_a_binary(&source.read).iter().map(|at| format!("{}:{at}", source.name)),
+            );
         }
     }
     none("belongs in buildd or buildctl", &found);
 }
 
 #[test]
-fn the_lower_floor_of_runtime_never_looks_up() {
+fn files_are_short_documented_and_well_named() {
     let mut found = Vec::new();
+    let mut lengths = BTreeMap::new();
     for source in sources() {
-        let Some(rest) = source.name.strip_prefix("runtime/src/") else { continue };
-        let module = rest.split(['/', '.']).next().expect("split gives one");
-        if module == "lib" || UPPER_FLOOR.contains(&module) || source.is_test() {
-            continue;
-        }
-        for (number, line) in source.text.lines().enumerate() {
-            let up = UPPER_FLOOR.iter().any(|upper| line.contains(&format!("crate::{upper}::")));
-            if up || line.contains("buildd_solver") {
-                found.push(format!("{}:{}: {}", source.name, number + 1, line.trim()));
-            }
+        found.extend(rules::file(&source.name, &source.text, source.test));
+        if !source.test {
+            lengths.insert(source.name.as_str(), source.text.lines().count());
         }
     }
-    none("the lower floor imports the upper one or the solver", &found);
+    found.extend(rules::median(lengths.into_values().collect()));
+    none("files", &found);
 }
 
 #[test]
-fn files_are_short_documented_and_well_named() {
-    let mut found = Vec::new();
-    for source in sources() {
-        let lines = source.text.lines().count();
-        if lines > FILE_LINES && !source.is_test() {
-            found.push(format!("{}: {lines} lines, {FILE_LINES} allowed: split it", source.name));
-        }
-        if !source.text.starts_with("//!") {
-            found.push(format!("{}: no module doc on the first line", source.name));
-        }
-        let stem = source.path.file_stem().and_then(|s| s.to_str()).expect("a name");
-        if ["mod", "util", "utils", "common", "helpers", "misc", "types"].contains(&stem) {
-            found.push(format!("{}: name the thing, not the drawer", source.name));
-        }
-    }
-    none("files", &found);
+fn every_source_is_a_module_of_a_crate() {
+    let reached: BTreeSet<&str> = sources().map(|source| source.name.as_str()).collect();
+    let out = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+        .current_dir(repository())
+        .output()
+        .expect("git lists the sources");
+    let names = String::from_utf8(out.stdout).expect("UTF-8 names");
+    let there: Vec<&str> = names.lines().filter(|name| repository().join(name).exists()).collect();
+    assert!(there.len() > 20, "git listed only {} sources", there.len());
+    let lost: Vec<String> =
+        there.iter().filter(|name| !reached.contains(*name)).map(|name| (*name).to_owned()).collect();
+    none("no `mod` declares it", &lost);
 }
 
 #[test]
 fn functions_are_short() {
     let mut found = Vec::new();
-    for source in sources().iter().filter(|source| !source.is_test()) {
-        let lines: Vec<&str> = source.text.lines().collect();
-        for (start, line) in lines.iter().enumerate() {
-            let trimmed = line.trim_start();
-            let head = trimmed
-                .trim_start_matches("pub ")
-                .trim_start_matches("pub(crate) ")
-                .trim_start_matches("async ");
-            if !(head.starts_with("fn ") || head.starts_with("unsafe fn ")) || trimmed.ends_with('}') {
-                continue;
-            }
-            let end = format!("{}}}", &line[..line.len() - trimmed.len()]);
-            let Some(length) = lines[start..].iter().position(|l| *l == end) else { continue };
-            let body =
-                lines[start..start + length].iter().find(|l| l.ends_with('{')).copied().unwrap_or_default();
-            let after = lines[start..start + length]
-                .iter()
-                .skip_while(|l| **l != body)
-                .nth(1)
-                .copied()
-                .unwrap_or_default();
-            if length + 1 > FUNCTION_LINES && !after.trim_start().contains("match ") {
-                found.push(format!("{}:{}: {} lines", source.name, start + 1, length + 1));
-            }
-        }
+    for source in sources().filter(|source| !source.test) {
+        found.extend(rules::long_functions(&source.read).iter().map(|at| format!("{}:{at}", source.name)));
     }
-    none(&format!("functions over {FUNCTION_LINES} lines"), &found);
+    none(&format!("functions over {} lines", rules::FUNCTION_LINES), &found);
 }
 
 #[test]
 fn unsafe_stays_behind_its_fence_and_nothing_is_left_undone() {
-    let undone = [
-        concat!("todo", "!("),
-        concat!("unimplemented", "!("),
-        concat!("TO", "DO"),
-        concat!("FIX", "ME"),
-        concat!("#[ig", "nore"),
-    ];
     let mut found = Vec::new();
     for source in sources() {
-        let fenced = ["fs/src/sys", "runtime/src/sys"].iter().any(|dir| source.name.starts_with(dir));
-        for (number, line) in source.text.lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
-            let dangerous =
-                code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl");
-            if dangerous && !fenced && !source.is_test() {
-                found.push(format!("{}:{}: unsafe outside sys/", source.name, number + 1));
-            }
-            if let Some(word) = undone.iter().find(|word| line.contains(*word)) {
-                found.push(format!("{}:{}: {word}", source.name, number + 1));
-            }
-        }
+        let fenced = source.test || FENCED.iter().any(|dir| source.name.starts_with(dir));
+        let faults = rules::undone(&source.text, &source.read)
+            .into_iter()
+            .chain(rules::unsafes(&source.read).into_iter().filter(|_| !fenced));
+        found.extend(faults.map(|at| format!("{}:{at}", source.name)));
     }
     none("sources", &found);
 }
