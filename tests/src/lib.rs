@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod files;
 pub mod fixture;
 pub mod killing;
+pub mod machine_wide;
 pub mod oracles;
 pub mod peers;
 mod random;

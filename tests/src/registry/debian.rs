@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::peers::peer;
+use crate::{machine_wide::machine_wide, peers::peer};
 
 /// How long it may take to listen: a liveness deadline, not a measurement.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -31,6 +31,8 @@ impl DockerRegistry {
     /// The same with more lines of configuration; `DIR` in them is its own folder.
     pub fn with(more: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("buildd-registry-").tempdir().expect("a folder");
+        // Until it listens, the port may be given to who asks next.
+        let _port = machine_wide("loopback ports");
         let authority = {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
             listener.local_addr().expect("an address").to_string()
