@@ -3,23 +3,21 @@
 use std::{
     fs,
     os::unix::net::UnixStream,
-    path::Path,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use buildd_tests::{
     daemon::{Daemon, binaries, eventually, run},
     fixture::{context, import_base, text},
-    oracles::{Oracles, cgroups},
+    oracles::{Oracles, cgroups, hierarchy},
+    processes::{self, Sleep},
 };
 use rustix::process::Signal;
 
 use crate::limits::Disk;
 
-fn sleeping(seconds: &str) -> usize {
-    run(Command::new("pgrep").args(["-fx", &format!("sleep {seconds}")])).stdout.lines().count()
-}
+/// How often in a row a daemon that waits is found asleep.
+const LOOKS: usize = 25;
 
 #[test]
 fn f_13_a_disk_that_becomes_read_only_fails_what_writes_and_nothing_else() {
@@ -64,10 +62,10 @@ fn f_19_a_control_group_that_cannot_be_removed_holds_nobody_up_and_goes_later() 
 
 #[test]
 fn f_19_the_doctor_tells_of_a_group_that_a_crash_left_and_a_start_removes_it() {
-    let group = Path::new("/sys/fs/cgroup/pids/buildd").join(format!("step-left-{}", std::process::id()));
+    let group = hierarchy("pids").join("buildd").join(format!("step-left-{}", std::process::id()));
     // Other tests start daemons, too: any of them may take it away.
     let plant = || {
-        fs::create_dir_all(&group).expect("a group of version 1");
+        fs::create_dir_all(&group).expect("a group");
         run(Command::new("touch").args(["-d", "1 hour ago"]).arg(&group)).ok();
     };
     eventually("the doctor tells of it", || {
@@ -91,21 +89,12 @@ fn f_14_a_daemon_without_descriptors_waits_and_recovers() {
     limit(&(open + 10).to_string());
     let many: Vec<_> =
         (0..100).map(|_| UnixStream::connect(daemon.path("sock")).expect("in the queue")).collect();
-    let used = || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("its times");
-        let after = stat.rsplit_once(')').expect("a name").1.to_owned();
-        after
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|ticks| ticks.parse::<u64>().expect("ticks"))
-            .sum::<u64>()
-    };
-    // Not a wait for anything: what it does with half a second in which it can accept nobody.
-    let before = used();
-    std::thread::park_timeout(Duration::from_millis(500));
-    let spent = used() - before;
-    assert!(spent < 25, "{spent} ticks of 10 ms in half a second: it spins");
+    // While it can accept nobody it waits: whoever looks finds all its threads asleep. One that spins is hardly ever found so twice.
+    let mut looks = 0;
+    eventually("it sleeps while it can accept nobody", || {
+        looks = if processes::sleeps(daemon.pid()) { looks + 1 } else { 0 };
+        looks == LOOKS
+    });
     drop(many);
     limit("20000");
     daemon.buildctl(&["image", "ls"]).ok();
@@ -116,22 +105,17 @@ fn f_14_a_daemon_without_descriptors_waits_and_recovers() {
 fn f_15_and_f_58_a_daemon_killed_in_a_step_leaves_nothing_and_starts_again() {
     let mut daemon = Daemon::start();
     import_base(&daemon);
-    let dir = context(&[("Dockerfile", "FROM alpine\nRUN sleep 5511\n")]);
+    let sleep = Sleep::default();
+    let dir = context(&[("Dockerfile", &format!("FROM alpine\nRUN {}\n", sleep.command()))]);
     let mut client = daemon.command("buildctl");
     client.args(["build", text(dir.path())]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut client = client.spawn().expect("start buildctl");
-    eventually("the step", || sleeping("5511") == 1);
+    eventually("the step", || sleep.running() == 1);
     let groups = format!("step-{}-", daemon.pid());
     daemon.stop(Signal::KILL);
     client.wait().expect("it ends with its daemon");
-    eventually("the end of the step", || sleeping("5511") == 0);
-    let group = |hierarchy: &Path| {
-        let entries = fs::read_dir(hierarchy.join("buildd")).into_iter().flatten().flatten();
-        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&groups)).count()
-    };
-    let hierarchies: Vec<_> =
-        fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path()).collect();
-    eventually("the end of the step's groups", || hierarchies.iter().all(|hierarchy| group(hierarchy) == 0));
+    eventually("the end of the step", || sleep.running() == 0);
+    eventually("the end of the step's groups", || cgroups(&groups).is_empty());
     // F-58: its socket and its lock are still there.
     assert!(daemon.path("sock").exists() && daemon.path("root/lock").exists());
     daemon.spawn(&[]);

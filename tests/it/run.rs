@@ -10,7 +10,9 @@ use std::{
 use buildd_tests::{
     daemon::{Daemon, Ran, eventually, run},
     fixture::{context, import_base, text},
+    oracles::hierarchy,
     peers::ctr,
+    processes::{Sleep, with_argument},
 };
 use rustix::process::Signal;
 
@@ -178,14 +180,16 @@ fn what_is_executed_later_has_the_same_fence() {
 #[test]
 fn a_killed_shim_takes_its_container_along() {
     let daemon = with_base();
-    ctr(&daemon, &["run", "-d", "docker.io/library/alpine:latest", "orphan", "sleep", "4711"]).ok();
-    let pids = |pattern: &str| run(Command::new("pgrep").args(["-f", pattern])).stdout;
-    let shim = format!("shim {}", text(&daemon.path("state/tasks/default/orphan")));
+    let sleep = Sleep::default();
+    let line = sleep.command();
+    let command: Vec<&str> = line.split(' ').collect();
+    ctr(&daemon, &[&["run", "-d", "docker.io/library/alpine:latest", "orphan"], &command[..]].concat()).ok();
+    eventually("the container", || sleep.running() == 1);
     // A child that has not executed its program yet goes by the same name.
-    let found = pids(&shim);
-    let shim = found.lines().next().expect("the shim");
-    run(Command::new("kill").args(["-9", shim])).ok();
-    eventually("the end of the container", || pids("^sleep 4711").is_empty());
+    let shims = with_argument(text(&daemon.path("state/tasks/default/orphan")));
+    let shim = shims.first().expect("the shim");
+    run(Command::new("kill").args(["-9", &shim.to_string()])).ok();
+    eventually("the end of the container", || sleep.running() == 0);
     let tasks = ctr(&daemon, &["tasks", "ls"]).ok().stdout;
     assert!(tasks.contains("STOPPED"), "{tasks}");
     ctr(&daemon, &["tasks", "rm", "orphan"]);
@@ -208,16 +212,15 @@ fn a_container_whose_control_group_is_anothers_is_refused_and_harms_nobody() {
     ctr(&first, &["tasks", "rm", "--force", "twin"]);
     started(&second).ok();
     // A runtime that takes no locks is heeded as well: here, whoever is in a group of ours by hand.
-    let group = std::path::Path::new("/sys/fs/cgroup/devices/default/foreign");
-    assert!(group.parent().is_some_and(|parent| parent.exists()), "control groups of version 1");
-    fs::create_dir(group).expect("a group");
+    let group = hierarchy("devices").join("default/foreign");
+    fs::create_dir(&group).expect("a group beside that of the other container");
     let mut foreign = Command::new("sleep").arg("1000").spawn().expect("start sleep");
     fs::write(group.join("cgroup.procs"), foreign.id().to_string()).expect("move it");
     ctr(&second, &["run", "-d", image, "foreign", "sleep", "1000"])
         .fails(1, &["control group /default/foreign: 1 process(es) of another container run there"]);
     assert_eq!(foreign.try_wait().expect("look at it"), None, "it lives");
     foreign.kill().and_then(|()| foreign.wait()).expect("end our own child");
-    fs::remove_dir(group).expect("remove the group");
+    fs::remove_dir(&group).expect("remove the group");
     ctr(&second, &["tasks", "rm", "--force", "twin"]);
     // The root of all groups is nobody's.
     ctr(&second, &["run", "-d", "--cgroup", "/", image, "root", "sleep", "1000"])
@@ -227,9 +230,9 @@ fn a_container_whose_control_group_is_anothers_is_refused_and_harms_nobody() {
 #[test]
 fn a_container_that_ends_leaves_the_group_in_which_steps_make_theirs() {
     let daemon = with_base();
-    let ours = std::path::Path::new("/sys/fs/cgroup/pids/buildd");
-    fs::create_dir_all(ours).expect("a group of version 1");
-    let made = || fs::metadata(ours).map(|meta| meta.ino()).expect("the group");
+    let ours = hierarchy("pids").join("buildd");
+    fs::create_dir_all(&ours).expect("a group");
+    let made = || fs::metadata(&ours).map(|meta| meta.ino()).expect("the group");
     let before = made();
     daemon.buildctl(&["run", "--rm", "alpine", "true"]).ok();
     assert_eq!(made(), before, "removed, and perhaps made again");

@@ -9,6 +9,7 @@ pub mod killing;
 pub mod machine_wide;
 pub mod oracles;
 pub mod peers;
+pub mod processes;
 mod random;
 pub mod registry;
 pub mod ssh_server;

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use crate::{
     daemon::{Daemon, eventually, run},
     fixture::{import_base, text},
+    processes,
 };
 
 /// Descriptors that may come and go with a connection or a pooled file.
@@ -127,7 +128,7 @@ fn held(daemon: &Daemon) -> Held {
     Held {
         mounts: mounts.lines().filter(|line| line.contains(place)).count(),
         cgroups: cgroups(&format!("step-{pid}-")).len() + cgroups(&format!("git-{pid}-")).len(),
-        children: processes(pid),
+        children: at_work(pid),
         leases: daemon.buildctl(&["lease", "ls", "-q"]).ok().stdout.lines().count(),
         descriptors: descriptors(pid),
     }
@@ -140,23 +141,17 @@ fn descriptors(pid: u32) -> usize {
 }
 
 /// Processes that a daemon has at work; the spawner of its steps is not, but those that it started are.
-fn processes(pid: u32) -> usize {
-    let spawner = |child: u32| {
-        let line = fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
-        line.split('\0').nth(1) == Some("step-spawner")
-    };
-    children(pid).into_iter().map(|child| if spawner(child) { children(child).len() } else { 1 }).sum()
+fn at_work(pid: u32) -> usize {
+    let spawner = |child: u32| processes::arguments(child).get(1).is_some_and(|word| word == "step-spawner");
+    let children = processes::children(pid).into_iter();
+    children.map(|child| if spawner(child) { processes::children(child).len() } else { 1 }).sum()
 }
 
-fn children(pid: u32) -> Vec<u32> {
-    let processes = fs::read_dir("/proc").expect("the processes").flatten();
-    let ours = |entry: &fs::DirEntry| {
-        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-        // After the name, which may have anything in it: the state, then the parent.
-        let parent: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-        (parent == pid).then(|| entry.file_name().to_str()?.parse().ok()).flatten()
-    };
-    processes.filter_map(|entry| ours(&entry)).collect()
+/// Where the groups of a controller lie: its own tree (version 1), or the one tree of all (version 2).
+pub fn hierarchy(controller: &str) -> PathBuf {
+    let root = Path::new("/sys/fs/cgroup");
+    let own = root.join(controller);
+    if root.join("cgroup.controllers").exists() { root.to_owned() } else { own }
 }
 
 /// Groups of ours whose names begin so, in every hierarchy.
