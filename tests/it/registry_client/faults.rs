@@ -1,6 +1,6 @@
 //! Faults: F-26 to F-38 of the specification.
 
-use std::time::Instant;
+use std::{future::Future, time::Instant};
 
 use buildd_oci::{ErrorKind, digest::Digest, registry::push::Pushed};
 use buildd_tests::registry::{Act, Fault, Hang, Options, Seen};
@@ -20,10 +20,19 @@ fn of(registry: &Registry, method: &str, path: &str) -> Vec<Seen> {
     registry.seen().into_iter().filter(|seen| seen.method == method && seen.path.contains(path)).collect()
 }
 
-/// A port where nobody listens.
+/// A port where nobody listens: none that is chosen for whoever asks for one.
 fn nobody() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    listener.local_addr().expect("an address").to_string()
+    "127.0.0.1:1".to_owned()
+}
+
+/// Tries again for an hour where trying again helps.
+fn patient() -> Timeouts {
+    Timeouts { patience: Duration::from_secs(3600), ..hurry() }
+}
+
+/// What must not wait for the end of patience: a liveness deadline, far from both.
+async fn at_once<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("told at once")
 }
 
 #[tokio::test]
@@ -45,9 +54,8 @@ async fn f_26_hosts_that_cannot_be_reached_are_passed_over_and_all_named() {
     let repository = client.repository(&name, hosts, anonymous());
     assert_eq!(repository.resolve().await.expect("the last host"), expected);
     assert!(repository.document(&expected).await.is_ok());
-    let start = Instant::now();
-    let error = client.repository(&name, unreachable, anonymous()).resolve().await.expect_err("no host");
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let nowhere = Client::with_timeouts(patient()).repository(&name, unreachable, anonymous());
+    let error = at_once(nowhere.resolve()).await.expect_err("no host");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let text = error.to_string();
     for part in
@@ -110,10 +118,9 @@ async fn f_28_too_many_requests_is_heeded_on_every_verb() {
     let registry = Registry::start();
     let headers = vec![("retry-after", "1000000000".to_owned())];
     registry.fault(Fault::on("", Act::Status(429, headers)));
-    let start = Instant::now();
-    let error = at(&registry, "app:v1").resolve().await.expect_err("limited");
+    let error = at_once(at(&registry, "app:v1").resolve()).await.expect_err("limited");
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert_eq!(registry.seen().len(), 1, "asked once: {:?}", registry.log(""));
 }
 
 #[tokio::test]
@@ -128,20 +135,24 @@ async fn f_29_refusals_are_told_at_once() {
             let body = r#"{"errors":[{"code":"DENIED","message":"never"}]}"#;
             let act = Act::Answer(code, vec![("content-type", "application/json".to_owned())], body.into());
             registry.fault(Fault::on(path, act).method(method));
-            let repository = at(&registry, "app:v1");
-            let start = Instant::now();
+            let repository = through_with(patient(), &[&registry], "app:v1");
             let other = noise(2, 40_000);
             let error = match (method, path) {
-                ("GET", _) => repository.open(&blob(&bytes), 0).await.map(drop).expect_err("refused"),
+                ("GET", _) => {
+                    at_once(repository.open(&blob(&bytes), 0)).await.map(drop).expect_err("refused")
+                }
                 (_, "uploads") => {
-                    let pushed = repository.push_blob(&blob(&other), &Memory(other.clone()), &[]).await;
+                    let source = Memory(other.clone());
+                    let pushed = at_once(repository.push_blob(&blob(&other), &source, &[])).await;
                     pushed.map(drop).expect_err("refused")
                 }
                 _ => {
                     let document = manifest(&blob(&bytes), &[]);
                     let size = document.len() as u64;
                     let descriptor = Descriptor::new(media_type::OCI_MANIFEST, Digest::of(&document), size);
-                    repository.push_manifest(&descriptor, document, Some("v1")).await.expect_err("refused")
+                    at_once(repository.push_manifest(&descriptor, document, Some("v1")))
+                        .await
+                        .expect_err("refused")
                 }
             };
             let text = chain(&error);
@@ -151,7 +162,6 @@ async fn f_29_refusals_are_told_at_once() {
             );
             let count = of(&registry, method, path).len();
             assert!(count <= 3, "{code} to {method} {path} was asked for {count} times");
-            assert!(start.elapsed() < Duration::from_secs(3), "{code} to {method} {path}");
         }
     }
 }
@@ -356,10 +366,9 @@ async fn f_29_a_proxy_that_closes_instead_of_answering_is_given_up() {
     for method in ["PUT", "PATCH"] {
         registry.fault(Fault::on("uploads", Act::Hang(Hang::Up)).method(method));
     }
-    let start = Instant::now();
-    let pushed = at(&registry, "app:v1").push_blob(&blob(&bytes), &Memory(bytes.clone()), &[]).await;
+    let repository = through_with(patient(), &[&registry], "app:v1");
+    let pushed = at_once(repository.push_blob(&blob(&bytes), &Memory(bytes.clone()), &[])).await;
     assert_eq!(pushed.expect_err("never taken").kind(), ErrorKind::Unavailable);
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(!of(&registry, "PATCH", "uploads").is_empty(), "chunks were not tried");
     assert!(registry.log("uploads/upload").len() < 30, "{:?}", registry.log("uploads/upload"));
 }
