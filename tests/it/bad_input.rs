@@ -5,7 +5,11 @@ use std::fs;
 use buildd_tests::{
     daemon::{Daemon, Ran, run},
     fixture::{context, import_base, text},
+    shared::Shared,
 };
+
+/// The daemon of the tests that leave it as it was.
+static SHARED: Shared = Shared::new();
 
 fn build(daemon: &Daemon, files: &[(&str, &str)]) -> Ran {
     let dir = context(files);
@@ -14,8 +18,7 @@ fn build(daemon: &Daemon, files: &[(&str, &str)]) -> Ran {
 
 #[test]
 fn broken_dockerfiles_are_refused_and_leave_no_image() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let cases: &[(&str, &[&str])] = &[
         ("", &["the Dockerfile cannot be empty"]),
         ("# only a comment\n", &["no instructions"]),
@@ -35,7 +38,7 @@ fn broken_dockerfiles_are_refused_and_leave_no_image() {
 
 #[test]
 fn a_missing_dockerfile_says_where_it_was_sought() {
-    let daemon = Daemon::start();
+    let daemon = SHARED.bare();
     build(&daemon, &[("other", "")]).fails(1, &["Dockerfile"]);
     build(&daemon, &[("Dockerflie", "")]).fails(1, &["no Dockerfile at", "did you mean \"Dockerflie\"?"]);
     let dir = context(&[("Dockerflie", "FROM scratch\n")]);
@@ -46,8 +49,7 @@ fn a_missing_dockerfile_says_where_it_was_sought() {
 
 #[test]
 fn a_missing_source_is_named_with_its_place() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY mian.c /\n"), ("main.c", "")])
         .fails(1, &["mian.c", "not found", "Dockerfile:2", "did you mean \"main.c\"?"]);
     build(&daemon, &[("Dockerfile", "FROM alpine\nCOPY src/mian.c /\n"), ("src/main.c", "")])
@@ -66,8 +68,7 @@ fn a_missing_source_is_named_with_its_place() {
 
 #[test]
 fn failing_steps_tell_code_and_signal() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     build(&daemon, &[("Dockerfile", "FROM alpine\nRUN echo some words; exit 42\n")]).fails(
         1,
         &[
@@ -81,14 +82,14 @@ fn failing_steps_tell_code_and_signal() {
 
 #[test]
 fn an_absent_base_names_itself() {
-    let daemon = Daemon::start();
+    let daemon = SHARED.bare();
     build(&daemon, &[("Dockerfile", "FROM nowhere:v9\n")])
         .fails(1, &["docker.io/library/nowhere:v9", "not found"]);
 }
 
 #[test]
 fn a_second_daemon_on_the_same_root_is_refused() {
-    let daemon = Daemon::start();
+    let daemon = SHARED.bare();
     let other = format!("unix://{}", daemon.path("other.sock").display());
     let ran = run(daemon.command("buildd").args([
         "--addr",
@@ -105,7 +106,7 @@ fn a_second_daemon_on_the_same_root_is_refused() {
 
 #[test]
 fn a_dead_socket_is_named() {
-    let daemon = Daemon::start();
+    let daemon = SHARED.bare();
     let ran =
         run(daemon.command("buildctl").args(["--addr", "unix:///nonexistent/buildd.sock", "image", "ls"]));
     ran.fails(1, &["/nonexistent/buildd.sock"]);

@@ -5,8 +5,12 @@ use std::{fs, process::Command};
 use buildd_tests::{
     daemon::{Daemon, run},
     fixture::{context, import_base, repository, text},
+    shared::Shared,
 };
 use tempfile::TempDir;
+
+/// The daemon of the tests that leave it as it was.
+static SHARED: Shared = Shared::new();
 
 const SEED: &str = "FROM alpine\nRUN echo \"built with BuildKit!\" >  file\nCMD [\"/bin/sh\"]\n";
 
@@ -24,8 +28,7 @@ fn read(tree: &TempDir, path: &str) -> String {
 
 #[test]
 fn the_seed_builds() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let dir = context(&[("Dockerfile", SEED)]);
     daemon.buildctl(&["build", "-t", "alpine:v1", text(dir.path())]).ok();
     let images = daemon.buildctl(&["image", "ls", "-q"]).ok().stdout;
@@ -39,8 +42,7 @@ fn the_seed_builds() {
 
 #[test]
 fn a_second_build_is_cached_and_has_the_same_digest() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let dir =
         context(&[("Dockerfile", "FROM alpine\nCOPY a.txt /\nRUN date +%N > /when\n"), ("a.txt", "one")]);
     let path = text(dir.path());
@@ -56,8 +58,7 @@ fn a_second_build_is_cached_and_has_the_same_digest() {
 
 #[test]
 fn an_image_just_built_is_a_base() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let one = context(&[("Dockerfile", "FROM alpine\nRUN echo one > /one\n")]);
     daemon.buildctl(&["build", "-t", "base:1", text(one.path())]).ok();
     let two = context(&[("Dockerfile", "FROM base:1\nRUN cat /one > /two\n")]);
@@ -66,8 +67,7 @@ fn an_image_just_built_is_a_base() {
 
 #[test]
 fn stages_arguments_and_chown() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let dockerfile = "ARG BASE=alpine\nFROM $BASE AS one\nARG WHO=nobody\nWORKDIR /w\n\
                       COPY --chown=www-data:users --chmod=640 in.txt /w/\n\
                       RUN echo \"$WHO\" > who && ls -ln in.txt | tr -s ' ' | cut -d' ' -f1,3,4 > mode\n\
@@ -82,8 +82,7 @@ fn stages_arguments_and_chown() {
 
 #[test]
 fn ignored_files_stay_at_home() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let dir = context(&[
         ("Dockerfile", "FROM scratch\nCOPY . /src/\n"),
         (".dockerignore", "*.log\n!keep.log\ntarget\n"),
@@ -101,8 +100,7 @@ fn ignored_files_stay_at_home() {
 
 #[test]
 fn a_step_is_sandboxed() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let dockerfile = "FROM alpine\nRUN grep -E '^(Seccomp|CapBnd|CapEff|CapAmb):' /proc/self/status > /status && \
                       ls /proc/self/fd | sort -n | head -3 | tr '\\n' ' ' > /fds && \
                       ls /proc/self/fd | wc -l > /count && \
@@ -139,8 +137,7 @@ fn a_careful_daemon_gives_steps_no_network() {
 
 #[test]
 fn the_examples_build() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let examples = repository().join("examples");
     let path = |name: &str| examples.join(name).to_str().expect("UTF-8").to_owned();
     let multi = tree(&daemon, &[], &path("multi-stage"));
@@ -241,8 +238,7 @@ fn a_step_that_runs_again_says_why() {
 
 #[test]
 fn an_error_in_a_long_text_is_told_whole() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let comments = format!("# {}\n", "x".repeat(100)).repeat(2000);
     for (last, words) in [
         ("RUM x".to_owned(), ["unknown instruction: RUM", "Dockerfile:2002"]),

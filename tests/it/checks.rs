@@ -4,10 +4,14 @@ use std::{fs, path::Path};
 
 use buildd_tests::{
     daemon::{Daemon, Ran},
-    fixture::{context, import_base, text},
+    fixture::{context, text},
+    shared::Shared,
 };
 
 use crate::clients::Buildx;
+
+/// The daemon of the tests that leave it as it was.
+static SHARED: Shared = Shared::new();
 
 const TEXT: &str = "# base is what it starts from\nARG base=alpine\n# main is the default\nFROM $base AS main\nARG TOKEN=x\nCMD echo\nRUN --mount=type=secret,id=pw true\n";
 const SECRET: &str =
@@ -19,7 +23,7 @@ fn folder(dockerfile: &str) -> tempfile::TempDir {
 }
 
 /// What both clients print for a call, and how they end.
-fn ask(daemon: &Daemon, buildx: &Buildx<'_>, dir: &Path, call: &str) -> [Ran; 2] {
+fn ask(daemon: &Daemon, buildx: &Buildx, dir: &Path, call: &str) -> [Ran; 2] {
     let call = format!("--call={call}");
     [
         daemon.buildctl(&["build", &call, text(dir)]),
@@ -29,8 +33,7 @@ fn ask(daemon: &Daemon, buildx: &Buildx<'_>, dir: &Path, call: &str) -> [Ran; 2]
 
 #[test]
 fn a_build_warns_and_both_clients_show_it() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let buildx = Buildx::new(&daemon);
     let dir = folder(TEXT);
     let ours = daemon.buildctl(&["build", "--progress", "plain", text(dir.path())]).ok();
@@ -53,8 +56,7 @@ fn a_build_warns_and_both_clients_show_it() {
 
 #[test]
 fn a_check_lists_findings_and_exits_with_one() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let buildx = Buildx::new(&daemon);
     let dir = folder(TEXT);
     for ran in ask(&daemon, &buildx, dir.path(), "check") {
@@ -88,8 +90,7 @@ fn a_check_lists_findings_and_exits_with_one() {
 
 #[test]
 fn outline_targets_and_describe_answer_both_clients() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let buildx = Buildx::new(&daemon);
     let dir = folder(TEXT);
     for (call, wanted) in [
@@ -112,8 +113,7 @@ fn outline_targets_and_describe_answer_both_clients() {
 
 #[test]
 fn a_text_is_converted_for_both_clients() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let buildx = Buildx::new(&daemon);
     let dir = folder("FROM alpine\nRUN true\n");
     let converted = ask(&daemon, &buildx, dir.path(), "convertllb,format=json").map(|ran| {

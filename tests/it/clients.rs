@@ -7,25 +7,25 @@ use buildd_tests::{
     fixture::{context, import_base, text},
     peers::peer,
 };
+use tempfile::TempDir;
 
 /// docker-buildx with a builder named `ours`.
-pub(crate) struct Buildx<'a> {
-    daemon: &'a Daemon,
+pub(crate) struct Buildx {
+    home: TempDir,
 }
 
-impl<'a> Buildx<'a> {
-    pub(crate) fn new(daemon: &'a Daemon) -> Self {
-        let buildx = Self { daemon };
+impl Buildx {
+    pub(crate) fn new(daemon: &Daemon) -> Self {
+        let buildx = Self { home: tempfile::tempdir().expect("a folder") };
         buildx.run(&["create", "--name", "ours", "--driver", "remote", &daemon.address()]).ok();
         buildx
     }
 
     fn command(&self) -> Command {
         let mut command = peer("docker-buildx");
-        let home = self.daemon.path("buildx");
         command
-            .env("DOCKER_CONFIG", &home)
-            .env("BUILDX_CONFIG", home.join("buildx"))
+            .env("DOCKER_CONFIG", self.home.path())
+            .env("BUILDX_CONFIG", self.home.path().join("buildx"))
             .env_remove("BUILDKIT_HOST");
         command
     }

@@ -6,9 +6,13 @@ use buildd_tests::{
     daemon::{Daemon, Ran, run},
     fixture::{context, import_base, text},
     peers::peer,
+    shared::Shared,
 };
 
 use crate::clients::Buildx;
+
+/// The daemon of the tests that leave it as it was.
+static SHARED: Shared = Shared::new();
 
 const FILES: usize = 2000;
 
@@ -127,8 +131,7 @@ fn buildx_sends_what_changed() {
 
 #[test]
 fn targets_of_a_bake_file_build_on_each_other() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let out = daemon.path("baked");
     let bake = format!(
         "target \"base\" {{ dockerfile = \"base.Dockerfile\" }}\n\
@@ -155,8 +158,7 @@ fn targets_of_a_bake_file_build_on_each_other() {
 
 #[test]
 fn times_are_bound_by_the_text_and_by_the_environment() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = SHARED.with_base();
     let dir = context(&[("Dockerfile", "FROM alpine\nARG SOURCE_DATE_EPOCH=1000000000\nRUN echo x > /x\n")]);
     let time = |variables: &[(&str, &str)]| {
         let archive = daemon.path("times.tar");

@@ -87,7 +87,7 @@ fn outcome(metadata: &str, ran: &Ran, mark: &str) -> Result<String, String> {
 }
 
 /// The two clients' outcomes, if they differ.
-fn difference(daemon: &Daemon, buildx: &Buildx<'_>, case: &Case, dir: &str) -> Result<bool, String> {
+fn difference(daemon: &Daemon, buildx: &Buildx, case: &Case, dir: &str) -> Result<bool, String> {
     let metadata = |client: &str| text(&daemon.path(&format!("{}-{client}.json", case.name))).to_owned();
     let output = format!("type=image,name=docker.io/library/made-{}:latest", case.name.to_lowercase());
     let flags = case.flags.iter().map(String::as_str);

@@ -14,7 +14,11 @@ use buildd_tests::{
     fixture::{context, import_base, text},
     peers::{ctr, peer},
     registry::{DockerRegistry, Registry},
+    shared::Shared,
 };
+
+/// Makes images and pushes them to registries of single tests, whose address is in their names.
+static MAKER: Shared = Shared::new();
 
 /// What a build of this names.
 const DOCKERFILE: &str = "FROM alpine\nCOPY words /words\nRUN cat /words /words > /twice\n";
@@ -22,7 +26,8 @@ const DOCKERFILE: &str = "FROM alpine\nCOPY words /words\nRUN cat /words /words 
 /// Builds an image with three layers under this name; its digest.
 fn build(daemon: &Daemon, name: &str) -> String {
     let dir = context(&[("Dockerfile", DOCKERFILE), ("words", "some words\n")]);
-    let metadata = daemon.path("metadata.json");
+    let place = tempfile::tempdir().expect("a folder");
+    let metadata = place.path().join("metadata.json");
     let args = [
         "build",
         "-o",
@@ -52,8 +57,7 @@ fn inspected(registry: &str, name: &str) -> String {
 
 #[test]
 fn an_image_goes_to_a_registry_and_comes_back() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let registry = DockerRegistry::start();
     let name = format!("{}/team/made:v1", registry.authority());
     let built = build(&daemon, &name);
@@ -80,8 +84,7 @@ fn an_image_goes_to_a_registry_and_comes_back() {
 
 #[test]
 fn what_came_from_a_repository_is_mounted_into_the_next() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let registry = Registry::start();
     let host = registry.authority();
     let first = format!("{host}/one:v1");
@@ -101,8 +104,7 @@ fn what_came_from_a_repository_is_mounted_into_the_next() {
 
 #[test]
 fn bases_come_from_registries_when_something_needs_them() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let registry = Registry::start();
     let base = format!("{}/base:v1", registry.authority());
     build(&daemon, &base);
@@ -151,12 +153,12 @@ fn bases_come_from_registries_when_something_needs_them() {
 
 #[test]
 fn a_build_pushes_what_it_made() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let registry = DockerRegistry::start();
     let name = format!("{}/pushed:v1", registry.authority());
     let dir = context(&[("Dockerfile", DOCKERFILE), ("words", "w\n")]);
-    let metadata = daemon.path("metadata.json");
+    let place = tempfile::tempdir().expect("a folder");
+    let metadata = place.path().join("metadata.json");
     daemon
         .buildctl(&["build", "--push", "-t", &name, "--metadata-file", text(&metadata), text(dir.path())])
         .ok();
@@ -171,8 +173,7 @@ fn a_build_pushes_what_it_made() {
 
 #[test]
 fn an_image_is_copied_from_registry_to_registry() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let (near, far) = (Registry::start(), DockerRegistry::start());
     let from = format!("{}/made:v1", near.authority());
     let built = build(&daemon, &from);

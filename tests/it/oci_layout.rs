@@ -8,23 +8,26 @@ use std::{
 use buildd_oci::digest::Digest;
 use buildd_tests::{
     daemon::{Daemon, run},
-    fixture::{context, import_base, text},
+    fixture::{context, text},
     peers::peer,
+    shared::Shared,
 };
 use serde_json::Value;
 
 use crate::clients::Buildx;
 
+/// Makes the images that lie in layouts.
+static MAKER: Shared = Shared::new();
+
 /// A layout with the images `one` and `two` of another daemon, whose `/word` is the name.
 fn layout(folder: &Path) -> PathBuf {
-    let maker = Daemon::start();
-    import_base(&maker);
+    let maker = MAKER.with_base();
     let layout = folder.join("layout");
     for name in ["one", "two"] {
         let file =
             format!("FROM alpine\nENV WORD={name}\nRUN echo {name} > /word\nONBUILD RUN echo on > /on\n");
         let dir = context(&[("Dockerfile", &file)]);
-        let archive = maker.path(name);
+        let archive = folder.join(name);
         let output = format!("type=oci,dest={},name=example.com/made:{name}", text(&archive));
         maker.buildctl(&["build", "-o", &output, text(dir.path())]).ok();
         let from = format!("oci-archive:{}", text(&archive));

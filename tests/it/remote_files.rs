@@ -7,8 +7,12 @@ use buildd_tests::{
     daemon::{Daemon, Ran, run},
     files::{FileServer, Page},
     fixture::{context, text},
+    shared::Shared,
 };
 use tempfile::TempDir;
+
+/// The daemon of the tests that leave it as it was.
+static SHARED: Shared = Shared::new();
 
 const MODIFIED: &str = "Tue, 06 Feb 2001 04:05:06 GMT";
 
@@ -67,7 +71,7 @@ fn a_file_is_added_by_its_url_and_asked_for_once_more() {
 
 #[test]
 fn flags_of_add_apply_to_files_of_servers() {
-    let (daemon, server) = (Daemon::start(), FileServer::start());
+    let (daemon, server) = (SHARED.bare(), FileServer::start());
     server.put("/a.txt", Page::of("one"));
     server.put("/a.tgz", Page::of(tar_gz(&[("in/a", "packed")])));
     let digest = Digest::of(b"one");
@@ -92,7 +96,7 @@ fn flags_of_add_apply_to_files_of_servers() {
 
 #[test]
 fn what_is_not_as_promised_is_refused() {
-    let (daemon, server) = (Daemon::start(), FileServer::start());
+    let (daemon, server) = (SHARED.bare(), FileServer::start());
     server.put("/a", Page::of("one"));
     server.put("/private", Page { wants: Some("Basic bWU6d29yZA==".into()), ..Page::of("mine") });
     server.put("/loop", Page::redirect("/loop"));
@@ -129,7 +133,7 @@ fn what_is_not_as_promised_is_refused() {
 
 #[test]
 fn a_password_stays_with_its_server_and_a_broken_connection_is_mended() {
-    let (daemon, server, other) = (Daemon::start(), FileServer::start(), FileServer::start());
+    let (daemon, server, other) = (SHARED.bare(), FileServer::start(), FileServer::start());
     other.put("/f", Page::of("far"));
     server.put("/away", Page::redirect(&other.url("/f")));
     server.put("/cut", Page { cut: Some((3, 2)), ..Page::of("whole file") });
@@ -151,7 +155,7 @@ fn a_password_stays_with_its_server_and_a_broken_connection_is_mended() {
 
 #[test]
 fn a_context_may_be_an_archive_or_a_dockerfile_of_a_server() {
-    let (daemon, server) = (Daemon::start(), FileServer::start());
+    let (daemon, server) = (SHARED.bare(), FileServer::start());
     let archive = tar_gz(&[
         ("Dockerfile", "FROM scratch\nCOPY . /all/\n"),
         ("f", "file"),

@@ -4,8 +4,9 @@
 
 use std::{
     fs::File,
-    os::unix::net::UnixStream,
-    path::PathBuf,
+    io::{BufRead, BufReader},
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -16,12 +17,28 @@ use tempfile::TempDir;
 /// How long something that must happen may take: a liveness deadline, not a measurement.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// What a keeper does: runs a daemon in a folder (the first argument), tells its pid, and when whoever started it is gone, however
+/// that happened, ends the daemon and removes the folder.
+const KEEPER: &str = "trap '' INT; dir=$1; shift; \"$@\" </dev/null >>\"$dir/log\" 2>&1 & pid=$!; echo $pid; \
+                      read -r _; kill -TERM $pid; wait $pid; rm -rf --one-file-system \"$dir\"";
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
     child: Option<Child>,
-    dir: TempDir,
+    /// The pid of a daemon that a keeper runs; it leaves with the keeper.
+    kept: Option<u32>,
+    folder: Folder,
     variables: Vec<(String, String)>,
+}
+
+/// Where a daemon's files lie.
+#[derive(Debug)]
+enum Folder {
+    /// Removed when dropped.
+    Ours(TempDir),
+    /// Removed by a keeper.
+    Keepers(PathBuf),
 }
 
 /// What a command printed and how it ended.
@@ -92,15 +109,31 @@ impl Daemon {
 
     /// Starts a daemon with more flags and variables of the environment.
     pub fn start_in(variables: &[(&str, &str)], flags: &[&str]) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "these tests mount and start containers: run them as root"
-        );
-        let dir = tempfile::Builder::new().prefix("buildd-it-").tempdir().expect("a temporary folder");
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut daemon = Self { child: None, dir, variables: variables.collect() };
+        let folder = Folder::Ours(new_folder());
+        let mut daemon = Self { child: None, kept: None, folder, variables: variables.collect() };
         daemon.spawn(flags);
         daemon
+    }
+
+    /// Starts a daemon that leaves when the keeper's standard input is closed: with this process at the latest.
+    pub(crate) fn start_kept() -> (Self, Child) {
+        let folder = Folder::Keepers(new_folder().keep());
+        let mut daemon = Self { child: None, kept: None, folder, variables: Vec::new() };
+        let mut serve = Command::new("sh");
+        serve.args(["-c", KEEPER, "keeper"]).arg(daemon.path("")).arg(binaries().join("buildd"));
+        // A group of its own: who ends the tests' group does not end what tidies up after it.
+        serve.args(daemon.places()).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        let mut keeper = serve.spawn().expect("start a keeper");
+        let mut pid = String::new();
+        let mut told = BufReader::new(keeper.stdout.take().expect("piped"));
+        told.read_line(&mut pid).expect("the keeper's word");
+        daemon.kept = Some(pid.trim().parse().expect("a pid"));
+        daemon.wait(|daemon| {
+            let gone = !Path::new(&format!("/proc/{}", daemon.pid())).exists();
+            gone.then(|| "an error".to_owned())
+        });
+        (daemon, keeper)
     }
 
     /// Starts the process (again) on the same folders and waits for its socket.
@@ -108,12 +141,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.path("log")).expect("a log file");
         let child = self
             .command("buildd")
-            .arg("--addr")
-            .arg(self.address())
-            .arg("--root")
-            .arg(self.path("root"))
-            .arg("--state")
-            .arg(self.path("state"))
+            .args(self.places())
             .args(flags)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -122,10 +150,24 @@ impl Daemon {
             .spawn()
             .expect("start buildd");
         self.child = Some(child);
+        self.wait(|daemon| {
+            let child = daemon.child.as_mut().expect("just started");
+            child.try_wait().expect("wait for buildd").map(|status| status.to_string())
+        });
+    }
+
+    /// The flags that say where it listens and keeps its files.
+    fn places(&self) -> [String; 6] {
+        let path = |name: &str| self.path(name).display().to_string();
+        let (root, state) = (path("root"), path("state"));
+        ["--addr".into(), self.address(), "--root".into(), root, "--state".into(), state]
+    }
+
+    /// Waits for its socket; `left` says how it ended if it has.
+    fn wait(&mut self, left: impl Fn(&mut Self) -> Option<String>) {
         let start = Instant::now();
         while UnixStream::connect(self.path("sock")).is_err() {
-            let child = self.child.as_mut().expect("just started");
-            if let Some(status) = child.try_wait().expect("wait for buildd") {
+            if let Some(status) = left(self) {
                 panic!("buildd left with {status}:\n{}", self.log());
             }
             assert!(start.elapsed() < DEADLINE, "buildd opened no socket:\n{}", self.log());
@@ -135,7 +177,10 @@ impl Daemon {
 
     /// A path inside this daemon's folder.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        match &self.folder {
+            Folder::Ours(dir) => dir.path().join(name),
+            Folder::Keepers(dir) => dir.join(name),
+        }
     }
 
     /// The address clients take.
@@ -150,7 +195,7 @@ impl Daemon {
 
     /// The daemon's process id.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("running").id()
+        self.kept.unwrap_or_else(|| self.child.as_ref().expect("running").id())
     }
 
     /// A command of ours, aimed at this daemon.
@@ -189,6 +234,11 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn new_folder() -> TempDir {
+    assert!(rustix::process::geteuid().is_root(), "these tests mount and start containers: run them as root");
+    tempfile::Builder::new().prefix("buildd-it-").tempdir().expect("a temporary folder")
 }
 
 impl Drop for Daemon {

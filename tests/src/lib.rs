@@ -12,4 +12,5 @@ pub mod peers;
 pub mod processes;
 mod random;
 pub mod registry;
+pub mod shared;
 pub mod ssh_server;

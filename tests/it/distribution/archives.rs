@@ -7,8 +7,7 @@ use super::*;
 
 /// Puts an image for two platforms into a registry: this machine's is the one `made` in it, the other has a config alone of its own.
 fn two_platforms(registry: &Registry) -> (String, Digest) {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let made = format!("{}/made:v1", registry.authority());
     build(&daemon, &made);
     daemon.buildctl(&["image", "push", "-q", &made]).ok();

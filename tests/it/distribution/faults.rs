@@ -10,8 +10,7 @@ use super::*;
 
 /// A registry with a built image in it, and its name.
 fn stocked() -> (Registry, String, String) {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let registry = Registry::start();
     let name = format!("{}/made:v1", registry.authority());
     let built = build(&daemon, &name);

@@ -23,8 +23,7 @@ fn hosts(domain: &str, text: &str) -> tempfile::TempDir {
 
 /// An image in `registry` under `repository:v1`.
 fn stock(registry: &str, repository: &str, flags: &[&str]) {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let name = format!("{registry}/{repository}:v1");
     build(&daemon, &name);
     daemon.buildctl(&[&["image", "push", &name][..], flags].concat()).ok();

@@ -12,8 +12,7 @@ pub(super) fn old_ctr(daemon: &Daemon, args: &[&str]) -> buildd_tests::daemon::R
 
 #[test]
 fn ctr_of_both_majors_pulls_and_pushes() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let registry = DockerRegistry::start();
     let host = registry.authority();
     let name = format!("{host}/made:v1");
@@ -41,8 +40,7 @@ fn ctr_of_both_majors_pulls_and_pushes() {
 
 #[test]
 fn ctr_with_its_own_registry_traffic() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let registry = DockerRegistry::start();
     let name = format!("{}/made:v1", registry.authority());
     build(&daemon, &name);
@@ -88,8 +86,7 @@ fn skopeo_and_oras_push_what_we_pull() {
 
 #[test]
 fn buildx_pushes_and_pulls_its_bases() {
-    let daemon = Daemon::start();
-    import_base(&daemon);
+    let daemon = MAKER.with_base();
     let registry = DockerRegistry::start();
     let host = registry.authority();
     let base = format!("{host}/base:v1");
