@@ -49,7 +49,7 @@ mod terminal;
 
 pub use cgroup::sweep_groups;
 pub use cgroup::{Cgroup, HIERARCHIES, abandoned as abandoned_groups};
-pub(crate) use cgroup::{PARENT, again_while_gone};
+pub(crate) use cgroup::{PARENT, again_while_gone, make as make_group};
 pub use dialogue::{Dialogue, Order};
 pub use spawner::{SPAWNER, spawner_main};
 

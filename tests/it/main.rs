@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod build;
+mod cgroup_v2;
 mod checks;
 mod clients;
 mod containerd;

@@ -11,10 +11,14 @@ use crate::{
     fixture::text,
 };
 
+/// The peers' folder.
+pub fn peers() -> PathBuf {
+    std::env::var_os("BUILDD_PEERS").map_or_else(|| PathBuf::from("/var/cache/buildd-peers"), PathBuf::from)
+}
+
 /// A command of the peers' folder, or of the system if it came as a package.
 pub fn peer(name: &str) -> Command {
-    let dir = std::env::var_os("BUILDD_PEERS")
-        .map_or_else(|| PathBuf::from("/var/cache/buildd-peers"), PathBuf::from);
+    let dir = peers();
     let own = dir.join("bin").join(name);
     if own.exists() {
         return Command::new(own);

@@ -31,8 +31,10 @@ mod devices;
 pub const HIERARCHIES: &str = "/sys/fs/cgroup";
 /// What is written to join: whoever writes it.
 const MYSELF: &[u8] = b"0";
-/// Controllers of the unified tree that a group below hands down.
+/// Controllers of the unified tree that a group hands down to those below it: what steps are limited by.
 const UNIFIED: [&str; 4] = ["memory", "pids", "cpu", "cpuset"];
+/// The same that only tasks may be limited by: where a group cannot hand one down, whoever sets such a limit is told.
+const UNIFIED_FOR_TASKS: [&str; 2] = ["io", "hugetlb"];
 /// Files that say which processors, and whose memory, a group may use.
 const PROCESSORS: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 /// Microseconds over which a quota of processors is counted, where none are given.
@@ -216,15 +218,12 @@ pub(crate) fn again_while_gone(make: impl Fn() -> io::Result<()>) -> io::Result<
 
 /// Makes a group and those that it lies in. In the unified tree each of these hands its controllers down; a group of processors begins with
 /// none where they are not copied to it.
-fn make(tree: &Path, folder: &Path, unified: bool) -> io::Result<()> {
+pub(crate) fn make(tree: &Path, folder: &Path, unified: bool) -> io::Result<()> {
     let below = folder.strip_prefix(tree).unwrap_or(folder);
     let mut here = tree.to_owned();
     for part in below {
         if unified {
-            let there = fs::read_to_string(here.join("cgroup.controllers"))?;
-            let handed = there.split_whitespace().filter(|controller| UNIFIED.contains(controller));
-            let handed: Vec<String> = handed.map(|controller| format!("+{controller}")).collect();
-            write(&here.join("cgroup.subtree_control"), handed.join(" ").as_bytes())?;
+            hand_down(&here)?;
         }
         let parent = here.clone();
         here.push(part);
@@ -237,6 +236,21 @@ fn make(tree: &Path, folder: &Path, unified: bool) -> io::Result<()> {
             if unset {
                 write(&here.join(file), fs::read_to_string(parent.join(file))?.trim().as_bytes())?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Lets the groups below a group of the unified tree be limited by its controllers.
+fn hand_down(group: &Path) -> io::Result<()> {
+    let there = fs::read_to_string(group.join("cgroup.controllers"))?;
+    let control = group.join("cgroup.subtree_control");
+    let has = |controller: &&str| there.split_whitespace().any(|one| one == *controller);
+    let wanted: Vec<String> = UNIFIED.iter().filter(|c| has(c)).map(|c| format!("+{c}")).collect();
+    write(&control, wanted.join(" ").as_bytes())?;
+    for controller in UNIFIED_FOR_TASKS.iter().filter(|controller| has(controller)) {
+        if let Err(error) = write(&control, format!("+{controller}").as_bytes()) {
+            tracing::debug!(%error, group = %group.display(), controller, "hand a controller down");
         }
     }
     Ok(())

@@ -26,7 +26,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::step::{HIERARCHIES, again_while_gone};
+use crate::step::{HIERARCHIES, again_while_gone, make_group};
 
 /// The locks' folder.
 const LOCKS: &str = "/run/buildd-cgroups";
@@ -82,7 +82,12 @@ impl CgroupLock {
             return Err(busy(&format!("{} process(es) of another container run there", processes.len())));
         }
         for hierarchy in hierarchies() {
-            again_while_gone(|| fs::create_dir_all(hierarchy.join(below(path))))?;
+            // libcgroups takes a group that exists for one that has its controllers, so those above hand them down here.
+            let unified = hierarchy == Path::new(HIERARCHIES);
+            again_while_gone(|| match unified {
+                true => make_group(&hierarchy, &hierarchy.join(below(path)), true),
+                false => fs::create_dir_all(hierarchy.join(below(path))),
+            })?;
         }
         Ok(lock)
     }

@@ -48,7 +48,11 @@ fn f_05_a_change_of_form_that_is_cut_off_leaves_the_old_one() {
                 .expect("a version");
             crashed(dir.path(), after.path());
             let path = after.path().join("buildd.db");
-            assert_eq!(version_of(&path), version, "cut off after {done} of the changes from version {version}");
+            assert_eq!(
+                version_of(&path),
+                version,
+                "cut off after {done} of the changes from version {version}"
+            );
             let db = Db::open(&path).expect("it is brought to the latest version");
             let count = db.read("count", |c| {
                 c.query_row("SELECT count(*) FROM leases", [], |row| row.get::<_, usize>(0))

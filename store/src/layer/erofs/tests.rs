@@ -20,7 +20,8 @@ fn tree(size: u64, place: DataLocation) -> Tree {
 
 #[test]
 fn places_beyond_four_gigabytes_are_exact() {
-    for (place, at) in [(DataLocation::Tar(5 << 30), 4096 + (5 << 30)), (DataLocation::Expanded(512), (6_u64 << 30) + 512)]
+    for (place, at) in
+        [(DataLocation::Tar(5 << 30), 4096 + (5 << 30)), (DataLocation::Expanded(512), (6_u64 << 30) + 512)]
     {
         let mut index = Vec::new();
         let superblock = write_index(&tree(5 << 30, place), LAYOUT, &mut index).expect("an index");
@@ -36,7 +37,9 @@ fn places_beyond_four_gigabytes_are_exact() {
 
 #[test]
 fn what_fits_no_field_is_an_error() {
-    for (size, place) in [(1 << 41, DataLocation::Tar(0)), (1, DataLocation::Tar(1 << 41)), (u64::MAX, DataLocation::Tar(512))] {
+    for (size, place) in
+        [(1 << 41, DataLocation::Tar(0)), (1, DataLocation::Tar(1 << 41)), (u64::MAX, DataLocation::Tar(512))]
+    {
         let failed = write_index(&tree(size, place), LAYOUT, &mut Vec::new());
         assert!(failed.expect_err("too large").to_string().contains("2 TiB"));
     }
