@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+mod cache_locks;
 pub mod cache_store;
 mod checksum;
 mod content_digest;

@@ -2,11 +2,7 @@
 //!
 //! The daemon owns one; `resolver` gives it to the ops that the solver asks for.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{ffi::OsString, sync::Arc};
 
 use buildd_oci::platform::Platform;
 use buildd_runtime::{
@@ -27,6 +23,7 @@ use buildd_store::{
 };
 
 use crate::{
+    cache_locks::CacheLocks,
     contexts::Contexts,
     error::Result,
     listing::Listing,
@@ -79,7 +76,7 @@ pub struct Worker {
     /// What steps may ask for with `--device`.
     pub devices: Devices,
     /// One lock for each cache mount in use.
-    pub(crate) cache_locks: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    cache_locks: CacheLocks,
     /// Client trees of earlier builds.
     pub(crate) contexts: Contexts,
 }
@@ -97,7 +94,7 @@ impl Worker {
             limits: options.limits,
             proxies: options.proxies,
             devices: options.devices,
-            cache_locks: Mutex::default(),
+            cache_locks: CacheLocks::default(),
             contexts: Contexts::default(),
         })
     }
@@ -119,14 +116,9 @@ impl Worker {
         Listing::stack(self.store.snapshots.reading(snapshot)?, synced)
     }
 
-    /// The lock of a cache mount.
+    /// The lock of a cache mount; everybody who asks while somebody has it, locked or not, gets the same one.
     pub(crate) fn cache_lock(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
-        self.cache_locks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(id.to_owned())
-            .or_default()
-            .clone()
+        self.cache_locks.get(id)
     }
 
     /// A secret of a client that takes part; None if that client has none of this id.
