@@ -32,7 +32,7 @@ use config::Config;
 
 /// Threads for sockets and scheduling; files and hashing have their own.
 const ASYNC_THREADS: usize = 2;
-/// Threads for blocking work.
+/// Threads for short blocking work, which everybody shares; what waits for somebody outside has its own (`buildd_fs::pipeline`).
 const BLOCKING_THREADS: usize = 64;
 /// How long a thread stays that has nothing to do.
 const IDLE_THREAD: Duration = Duration::from_secs(3);

@@ -10,6 +10,7 @@ pub mod nearest;
 pub mod overlay;
 pub mod path;
 pub mod pattern;
+pub mod pipeline;
 pub mod private;
 pub mod space;
 pub mod sys;

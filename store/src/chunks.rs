@@ -19,12 +19,12 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use crate::error::{Error, Result};
 
 /// Pieces between two threads.
-const QUEUE: usize = 8;
+pub const QUEUE: usize = 8;
 /// Bytes of a piece that we cut ourselves.
 pub(crate) const PIECE: usize = 256 << 10;
 
 /// A piece, or why there is none.
-pub(crate) type Piece = io::Result<Bytes>;
+pub type Piece = io::Result<Bytes>;
 
 /// A queue between two threads; who sends learns by an error that nobody reads any more.
 pub fn queue() -> (SyncSender<Piece>, Pieces) {
@@ -84,19 +84,38 @@ impl Iterator for Pieces {
     }
 }
 
+/// The sending end of a queue of pieces; sending blocks while it is full.
+pub trait PieceQueue {
+    /// Sends one; an error: nobody reads any more.
+    fn send(&self, piece: Piece) -> io::Result<()>;
+}
+
+impl PieceQueue for SyncSender<Piece> {
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        SyncSender::send(self, piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// For a reader that is async.
+impl PieceQueue for tokio::sync::mpsc::Sender<Piece> {
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        self.blocking_send(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
 /// Writes what the reader of a queue gets.
 #[derive(Debug)]
-pub struct Sending {
-    queue: SyncSender<Piece>,
+pub struct Sending<Q: PieceQueue = SyncSender<Piece>> {
+    queue: Q,
     piece: BytesMut,
     filled: usize,
     sent: VecDeque<Bytes>,
 }
 
 /// Lets `write` write what the reader of `queue` gets, who learns if it fails. None if the reader went away before: it knows why.
-pub fn written<T, E: From<Error>>(
-    queue: SyncSender<Piece>,
-    write: impl FnOnce(&mut Sending) -> Result<T, E>,
+pub fn written<T, E: From<Error>, Q: PieceQueue>(
+    queue: Q,
+    write: impl FnOnce(&mut Sending<Q>) -> Result<T, E>,
 ) -> Result<Option<T>, E> {
     let mut sending = Sending { queue, piece: BytesMut::new(), filled: 0, sent: VecDeque::new() };
     let done = write(&mut sending).and_then(|done| {
@@ -112,7 +131,7 @@ pub fn written<T, E: From<Error>>(
     }
 }
 
-impl Drop for Sending {
+impl<Q: PieceQueue> Drop for Sending<Q> {
     /// A writer that panics has not written all: a reader takes a queue that just ends for whole.
     fn drop(&mut self) {
         if thread::panicking() {
@@ -121,7 +140,7 @@ impl Drop for Sending {
     }
 }
 
-impl Write for Sending {
+impl<Q: PieceQueue> Write for Sending<Q> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.filled == self.piece.len() {
             self.flush()?;
@@ -141,7 +160,7 @@ impl Write for Sending {
         piece.truncate(std::mem::take(&mut self.filled));
         let piece = piece.freeze();
         self.sent.push_back(piece.clone());
-        self.queue.send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.queue.send(Ok(piece))
     }
 }
 

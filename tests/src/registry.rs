@@ -29,7 +29,7 @@ use hyper_util::{
 
 pub use self::{
     debian::DockerRegistry,
-    faults::{Act, Fault, Hang},
+    faults::{Act, Fault, Gate, Hang},
     tls::Authority,
     tokens::Tokens,
 };

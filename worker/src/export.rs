@@ -9,6 +9,7 @@
 use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
 
 use base64::Engine;
+use buildd_fs::pipeline::Limit;
 use buildd_oci::{
     archive::{self, ExportImage, Kind, Platforms},
     descriptor::Descriptor,
@@ -21,6 +22,7 @@ use buildd_store::{
     meta::lease::WorkLease,
     transfer::progress::Watch,
 };
+use tokio::sync::mpsc;
 use trees::Trees;
 
 use crate::{
@@ -41,6 +43,8 @@ pub use attributes::Attributes;
 
 /// How long a client may take to receive an archive before its blobs may be collected.
 const EXPORT_TIME: Duration = Duration::from_secs(6 * 3600);
+/// Archives that go to clients at once: stops clients that read slowly from taking all threads the daemon may have.
+static EXPORTS: Limit = Limit::new("export", 128);
 
 /// One platform of a result.
 #[derive(Clone, Debug)]
@@ -193,10 +197,11 @@ async fn stream(
     write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
 ) -> Result<(), OpError> {
     let session = session.ok_or_else(no_client)?;
-    let (queue, pieces) = chunks::queue();
-    let writing = buildd_fs::blocking::run(move || chunks::written(queue, |out| write(out)));
-    let sending = session.send_tar(exporter, metadata, Box::new(pieces));
-    let (written, sent) = tokio::join!(writing, sending);
+    let pipeline = EXPORTS.enter().await;
+    let (queue, pieces) = mpsc::channel(chunks::QUEUE);
+    let writing = pipeline.start(move || chunks::written(queue, |out| write(out)));
+    let sending = session.send_tar(exporter, metadata, pieces);
+    let (written, sent) = tokio::join!(writing.ended(), sending);
     written.map_err(op_error)?;
     sent.map_err(|error| OpError::new(error.kind, error))
 }

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fs::File, io, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use buildd_oci::{ErrorKind, blob::Provider, registry::auth::Authorizer};
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 mod agent;
 mod tree;
@@ -19,7 +20,7 @@ pub use tree::{Beside, SyncedTree, TreeSink};
 pub const MAX_LISTED: usize = 10_000;
 
 /// An archive as it is made; one that breaks off ends with why.
-pub type ArchivePieces = Box<dyn Iterator<Item = io::Result<Bytes>> + Send>;
+pub type ArchivePieces = mpsc::Receiver<io::Result<Bytes>>;
 
 /// Something the client could not or would not do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ pub trait Session: Send + Sync + std::fmt::Debug {
     async fn has_agent(&self, id: &str) -> Result<bool, SessionError>;
     /// A connection to it.
     async fn agent(&self, id: &str) -> Result<Box<dyn AgentStream>, SessionError>;
-    /// Streams an archive to exporter number `exporter` of the request; waiting for a piece blocks.
+    /// Streams an archive to exporter number `exporter` of the request.
     async fn send_tar(
         &self,
         exporter: usize,

@@ -1,6 +1,6 @@
 //! Content: blobs by digest, and the ingests that become blobs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use buildd_api::containerd::containerd::services::content::v1::{
     AbortRequest, DeleteContentRequest, Info as WireInfo, InfoRequest, InfoResponse, ListContentRequest,
@@ -122,7 +122,7 @@ impl Content for Services {
         }
         let end = if wanted == 0 { size } else { size.min(offset.saturating_add(wanted)) };
         let (sender, receiver) = mpsc::channel(READ_AHEAD);
-        tokio::task::spawn_blocking(move || send_range(&blob, offset, end, &sender));
+        tokio::spawn(send_range(Arc::new(blob), offset, end, sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -165,26 +165,28 @@ impl Content for Services {
     }
 }
 
-/// Runs on a blocking thread until the range is sent or the client leaves.
-fn send_range(
-    blob: &Blob,
+/// Sends the range until its end or until the client leaves. A client that does not read keeps a task waiting, and no thread.
+async fn send_range(
+    blob: Arc<Blob>,
     mut offset: u64,
     end: u64,
-    sender: &mpsc::Sender<Result<ReadContentResponse, Status>>,
+    sender: mpsc::Sender<Result<ReadContentResponse, Status>>,
 ) {
     while offset < end {
+        // A place in the queue comes first: nothing is read that could not be sent.
+        let Ok(place) = sender.reserve().await else { return };
         let length = usize::try_from(end - offset).map_or(READ_CHUNK, |left| left.min(READ_CHUNK));
-        let mut data = vec![0; length];
-        let message = match blob.read_exact_at(&mut data, offset) {
-            Ok(()) => Ok(ReadContentResponse { offset: convert::signed(offset), data }),
+        let blob = Arc::clone(&blob);
+        let read = move || {
+            let mut data = vec![0; length];
+            blob.read_exact_at(&mut data, offset).map(|()| data)
+        };
+        match buildd_fs::blocking::run(read).await {
+            Ok(data) => place.send(Ok(ReadContentResponse { offset: convert::signed(offset), data })),
             Err(source) => {
                 let error = Error::File { operation: "read", path: "blob".into(), source };
-                Err(crate::status::of(&error))
+                return place.send(Err(crate::status::of(&error)));
             }
-        };
-        let failed = message.is_err();
-        if sender.blocking_send(message).is_err() || failed {
-            return;
         }
         offset += length as u64;
     }

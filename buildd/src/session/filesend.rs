@@ -20,6 +20,7 @@ use buildd_api::{
 };
 use buildd_fs::{
     path::{open_in_root, open_root},
+    pipeline::Limit,
     walk::{WalkOptions, walk},
 };
 use buildd_oci::ErrorKind;
@@ -40,6 +41,8 @@ pub(super) const DIFF_COPY: &str = "/moby.filesync.v1.FileSend/DiffCopy";
 const QUEUE: usize = 8;
 /// Packets that wait for the client.
 const PACKETS: usize = 128;
+/// Trees that go to clients at once: stops clients that read slowly from taking all threads the daemon may have, at two a tree.
+static TREES: Limit = Limit::new("tree", 128);
 
 const WHAT: &str = "send the result to the client";
 
@@ -72,25 +75,18 @@ pub(super) async fn archive(
     channel: Channel,
     exporter: usize,
     metadata: &BTreeMap<String, String>,
-    pieces: ArchivePieces,
+    mut pieces: ArchivePieces,
 ) -> Result<(), SessionError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let (broken, failure) = tokio::sync::oneshot::channel::<std::io::Error>();
-    let reader = tokio::spawn(buildd_fs::blocking::run(move || {
-        for piece in pieces {
-            let data = match piece {
-                Ok(data) => data,
-                Err(error) => {
-                    let _ = broken.send(error);
-                    return;
-                }
-            };
-            if sender.blocking_send(Some(SharedBytes { data })).is_err() {
-                return;
+    let reader = async move {
+        while let Some(piece) = pieces.recv().await {
+            if sender.send(Some(SharedBytes { data: piece? })).await.is_err() {
+                return Ok(());
             }
         }
-        let _ = sender.blocking_send(None);
-    }));
+        let _ = sender.send(None).await;
+        Ok::<_, std::io::Error>(())
+    };
     let mut request = Request::new(until_declared(receiver));
     describe(request.metadata_mut(), exporter, metadata);
     let call = async {
@@ -103,12 +99,13 @@ pub(super) async fn archive(
         while answers.message().await.map_err(|status| refused(WHAT, &status))?.is_some() {}
         Ok(())
     };
+    tokio::pin!(call);
     tokio::select! {
-        done = call => {
-            reader.abort();
-            done
+        done = &mut call => done,
+        read = reader => match read {
+            Ok(()) => call.await,
+            Err(error) => Err(failed(ErrorKind::Internal, "make the archive", &error)),
         }
-        Ok(error) = failure => Err(failed(ErrorKind::Internal, "make the archive", &error)),
     }
 }
 
@@ -119,6 +116,7 @@ pub(super) async fn tree(
     root: PathBuf,
     epoch: Option<i64>,
 ) -> Result<(), SessionError> {
+    let pipeline = TREES.enter().await;
     let (outgoing, receiver) = mpsc::channel::<Packet>(PACKETS);
     let mut request = Request::new(ReceiverStream::new(receiver));
     describe(request.metadata_mut(), exporter, &BTreeMap::new());
@@ -128,14 +126,13 @@ pub(super) async fn tree(
     let announce = {
         let (sender, paths, outgoing, root) =
             (Arc::clone(&sender), Arc::clone(&paths), outgoing.clone(), root.clone());
-        buildd_fs::blocking::run(move || announce(&root, epoch, &sender, &paths, &outgoing))
+        pipeline.start(move || announce(&root, epoch, &sender, &paths, &outgoing))
     };
-    let announce = tokio::spawn(announce);
     let mut packets = client.diff_copy(request).await.map_err(|status| refused(WHAT, &status))?.into_inner();
     let (wanted, files) = mpsc::unbounded_channel();
     let send = {
         let (paths, outgoing) = (Arc::clone(&paths), outgoing.clone());
-        tokio::spawn(buildd_fs::blocking::run(move || serve(&root, &paths, files, &outgoing)))
+        pipeline.start(move || serve(&root, &paths, files, &outgoing))
     };
     while let Some(packet) = packets.message().await.map_err(|status| refused(WHAT, &status))? {
         let requested = sender.lock().unwrap_or_else(PoisonError::into_inner).receive(&packet);
@@ -153,7 +150,7 @@ pub(super) async fn tree(
     }
     drop((wanted, outgoing));
     for work in [announce, send] {
-        work.await.map_err(|error| failed(ErrorKind::Internal, WHAT, &error))??;
+        work.ended().await?;
     }
     while packets.message().await.map_err(|status| refused(WHAT, &status))?.is_some() {}
     Ok(())

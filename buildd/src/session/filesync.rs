@@ -1,6 +1,7 @@
 //! File sync: a client's folder into a tree of ours.
 //!
-//! Only files that an earlier build does not have are asked for. One task reads packets, one blocking thread makes files; between them a short queue, so that a slow disk slows the client.
+//! Only files that an earlier build does not have are asked for. One task reads packets, one thread of a pipeline makes files; between them a
+//! short queue, so that a slow disk slows the client.
 
 use std::ops::Range;
 
@@ -8,6 +9,7 @@ use buildd_api::{
     buildkit::{fsutil::types::Packet, moby::filesync::v1::file_sync_client::FileSyncClient},
     file_sync::{self, Kind, Received, Receiver, Stat, mode, stat},
 };
+use buildd_fs::pipeline::Limit;
 use buildd_oci::ErrorKind;
 use buildd_store::layer::{Entry, EntryKind, Time, keeps_xattr};
 use buildd_worker::session::{Beside, MAX_LISTED, SessionError, SyncRequest, TreeSink};
@@ -25,6 +27,8 @@ use crate::session::transport::MESSAGE_LIMIT;
 
 /// Batches that wait for the disk.
 const QUEUE: usize = 32;
+/// Trees that come at once: stops clients that send slowly from taking all threads the daemon may have.
+static SYNCS: Limit = Limit::new("sync", 256);
 /// Things of one batch, and bytes of files in it: a few hundred small files, or eight pieces of a large one.
 const BATCH: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
@@ -44,13 +48,13 @@ pub(super) async fn receive(
     request: SyncRequest,
     sink: TreeSink,
 ) -> Result<TreeSink, SessionError> {
+    let pipeline = SYNCS.enter().await;
     let (work, disk) = mpsc::channel(QUEUE);
     let base = sink.base().map(Beside::new);
-    let disk = tokio::spawn(buildd_fs::blocking::run(move || make(sink, disk)));
+    let disk = pipeline.start(move || make(sink, disk));
     let read = packets(channel, &request, base, Batch { work, gathered: Vec::new(), bytes: 0 }).await;
-    let made = disk.await.map_err(|error| failed(ErrorKind::Internal, "receive files", &error))?;
     // What the disk says comes first: it is why nobody took the packets.
-    let sink = made.map_err(|error| failed(error.kind(), "receive files", &error))?;
+    let sink = disk.ended().await.map_err(|error| failed(error.kind(), "receive files", &error))?;
     read.map(|()| sink)
 }
 

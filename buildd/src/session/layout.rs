@@ -1,6 +1,6 @@
 //! Layout: an OCI layout that a client has, read blob by blob through containerd's `Content` service in its session.
 //!
-//! A read is a task that takes messages off the wire and a reader on a blocking thread; between them a short queue.
+//! A read is a task that takes messages off the wire and a reader on a pipeline's thread (`worker::source::layout`); between them a short queue.
 //!
 //! # Sources
 //! BuildKit `session/content`: the metadata that names the layout.

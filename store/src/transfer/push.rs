@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
 };
 
+use buildd_fs::blocking;
 use buildd_oci::{
     blob::{Provider as _, read_document},
     copy::MAX_DEPTH,
@@ -60,7 +61,7 @@ pub async fn push(
     watch: &Watch,
 ) -> Result<Descriptor> {
     let (opened, domain) = (Arc::clone(store), reference.domain().to_owned());
-    let plan = buildd_fs::blocking::run(move || Plan::make(&opened, &request, &domain)).await?;
+    let plan = blocking::run(move || Plan::make(&opened, &request, &domain)).await?;
     let root = plan.documents.last().map(|item| item.descriptor.clone());
     let root = root.ok_or_else(|| Error::NotFound { what: "manifest", name: reference.to_string() })?;
     let part = |item: &Item| watch.add(&item.descriptor, &item.parent);
@@ -206,12 +207,7 @@ impl BlobSource for StoredBlob {
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, RegistryError>>, RegistryError> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let blob = self.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = blob.read(offset, &sender) {
-                let _ = sender.blocking_send(Err(error));
-            }
-        });
+        tokio::spawn(self.clone().read_ahead(offset, sender));
         let pieces = stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|piece| (piece, receiver))
         });
@@ -220,36 +216,50 @@ impl BlobSource for StoredBlob {
 }
 
 impl StoredBlob {
-    /// Reads until the end, or until nobody wants more.
-    fn read(
-        &self,
-        offset: u64,
-        pieces: &mpsc::Sender<Result<Bytes, RegistryError>>,
-    ) -> Result<(), RegistryError> {
-        let fail = |source: buildd_oci::Error| RegistryError::Content {
-            url: self.descriptor.digest.to_string(),
-            source: Arc::new(source),
+    /// Reads until the end, or until nobody wants more. A registry that does not take keeps a task waiting, and no thread.
+    async fn read_ahead(self, offset: u64, pieces: mpsc::Sender<Result<Bytes, RegistryError>>) {
+        let blob = self.clone();
+        let mut data = match blocking::run(move || blob.open_at(offset)).await {
+            Ok(data) => data,
+            Err(error) => return drop(pieces.send(Err(error)).await),
         };
-        let broken = |source| {
-            fail(buildd_oci::Error::Blob { operation: "read", digest: self.descriptor.digest, source })
-        };
-        let mut data = self.store.content.in_namespace(&self.ns).open(&self.descriptor).map_err(fail)?;
-        io::copy(&mut data.by_ref().take(offset), &mut io::sink()).map_err(broken)?;
         loop {
-            let mut piece = vec![0; PIECE];
-            let mut filled = 0;
-            while filled < PIECE {
-                match data.read(&mut piece[filled..]) {
-                    Ok(0) => break,
-                    Ok(count) => filled += count,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(broken(error)),
-                }
-            }
-            piece.truncate(filled);
-            if filled == 0 || pieces.blocking_send(Ok(Bytes::from(piece))).is_err() {
-                return Ok(());
+            // A place in the queue comes first: nothing is read that could not be sent.
+            let Ok(place) = pieces.reserve().await else { return };
+            let (returned, piece) = blocking::run(move || {
+                let piece = read_piece(&mut data);
+                (data, piece)
+            })
+            .await;
+            data = returned;
+            match piece {
+                Ok(piece) if piece.is_empty() => return,
+                Ok(piece) => place.send(Ok(Bytes::from(piece))),
+                Err(error) => return place.send(Err(self.broken(error))),
             }
         }
     }
+
+    /// The blob's bytes from `offset` on.
+    fn open_at(&self, offset: u64) -> Result<Box<dyn Read + Send>, RegistryError> {
+        let content = self.store.content.in_namespace(&self.ns);
+        let mut data = content.open(&self.descriptor).map_err(|error| self.failed(error))?;
+        io::copy(&mut data.by_ref().take(offset), &mut io::sink()).map_err(|error| self.broken(error))?;
+        Ok(data)
+    }
+
+    fn broken(&self, source: io::Error) -> RegistryError {
+        self.failed(buildd_oci::Error::Blob { operation: "read", digest: self.descriptor.digest, source })
+    }
+
+    fn failed(&self, source: buildd_oci::Error) -> RegistryError {
+        RegistryError::Content { url: self.descriptor.digest.to_string(), source: Arc::new(source) }
+    }
+}
+
+/// The next bytes, as many as a piece has; fewer are the last ones, none the end.
+fn read_piece(data: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut piece = Vec::with_capacity(PIECE);
+    data.take(PIECE as u64).read_to_end(&mut piece)?;
+    Ok(piece)
 }

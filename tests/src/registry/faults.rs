@@ -4,22 +4,30 @@ use std::{
     collections::VecDeque,
     future::Future,
     pin::Pin,
-    sync::Mutex,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use futures::stream;
+use http_body_util::{BodyExt, StreamBody};
 use hyper::{
     Method, Response,
     body::{Frame, Incoming},
 };
 
+use tokio::sync::watch;
+
 use super::{Body, Reply, Seen, State, reply, uploads::Upload};
 
 /// Between two bytes of a body that drips.
 const DRIP: Duration = Duration::from_millis(20);
+/// Between two bytes of a body that trickles.
+const TRICKLE: Duration = Duration::from_millis(100);
 
 /// The connection is cut.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +58,8 @@ pub enum Act {
     Stop(usize),
     /// Sends the body a byte at a time, with a pause after each.
     Drip,
+    /// Sends the body a byte now and then until this gate opens, then the rest.
+    Trickle(Gate),
     /// Turns one bit of this byte of the body.
     Flip(usize),
     /// Sends the body without saying its length, and so many bytes more than it has.
@@ -62,6 +72,52 @@ pub enum Act {
     IgnoreRange,
     /// Sets a header of the answer, or takes it away.
     Header(&'static str, Option<String>),
+}
+
+/// What bodies that trickle wait for.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    open: watch::Sender<bool>,
+    /// Pieces that were sent.
+    sent: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// A gate that is closed.
+    pub fn closed() -> Self {
+        Self { open: watch::Sender::new(false), sent: Arc::default() }
+    }
+
+    /// How many bytes trickled so far, of all bodies.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Lets everything through, now and later.
+    pub fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// The body, as it trickles.
+    fn body(&self, bytes: Bytes) -> Body {
+        let pieces =
+            stream::unfold((bytes, self.open.subscribe(), Arc::clone(&self.sent)), |state| async move {
+                let (mut bytes, mut gate, sent) = state;
+                if bytes.is_empty() {
+                    return None;
+                }
+                let piece = tokio::select! {
+                    // The gate lives as long as the registry.
+                    _ = gate.wait_for(|open| *open) => bytes.split_to(bytes.len()),
+                    () = tokio::time::sleep(TRICKLE) => {
+                        sent.fetch_add(1, Ordering::Relaxed);
+                        bytes.split_to(1)
+                    }
+                };
+                Some((Ok(Frame::data(piece)), (bytes, gate, sent)))
+            });
+        StreamBody::new(pieces).boxed_unsync()
+    }
 }
 
 /// How a connection ends without an answer.
@@ -165,6 +221,7 @@ async fn spoil(act: Act, response: Response<Body>) -> Reply {
     let mut pause = None;
     match act {
         Act::LoseAnswer => return Err(Cut),
+        Act::Trickle(gate) => return Ok(Response::from_parts(parts, gate.body(bytes))),
         Act::Cut(at) => {
             pieces.push_back(bytes.slice(..at.min(bytes.len())));
             end = End::Cut;

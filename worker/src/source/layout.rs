@@ -12,6 +12,7 @@
 use std::{collections::HashMap, io::Read, sync::Arc};
 
 use async_trait::async_trait;
+use buildd_fs::pipeline::Limit;
 use buildd_oci::{
     blob::{MAX_DOCUMENT, Provider},
     descriptor::Descriptor,
@@ -35,6 +36,9 @@ use crate::{
     snapshot_ref::SnapshotRef,
     worker::Worker,
 };
+
+/// Images that are read from clients at once: stops clients that send slowly from taking all threads the daemon may have.
+static LAYOUTS: Limit = Limit::new("layout", 128);
 
 /// An image in a layout of a client.
 #[derive(Clone, Debug)]
@@ -78,7 +82,7 @@ impl Worker {
             let target = target(&*content, &image)?;
             Ok(unpack::find_in(&*content, &image.name, &target, &platform)?)
         };
-        buildd_fs::blocking::run(find).await.map_err(op_error)
+        LAYOUTS.run(find).await.map_err(op_error)
     }
 
     async fn layout(
@@ -176,7 +180,7 @@ impl Op for LayoutSource {
         let content = self.worker.layout(&self.image, &self.sessions(cx)).await?;
         let worker = Arc::clone(&self.worker);
         let unpack = move || unpack::unpack_from(&worker.store, &*content, &found);
-        let held = buildd_fs::blocking::run(unpack).await.map_err(op_error)?;
+        let held = LAYOUTS.run(unpack).await.map_err(op_error)?;
         Ok(vec![SnapshotRef::result(held)])
     }
 

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! # Concurrency
-//! One task feeds, one blocking thread stores; one decompresses and one unpacks (`pieces`). Queues are short: the slowest sets the pace.
+//! One task feeds, one thread of a pipeline (`buildd_fs::pipeline`) stores; one decompresses and one unpacks (`pieces`). Queues are short: the
+//! slowest sets the pace, and a registry that trickles holds these threads and no others.
 
 use std::{
     convert::Infallible,
@@ -14,6 +15,7 @@ use std::{
     thread,
 };
 
+use buildd_fs::pipeline::Limit;
 use buildd_oci::{blob::Provider as _, descriptor::Descriptor, digest::Digest, registry::fetch::Served};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -35,6 +37,8 @@ use crate::{
 
 /// Pieces between two of the three; a piece is what one read of the network gave.
 const QUEUE: usize = 32;
+/// Layers that come at once, of all pulls: stops registries that trickle from taking all threads the daemon may have, at three a layer.
+static DOWNLOADS: Limit = Limit::new("pull", 256);
 
 /// What the network gives.
 #[derive(Debug)]
@@ -104,6 +108,7 @@ impl Pull {
         diff_id: Option<Digest>,
         part: &Arc<Part>,
     ) -> Result<Option<SnapshotPin>> {
+        let pipeline = DOWNLOADS.enter().await;
         let wanted = descriptor.clone();
         let intake = self.on(move |pull| {
             let mut intake = pull.ingest(&wanted)?;
@@ -118,8 +123,9 @@ impl Pull {
         part.enter(Phase::Downloading);
         let (feed, pieces) = mpsc::channel(QUEUE);
         let (blob, watched) = (descriptor.clone(), Arc::clone(part));
-        let work = self.on(move |pull| pull.take(intake, &blob, diff_id, pieces, &watched));
-        let (fed, taken) = tokio::join!(self.feed(descriptor, offset, feed, part), work);
+        let pull = self.clone();
+        let work = pipeline.start(move || pull.take(intake, &blob, diff_id, pieces, &watched));
+        let (fed, taken) = tokio::join!(self.feed(descriptor, offset, feed, part), work.ended());
         let served = fed?;
         if let (Err(Error::DigestMismatch { expected, .. }), Some(served)) = (&taken, served)
             && *expected == descriptor.digest

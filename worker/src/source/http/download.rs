@@ -1,6 +1,6 @@
 //! Download: a file of a server into a layer of its own, hashed as it comes.
 //!
-//! One task reads the answer, one blocking thread writes the layer; between them a short queue, so that a slow disk slows the server. A
+//! One task reads the answer, one thread of a pipeline writes the layer; between them a short queue, so that a slow disk slows the server. A
 //! connection that breaks in the middle is made again from the start.
 
 use std::{
@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use buildd_fs::pipeline::Limit;
 use buildd_oci::{
     ErrorKind,
     digest::{Digest, Digester},
@@ -34,6 +35,8 @@ use crate::{
 
 /// Pieces that wait for the disk.
 const QUEUE: usize = 64;
+/// Files that come at once: stops servers that trickle from taking all threads the daemon may have.
+static DOWNLOADS: Limit = Limit::new("http", 128);
 /// Times that a file is begun; a connection that breaks more often breaks always.
 const ATTEMPTS: usize = 3;
 /// The number of the file in its tree, which has no other.
@@ -109,17 +112,13 @@ async fn fetch(
         mtime: Time { seconds: seconds(&modified), nanos: 0 },
         ..Entry::directory(PathBuf::from(&name))
     };
+    let pipeline = DOWNLOADS.enter().await;
     let (scratch, sink) = place(worker)?;
     let (pieces, disk) = mpsc::channel(QUEUE);
-    let disk = tokio::spawn(buildd_fs::blocking::run(move || write(sink, entry, disk)));
+    let disk = pipeline.start(move || write(sink, entry, disk));
     let read = receive(worker, cx, wanted, answer, pieces).await;
-    let written = disk.await.map_err(|error| Error::File {
-        operation: "write",
-        path: scratch.path().to_owned(),
-        source: std::io::Error::other(error),
-    })?;
     // What the disk says comes first: it is why nobody took the bytes.
-    let sink = written?;
+    let sink = disk.ended().await?;
     let digest = read?;
     let worker = worker.clone();
     let work = move || -> Result<SnapshotPin> {
