@@ -26,6 +26,7 @@ use std::{
 };
 
 use buildd_api::containerd::containerd::services as api;
+use buildd_fs::pipeline::Limit;
 use buildd_runtime::task;
 use buildd_store::{Error, identifier, meta::lease::Resource, root::Store, transfer::registries::Registries};
 use tokio_util::sync::CancellationToken;
@@ -126,6 +127,16 @@ impl Services {
     ) -> Result<T, Status> {
         let store = Arc::clone(&self.store);
         buildd_fs::blocking::run(move || work(&store)).await.or_status()
+    }
+
+    /// Work of the store that waits for a client, on a thread of its own.
+    async fn pipeline<T: Send + 'static>(
+        &self,
+        limit: &'static Limit,
+        work: impl FnOnce(&Arc<Store>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        let store = Arc::clone(&self.store);
+        limit.run(move || work(&store)).await.or_status()
     }
 }
 

@@ -20,8 +20,9 @@ use buildd_api::containerd::containerd::{
 use prost::Name;
 use prost_types::Any;
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -34,6 +35,9 @@ const WAIT: Duration = Duration::from_secs(5);
 const MAX_WAITING: usize = 1024;
 /// What the last messages of a stream are given to reach a client before the answer of its call does.
 const SETTLE: Duration = Duration::from_millis(10);
+/// How long the client of an import or an export may be silent: stops one that is suspended from holding a thread, and what it has written, for
+/// ever.
+const SILENCE: Duration = Duration::from_secs(600);
 /// Messages in flight each way.
 const QUEUE: usize = 16;
 /// Bytes that a sender may have in flight: containerd lets 64 KiB, and every half of it is a message back.
@@ -140,6 +144,11 @@ impl StreamingService for Services {
 }
 
 impl Stream {
+    #[cfg(test)]
+    pub(super) fn of(incoming: mpsc::Receiver<Any>, outgoing: mpsc::Sender<Result<Any, Status>>) -> Self {
+        Self { incoming, outgoing }
+    }
+
     /// Sends one message; a client that left does not matter.
     pub(super) async fn send<M: Name>(&self, message: &M) {
         let _ = self.outgoing.send(Ok(envelope(message))).await;
@@ -163,14 +172,19 @@ impl Stream {
         Ok(None)
     }
 
-    /// The bytes that the client sends; for a blocking thread.
+    /// The bytes that the client sends, for a pipeline's thread; made on an async one.
     pub(super) fn into_reader(self) -> Reader {
-        Reader { stream: self, credit: 0, piece: Vec::new(), at: 0 }
+        self.into_reader_within(SILENCE)
     }
 
-    /// Bytes for the client; for a blocking thread.
+    /// The same of a client that may be silent for so long.
+    pub(super) fn into_reader_within(self, silence: Duration) -> Reader {
+        Reader { pipe: Pipe::new(self, silence), credit: 0, piece: Vec::new(), at: 0 }
+    }
+
+    /// Bytes for the client, for a pipeline's thread; made on an async one.
     pub(super) fn into_writer(self) -> Writer {
-        Writer { stream: self, credit: 0 }
+        Writer { pipe: Pipe::new(self, SILENCE), credit: 0 }
     }
 }
 
@@ -178,10 +192,43 @@ fn left() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the client left")
 }
 
+/// A stream as a thread without an async runtime uses it; a client that is silent for too long ends it.
+#[derive(Debug)]
+struct Pipe {
+    stream: Stream,
+    /// How long the client may be silent.
+    silence: Duration,
+    tasks: Handle,
+}
+
+impl Pipe {
+    fn new(stream: Stream, silence: Duration) -> Self {
+        Self { stream, silence, tasks: Handle::current() }
+    }
+
+    /// What the client sends next; None if it is done.
+    fn receive(&mut self, wanted: &str) -> io::Result<Option<Any>> {
+        let received = async { timeout(self.silence, self.stream.incoming.recv()).await };
+        self.tasks.block_on(received).map_err(|_| silent(wanted, self.silence))
+    }
+
+    /// Sends, as soon as the client takes it; whether it is still there.
+    fn send(&self, message: Any, what: &str) -> io::Result<bool> {
+        let sent = async { timeout(self.silence, self.stream.outgoing.send(Ok(message))).await };
+        let sent = self.tasks.block_on(sent).map_err(|_| silent(what, self.silence))?;
+        Ok(sent.is_ok())
+    }
+}
+
+fn silent(what: &str, silence: Duration) -> io::Error {
+    let message = format!("the client has {what} nothing for {} seconds", silence.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}
+
 /// See [`Stream::into_reader`].
 #[derive(Debug)]
 pub(super) struct Reader {
-    stream: Stream,
+    pipe: Pipe,
     credit: i32,
     piece: Vec<u8>,
     at: usize,
@@ -191,12 +238,11 @@ impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.piece.len() {
             if self.credit < WINDOW / 2 {
-                let update = envelope(&WindowUpdate { update: WINDOW });
                 // A sender that is done does not need more credit.
-                let _ = self.stream.outgoing.blocking_send(Ok(update));
+                let _ = self.pipe.send(envelope(&WindowUpdate { update: WINDOW }), "read")?;
                 self.credit += WINDOW;
             }
-            let Some(any) = self.stream.incoming.blocking_recv() else { return Ok(0) };
+            let Some(any) = self.pipe.receive("sent")? else { return Ok(0) };
             if let Some(data) = open::<Data>(&any).map_err(io::Error::other)? {
                 self.credit -= i32::try_from(data.data.len()).unwrap_or(i32::MAX).min(self.credit);
                 (self.piece, self.at) = (data.data, 0);
@@ -212,7 +258,7 @@ impl Read for Reader {
 /// See [`Stream::into_writer`].
 #[derive(Debug)]
 pub(super) struct Writer {
-    stream: Stream,
+    pipe: Pipe,
     credit: usize,
 }
 
@@ -222,14 +268,16 @@ impl Write for Writer {
             return Ok(0);
         }
         while self.credit == 0 {
-            let any = self.stream.incoming.blocking_recv().ok_or_else(left)?;
+            let any = self.pipe.receive("read")?.ok_or_else(left)?;
             if let Some(window) = open::<WindowUpdate>(&any).map_err(io::Error::other)? {
                 self.credit += usize::try_from(window.update).unwrap_or_default();
             }
         }
         let count = bytes.len().min(self.credit).min(CHUNK);
         let data = envelope(&Data { data: bytes[..count].to_vec() });
-        self.stream.outgoing.blocking_send(Ok(data)).map_err(|_| left())?;
+        if !self.pipe.send(data, "read")? {
+            return Err(left());
+        }
         self.credit -= count;
         Ok(count)
     }
@@ -238,3 +286,6 @@ impl Write for Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

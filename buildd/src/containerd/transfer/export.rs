@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write};
 
 use buildd_api::containerd::containerd::types::transfer::{ImageExportStream, ImageStore};
+use buildd_fs::pipeline::Limit;
 use buildd_oci::archive::{self, Absent, ExportImage, Kind, Platforms};
 use buildd_store::Error;
 use tonic::Status;
@@ -11,6 +12,8 @@ use super::{super::Services, Report, platform};
 
 /// Bytes collected before they are sent.
 const BUFFER: usize = 32 * 1024;
+/// Archives that go to clients at once: stops clients that read slowly from taking all threads the daemon may have.
+static EXPORTS: Limit = Limit::new("ctr-export", 128);
 /// The event of a platform that the archive does not have.
 const LEFT_OUT: &str = "left out";
 
@@ -37,10 +40,10 @@ impl Services {
             (false, false) => Platforms::Only(stream.platforms.iter().map(platform).collect()),
         };
         let kind = if stream.skip_compatibility_manifest { Kind::Oci } else { Kind::Both };
-        let to = self.streams.take(&ns, &stream.stream).await?;
+        let to = self.streams.take(&ns, &stream.stream).await?.into_writer();
         report.event("exporting", &names.join(", ")).await;
         let listed = names.clone();
-        let absent = self.with_store(move |store| {
+        let absent = self.pipeline(&EXPORTS, move |store| {
             let images = listed
                 .into_iter()
                 .map(|name| {
@@ -48,7 +51,7 @@ impl Services {
                     Ok(ExportImage { names: vec![name], target })
                 })
                 .collect::<Result<Vec<_>, Error>>()?;
-            let mut writer = BufWriter::with_capacity(BUFFER, to.into_writer());
+            let mut writer = BufWriter::with_capacity(BUFFER, to);
             let content = store.content.in_namespace(&ns);
             let absent = archive::export(&content, &images, &platforms, kind, &mut writer)?;
             writer.flush().map_err(Error::file("send", "the archive"))?;

@@ -2,11 +2,12 @@
 //!
 //! Blobs come first, names last: an archive that breaks off leaves no image, and its blobs go again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Read};
 
 use buildd_api::containerd::containerd::types::transfer::{
     ImageImportStream, ImageReference, ImageStore, UnpackConfiguration,
 };
+use buildd_fs::pipeline::Limit;
 use buildd_oci::{
     ErrorKind,
     archive::{self, Imported},
@@ -27,6 +28,8 @@ use super::{
     Report, platform,
 };
 
+/// Archives that come from clients at once: stops clients that send slowly from taking all threads the daemon may have.
+static IMPORTS: Limit = Limit::new("ctr-import", 128);
 /// The event of a name that named something else before.
 const REPLACED: &str = "replaced";
 
@@ -39,22 +42,9 @@ impl Services {
         to: ImageStore,
         report: &Report,
     ) -> Result<(), Status> {
-        let stream = self.streams.take(&ns, &from.stream).await?;
+        let archive = self.streams.take(&ns, &from.stream).await?.into_reader();
         let labels = convert::labels(to.labels.clone())?;
-        let names = self
-            .with_store(move |store| {
-                // The names come last.
-                let _kept = store.gc_guard();
-                let mut intake = Intake::new(store, &ns, !to.unpacks.is_empty());
-                let done = archive::import(stream.into_reader(), &mut intake)
-                    .map_err(Error::from)
-                    .and_then(|images| save(store, &ns, images, &to, &labels));
-                if done.is_err() {
-                    intake.undo()?;
-                }
-                done
-            })
-            .await?;
+        let names = self.pipeline(&IMPORTS, move |store| receive(store, &ns, archive, &to, &labels)).await?;
         for Saved { name, before } in names {
             if let Some(before) = before {
                 tracing::info!(name, %before, "an import gave a name to another image");
@@ -67,10 +57,31 @@ impl Services {
 }
 
 /// A name that an archive's image got.
+#[derive(Debug)]
 struct Saved {
     name: String,
     /// What it named before, if that was something else.
     before: Option<Digest>,
+}
+
+/// Stores what an archive has; one that breaks off leaves nothing.
+fn receive(
+    store: &Store,
+    ns: &str,
+    from: impl Read + Send,
+    to: &ImageStore,
+    labels: &BTreeMap<String, String>,
+) -> Result<Vec<Saved>, Error> {
+    // The names come last.
+    let _kept = store.gc_guard();
+    let mut intake = Intake::new(store, ns, !to.unpacks.is_empty());
+    let done = archive::import(from, &mut intake)
+        .map_err(Error::from)
+        .and_then(|images| save(store, ns, images, to, labels));
+    if done.is_err() {
+        intake.undo()?;
+    }
+    done
 }
 
 /// Unpacks what was asked for, then names every image: what cannot be unpacked leaves no name, nor those beside it.

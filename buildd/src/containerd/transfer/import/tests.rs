@@ -1,8 +1,15 @@
 //! Names in an archive and wishes of a client in, names of images out.
 
-use buildd_oci::{descriptor::Descriptor, media_type};
+use std::time::Duration;
 
-use super::*;
+use buildd_api::containerd::containerd::types::transfer::Data;
+use buildd_oci::{descriptor::Descriptor, media_type};
+use tokio::sync::mpsc;
+
+use super::{
+    super::super::streaming::{Stream, envelope},
+    *,
+};
 
 /// `prefix [o][d][s]`: allow_overwrite, add_digest, skip_named_digest; `=name` is no prefix.
 fn reference(text: &str) -> ImageReference {
@@ -60,4 +67,40 @@ fn names() {
         let references: Vec<_> = references.iter().map(|text| reference(text)).collect();
         assert_eq!(names_of(&image, &references), *expected, "{name:?} {tag:?} {references:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_whose_client_falls_silent_ends_and_leaves_nothing() {
+    // A whole blob, and the first half of another one.
+    let mut archive = tar::Builder::new(Vec::new());
+    for data in [vec![1_u8; 2 << 20], vec![2; 2 << 20]] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        let name = format!("blobs/sha256/{}", Digest::of(&data).hex());
+        archive.append_data(&mut header, name, &*data).expect("memory has room");
+    }
+    let archive = archive.into_inner().expect("an archive");
+    let (client, incoming) = mpsc::channel(4096);
+    let (outgoing, _credit) = mpsc::channel(64);
+    for data in archive[..3 << 20].chunks(32 << 10) {
+        client.try_send(envelope(&Data { data: data.to_vec() })).expect("room");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path()).expect("a store");
+    let reader = Stream::of(incoming, outgoing).into_reader_within(Duration::from_millis(50));
+    let work = move || {
+        let done = receive(&store, "default", reader, &ImageStore::default(), &BTreeMap::new());
+        let left = (store.content.list("default"), store.content.statuses("default"));
+        (done.map(|saved| saved.len()), left)
+    };
+    static TEST: Limit = Limit::new("test", 1);
+    let (done, (blobs, ingests)) = TEST.run(work).await;
+    let error = done.expect_err("the second blob is not whole");
+    let status = crate::status::of(&error);
+    let text = status.message();
+    assert!(text.contains("the client has sent nothing for"), "{text}");
+    assert_eq!(blobs.expect("a list").len(), 0);
+    assert_eq!(ingests.expect("a list").len(), 0);
+    drop(client);
 }
