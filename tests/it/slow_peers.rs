@@ -11,8 +11,10 @@ use buildd_oci::{descriptor::Descriptor, digest::Digest, media_type};
 use buildd_tests::{
     daemon::{Daemon, eventually},
     fixture::{Noise, context, import_base, text},
+    peers::peer,
     registry::{Act, Fault, Gate, Registry},
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Layers of each image.
 const LAYERS: usize = 8;
@@ -34,6 +36,10 @@ impl Client {
 
     fn buildctl(daemon: &Daemon, args: &[&str]) -> Self {
         Self::start(daemon.command("buildctl").args(args))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("signal our own child");
     }
 
     #[track_caller]
@@ -165,4 +171,28 @@ fn work_beside(daemon: &Daemon) {
             }
         }
     }
+}
+
+#[test]
+fn a_suspended_client_that_pulls_holds_up_nobody() {
+    let daemon = Daemon::start();
+    let (registry, gate) = (Registry::start(), Gate::closed());
+    // Every message of the progress has it: a few fill what a client that does not read takes.
+    let name = trickling(&registry, 0, &"x".repeat(8 << 10), &gate);
+    let mut ctr = peer("ctr2");
+    ctr.arg("--address").arg(daemon.path("sock")).args(["images", "pull", "--plain-http", &name]);
+    let mut pull = Client::start(&mut ctr);
+    eventually("that the pull fetches", || begun(&registry) > AT_ONCE);
+    pull.signal(Signal::STOP);
+    let sent = gate.sent();
+    // Each byte is progress: some dozen looks at it are more than the stream takes.
+    eventually("that layers trickle", || gate.sent() > sent + 50 * AT_ONCE);
+    let dir = context(&[("Dockerfile", &format!("FROM {name}\nCOPY words /\n")), ("words", "words\n")]);
+    let mut build = Client::buildctl(&daemon, &["build", "-t", "onto", text(dir.path())]);
+    gate.open();
+    build.succeeds("the build of another client");
+    pull.signal(Signal::CONT);
+    pull.succeeds("the pull");
+    let listed = daemon.buildctl(&["image", "ls"]).ok().stdout;
+    assert!(listed.contains("slow/0") && listed.contains("onto"), "{listed}");
 }

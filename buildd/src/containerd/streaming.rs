@@ -156,10 +156,14 @@ impl Stream {
 
     /// Waits until what was sent is on the wire. Clients stop reading a progress stream when their call is answered.
     pub(super) async fn settle(&self) {
-        while self.outgoing.capacity() < self.outgoing.max_capacity() && !self.outgoing.is_closed() {
-            tokio::task::yield_now().await;
-        }
+        // There is room for a whole queue when the queue is empty, or there is nobody who reads it.
+        let _ = self.outgoing.reserve_many(self.outgoing.max_capacity()).await;
         tokio::time::sleep(SETTLE).await;
+    }
+
+    /// Waits until the client has left.
+    pub(super) async fn closed(&self) {
+        self.outgoing.closed().await;
     }
 
     /// The next message of this kind; None if the client is done.

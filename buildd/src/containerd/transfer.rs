@@ -4,33 +4,19 @@
 
 mod export;
 mod import;
+mod progress;
 mod registry;
 
 use buildd_api::containerd::containerd::{
     services::transfer::v1::{TransferRequest, transfer_server::Transfer},
-    types::transfer::{ImageExportStream, ImageImportStream, ImageStore, OciRegistry, Progress},
+    types::transfer::{ImageExportStream, ImageImportStream, ImageStore, OciRegistry},
 };
 use buildd_oci::platform::Platform;
 use prost_types::Any;
 use tonic::{Request, Response, Status};
 
-use super::{
-    Services, namespace,
-    streaming::{Stream, open},
-};
-
-/// Where progress goes, if anybody wants it.
-#[derive(Debug)]
-struct Report(Option<Stream>);
-
-impl Report {
-    async fn event(&self, event: &str, name: &str) {
-        if let Some(stream) = &self.0 {
-            let progress = Progress { event: event.to_owned(), name: name.to_owned(), ..Progress::default() };
-            stream.send(&progress).await;
-        }
-    }
-}
+use self::progress::Report;
+use super::{Services, namespace, streaming::open};
 
 enum End {
     Store(ImageStore),
@@ -65,8 +51,8 @@ impl Transfer for Services {
             (end(request.source, "source")?, end(request.destination, "destination")?);
         let progress = request.options.map(|options| options.progress_stream).unwrap_or_default();
         let report = match progress.is_empty() {
-            true => Report(None),
-            false => Report(Some(self.streams.take(&ns, &progress).await?)),
+            true => Report::none(),
+            false => Report::to(self.streams.take(&ns, &progress).await?),
         };
         match (source, destination) {
             (End::Import(stream), End::Store(store)) => self.import(ns, stream, store, &report).await?,
@@ -77,9 +63,7 @@ impl Transfer for Services {
             (End::Store(from), End::Store(to)) => self.tag(ns, from, to, &report).await?,
             _ => return Err(Status::unimplemented("a transfer between these two")),
         }
-        if let Report(Some(stream)) = &report {
-            stream.settle().await;
-        }
+        report.finish().await;
         Ok(Response::new(()))
     }
 }
@@ -100,7 +84,7 @@ impl Services {
             store.images.put(&ns, &to.name, &image.target, &image.labels)
         })
         .await?;
-        report.event("saved", &name).await;
+        report.event("saved", &name);
         Ok(())
     }
 }

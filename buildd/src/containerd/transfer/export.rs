@@ -41,7 +41,7 @@ impl Services {
         };
         let kind = if stream.skip_compatibility_manifest { Kind::Oci } else { Kind::Both };
         let to = self.streams.take(&ns, &stream.stream).await?.into_writer();
-        report.event("exporting", &names.join(", ")).await;
+        report.event("exporting", &names.join(", "));
         let listed = names.clone();
         let absent = self.pipeline(&EXPORTS, move |store| {
             let images = listed
@@ -58,10 +58,10 @@ impl Services {
             Ok(absent)
         });
         for Absent { image, platform, blob } in absent.await? {
-            report.event(LEFT_OUT, &format!("{image} {platform}: blob {blob} is not here")).await;
+            report.event(LEFT_OUT, &format!("{image} {platform}: blob {blob} is not here"));
         }
         for name in names {
-            report.event("exported", &name).await;
+            report.event("exported", &name);
         }
         Ok(())
     }

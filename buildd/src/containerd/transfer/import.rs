@@ -48,9 +48,9 @@ impl Services {
         for Saved { name, before } in names {
             if let Some(before) = before {
                 tracing::info!(name, %before, "an import gave a name to another image");
-                report.event(REPLACED, &format!("{name}, which was {before}")).await;
+                report.event(REPLACED, &format!("{name}, which was {before}"));
             }
-            report.event("saved", &name).await;
+            report.event("saved", &name);
         }
         Ok(())
     }

@@ -5,14 +5,10 @@
 //! # Sources
 //! containerd `core/transfer/registry`, `core/transfer/local`; spec containerd-api 1.3.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use buildd_api::containerd::containerd::types::{
-    Descriptor,
-    transfer::{
-        AuthRequest, AuthResponse, AuthType, ImageStore, OciRegistry, Progress, RegistryResolver,
-        UnpackConfiguration,
-    },
+use buildd_api::containerd::containerd::types::transfer::{
+    AuthRequest, AuthResponse, AuthType, ImageStore, OciRegistry, RegistryResolver, UnpackConfiguration,
 };
 use buildd_oci::{
     platform::Platform,
@@ -24,11 +20,10 @@ use buildd_oci::{
     },
 };
 use buildd_store::{
-    Error,
     snapshot::named::SNAPSHOTTERS,
     transfer::{
         copy::{self, Side},
-        progress::{Part, Phase, Watch},
+        progress::Watch,
         pull::{self, PullRequest},
         push::{self, PushRequest},
     },
@@ -41,8 +36,8 @@ use super::{
 };
 use crate::status::Answer;
 
-/// Between two looks at how far the parts are; Compat: containerd's figure.
-const LOOK: Duration = Duration::from_millis(100);
+/// How long a client may take to answer for a credential: others may wait for the blobs that this transfer fetches.
+const ANSWER: Duration = Duration::from_secs(60);
 
 impl Services {
     /// Pulls what `from` names and saves it as `to` says.
@@ -64,12 +59,12 @@ impl Services {
             unpacks: to.unpacks.into_iter().map(unpacking).collect(),
             labels: convert::labels(to.labels)?,
         };
-        report.event(&format!("Resolving from {shown}"), "").await;
+        report.event(&format!("Resolving from {shown}"), "");
         let watch = Watch::default();
         let work = pull::pull(&self.store, &reference, &repository, request, &watch);
         report.follow(&watch, &name, work).await.or_status()?;
-        report.event("saved", &name).await;
-        report.event(&format!("Completed pull from {shown}"), "").await;
+        report.event("saved", &name);
+        report.event(&format!("Completed pull from {shown}"), "");
         Ok(())
     }
 
@@ -87,11 +82,11 @@ impl Services {
         let image = self.with_store(move |store| store.images.get(&owner, &name)).await?;
         let platforms = from.platforms.iter().map(platform).collect();
         let request = PushRequest { ns, target: image.target, platforms };
-        report.event(&format!("Pushing to {shown}"), "").await;
+        report.event(&format!("Pushing to {shown}"), "");
         let watch = Watch::default();
         let work = push::push(&self.store, &reference, &repository, request, &watch);
         report.follow(&watch, &shown, work).await.or_status()?;
-        report.event(&format!("Completed push to {shown}"), "").await;
+        report.event(&format!("Completed push to {shown}"), "");
         Ok(())
     }
 
@@ -110,7 +105,7 @@ impl Services {
         let to = Side { reference, repository };
         let watch = Watch::default();
         report.follow(&watch, &shown, copy::copy(&from, &to, &watch)).await.or_status()?;
-        report.event(&format!("Completed copy {shown}"), "").await;
+        report.event(&format!("Completed copy {shown}"), "");
         Ok(())
     }
 
@@ -122,6 +117,7 @@ impl Services {
             false => Arc::new(Asked {
                 stream: tokio::sync::Mutex::new(self.streams.take(ns, &resolver.auth_stream).await?),
                 reference: reference.clone(),
+                patience: ANSWER,
             }),
         };
         let authorizer = Authorizer::new(credentials);
@@ -157,6 +153,8 @@ fn unpacking(wanted: UnpackConfiguration) -> (Platform, String) {
 struct Asked {
     stream: tokio::sync::Mutex<Stream>,
     reference: Reference,
+    /// How long it may take to answer.
+    patience: Duration,
 }
 
 #[async_trait::async_trait]
@@ -172,11 +170,15 @@ impl Credentials for Asked {
             reference: self.reference.to_string(),
             wwwauthenticate: Vec::new(),
         };
-        let mut stream = self.stream.lock().await;
-        stream.send(&request).await;
-        let answer: AuthResponse = stream
-            .receive()
-            .await
+        let asked = async {
+            let mut stream = self.stream.lock().await;
+            stream.send(&request).await;
+            stream.receive().await
+        };
+        let answer = tokio::time::timeout(self.patience, asked).await;
+        let answer =
+            answer.map_err(|_| fail(format!("the client has not answered for {:?}", self.patience)))?;
+        let answer: AuthResponse = answer
             .map_err(|status| fail(status.message().to_owned()))?
             .ok_or_else(|| fail("the client does not answer".to_owned()))?;
         let secret = Redacted(answer.secret);
@@ -196,56 +198,4 @@ impl Credentials for Asked {
 fn belongs(host: &str, domain: &str) -> bool {
     let hub = ["docker.io", "index.docker.io", "registry-1.docker.io"];
     host == domain || (hub.contains(&host) && hub.contains(&domain))
-}
-
-impl Report {
-    /// Tells how far the parts of `work` are while it lasts, below a line of their own.
-    async fn follow<T>(
-        &self,
-        watch: &Watch,
-        above: &str,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let Some(stream) = self.0.as_ref() else { return work.await };
-        let mut told = HashMap::new();
-        let mut look = tokio::time::interval(LOOK);
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => {
-                    tell(stream, watch, above, &mut told).await;
-                    return done;
-                }
-                _ = look.tick() => tell(stream, watch, above, &mut told).await,
-            }
-        }
-    }
-}
-
-/// Tells what changed since the last time.
-async fn tell(stream: &Stream, watch: &Watch, above: &str, told: &mut HashMap<String, (Phase, u64)>) {
-    for part in watch.parts() {
-        let now = (part.phase(), part.done());
-        if told.insert(part.name.clone(), now) != Some(now) {
-            stream.send(&progress(&part, above, now)).await;
-        }
-    }
-}
-
-fn progress(part: &Part, above: &str, (phase, done): (Phase, u64)) -> Progress {
-    let parent = if part.parent.is_empty() { above } else { &part.parent };
-    let descriptor = &part.descriptor;
-    Progress {
-        event: phase.word().to_owned(),
-        name: part.name.clone(),
-        parents: vec![parent.to_owned()],
-        progress: i64::try_from(done).unwrap_or(i64::MAX),
-        total: i64::try_from(descriptor.size).unwrap_or(i64::MAX),
-        desc: Some(Descriptor {
-            media_type: descriptor.media_type.clone(),
-            digest: descriptor.digest.to_string(),
-            size: i64::try_from(descriptor.size).unwrap_or(i64::MAX),
-            annotations: descriptor.annotations.clone().into_iter().collect(),
-        }),
-    }
 }
