@@ -1,8 +1,12 @@
 //! Activity: whether anybody calls, and what happens when nobody does.
 //!
 //! A daemon that buildctl started leaves, and every daemon gives back memory that it no longer uses.
+//!
+//! # Invariants
+//! A call lasts until its answer is there and the bodies of both directions are over: a daemon that streams is not idle.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -13,10 +17,12 @@ use std::{
 
 use buildd_fs::memory;
 use buildd_runtime::task::Tasks;
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tonic::{body::Body, codegen::http};
+use tonic::{Status, body::Body, codegen::http};
 use tower::{Layer, Service};
 
 /// Health checks do not keep a daemon alive.
@@ -95,7 +101,15 @@ impl Activity {
     }
 }
 
+/// A call that is not over: neither its answer nor the bodies of both directions.
 struct Call(Activity);
+
+impl Call {
+    fn begin(activity: Activity) -> Self {
+        activity.0.calls.fetch_add(1, Ordering::Relaxed);
+        Self(activity)
+    }
+}
 
 impl Drop for Call {
     fn drop(&mut self) {
@@ -122,7 +136,7 @@ pub(crate) struct Counted<S> {
 
 impl<S> Service<http::Request<Body>> for Counted<S>
 where
-    S: Service<http::Request<Body>>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -134,16 +148,46 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let counts = !request.uri().path().starts_with(HEALTH);
-        let call = counts.then(|| {
-            self.activity.0.calls.fetch_add(1, Ordering::Relaxed);
-            Call(self.activity.clone())
-        });
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            drop(call);
-            answer
-        })
+        if request.uri().path().starts_with(HEALTH) {
+            return Box::pin(self.inner.call(request));
+        }
+        let call = Arc::new(Call::begin(self.activity.clone()));
+        let answer = self.inner.call(request.map(|body| CountedBody::of(body, &call)));
+        Box::pin(async move { Ok(answer.await?.map(|body| CountedBody::of(body, &call))) })
     }
 }
+
+/// A body that belongs to a call: as long as somebody streams in either direction, the call lasts.
+struct CountedBody {
+    body: Body,
+    _call: Arc<Call>,
+}
+
+impl CountedBody {
+    fn of(body: Body, call: &Arc<Call>) -> Body {
+        Body::new(Self { body, _call: Arc::clone(call) })
+    }
+}
+
+impl HttpBody for CountedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;
