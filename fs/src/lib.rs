@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod blocking;
+pub mod lock;
 pub mod memory;
 pub mod mounts;
 pub mod nearest;

@@ -29,6 +29,7 @@ use std::{
     sync::Arc,
 };
 
+use buildd_fs::lock::FolderLock;
 use rows::Rows;
 use rusqlite::types::Value;
 
@@ -36,7 +37,7 @@ use crate::{
     db::{Db, Existing},
     disk::sync_dir,
     error::{Error, Result},
-    root::{RootLock, lock_root},
+    root::lock_root,
     snapshot::boot_id,
 };
 
@@ -104,7 +105,7 @@ enum Fix {
 pub struct Fsck {
     root: PathBuf,
     boot: String,
-    _lock: RootLock,
+    _lock: FolderLock,
 }
 
 /// What a check gathers.

@@ -10,16 +10,18 @@
 //! ```
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use buildd_fs::private::{self, PrivateError};
+use buildd_fs::{
+    lock::{FolderLock, LockError},
+    private::{self, PrivateError},
+};
 use gc_guard::GcGuards;
-use rustix::fs::{FlockOperation, flock};
 
 use crate::{
     cache::{mounts::CacheMounts, results::Results},
@@ -70,7 +72,7 @@ pub struct Store {
     round: Mutex<()>,
     root: PathBuf,
     /// Held as long as the store is open.
-    _lock: RootLock,
+    _lock: FolderLock,
 }
 
 impl Store {
@@ -172,44 +174,12 @@ fn refuse_headless(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A root that is ours as long as this lives.
-#[derive(Debug)]
-pub(crate) struct RootLock(File);
-
-impl Drop for RootLock {
-    /// Closing would not do: a child that was forked this moment still has the descriptor.
-    fn drop(&mut self) {
-        if let Err(error) = flock(&self.0, FlockOperation::Unlock) {
-            tracing::warn!(%error, "unlock the root");
-        }
-    }
-}
-
 /// Takes a root for this process; refused if another one has it.
-pub(crate) fn lock_root(root: &Path) -> Result<RootLock> {
-    let path = root.join("lock");
-    let lock =
-        OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("open", &path))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(RootLock(lock)),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Error::RootInUse { root: root.to_owned(), holder: holder(&lock) })
-        }
-        Err(error) => Err(Error::file("lock", path)(error.into())),
-    }
-}
-
-/// Which process has a file locked, as far as the kernel tells.
-fn holder(lock: &File) -> Option<u32> {
-    let inode = lock.metadata().ok()?.ino().to_string();
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    // `1: FLOCK  ADVISORY  WRITE <process> <device>:<inode> 0 EOF`
-    let mut holders = locks.lines().filter(|line| line.contains("FLOCK")).filter_map(|line| {
-        let mut words = line.split_ascii_whitespace().skip(4);
-        let (process, place) = (words.next()?, words.next()?);
-        (place.rsplit(':').next()? == inode).then(|| process.parse().ok())?
-    });
-    holders.find(|process| *process != 0)
+pub(crate) fn lock_root(root: &Path) -> Result<FolderLock> {
+    FolderLock::take(root).map_err(|error| match error {
+        LockError::Busy { folder: root, holder } => Error::RootInUse { root, holder },
+        LockError::File { operation, path, source } => Error::File { operation, path, source },
+    })
 }
 
 #[cfg(test)]
