@@ -6,6 +6,7 @@
 
 pub mod cache;
 pub mod chunks;
+pub mod cleanup;
 pub mod content;
 pub mod db;
 pub mod diff;

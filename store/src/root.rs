@@ -130,6 +130,7 @@ impl Store {
 
     /// Begins a round of collection: one at a time.
     pub(crate) fn begin_round(&self) -> MutexGuard<'_, ()> {
+        self.snapshots.cleanup().retry();
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,6 +151,13 @@ impl Store {
     /// The folder that holds it all.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+}
+
+impl Drop for Store {
+    /// The root is given up only when nothing is removed in it any more.
+    fn drop(&mut self) {
+        self.snapshots.cleanup().settle();
     }
 }
 

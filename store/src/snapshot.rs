@@ -39,6 +39,7 @@ use pin::{Counts, Pinned};
 use rusqlite::{OptionalExtension, params};
 
 use crate::{
+    cleanup::Cleanup,
     db::{Db, from_nanos, to_nanos},
     disk::{self, usage},
     error::{Error, Result},
@@ -108,6 +109,8 @@ pub struct Snapshots {
     form: Probed,
     /// What a compressed layer may unpack to.
     growth: Growth,
+    /// Ends mounts and removes folders that are used no more.
+    cleanup: Arc<Cleanup>,
     /// Opened at start, so that the kernel reports later write errors through it.
     disk: File,
 }
@@ -135,12 +138,18 @@ impl Snapshots {
             mounted: Mounted::default(),
             form: probe(form, &root.join("tmp"))?,
             growth,
+            cleanup: Arc::new(Cleanup::new(&root.join("trash"))),
             disk,
         };
         snapshots.detach_unneeded()?;
         snapshots.remove_points()?;
         snapshots.drop_hollow()?;
         Ok(Arc::new(snapshots))
+    }
+
+    /// What ends mounts and removes folders where nobody waits for it.
+    pub fn cleanup(&self) -> &Arc<Cleanup> {
+        &self.cleanup
     }
 
     /// Moves a folder out of sight, then removes it.

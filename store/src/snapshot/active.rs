@@ -2,6 +2,7 @@
 //!
 //! It is an overlay whose upper folder is that layer. Only steps and clients need a path to it; what this process writes itself goes through a mount
 //! that has none, or, with nothing below, straight into the upper folder.
+//! Dropped, it is unmounted and removed by the store's cleanup, whatever thread drops it.
 
 use std::{
     fs,
@@ -59,10 +60,9 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.tree = ActiveTree::Upper;
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::warn!(dir = %self.dir.display(), %error, "remove an active's folder");
-        }
+        let (tree, dir) =
+            (std::mem::replace(&mut self.tree, ActiveTree::Upper), std::mem::take(&mut self.dir));
+        self.snapshots.cleanup().discard(dir, move || drop(tree));
     }
 }
 

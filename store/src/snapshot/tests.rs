@@ -151,3 +151,30 @@ fn what_a_crash_left_mounted_is_swept() {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("the table");
     assert!(!table.contains(dir.path().to_str().expect("UTF-8")));
 }
+
+#[test]
+fn what_is_dropped_on_an_async_thread_is_taken_down_by_another() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let snapshots = open(dir.path(), LayerForm::Auto);
+    let base = snapshots.active(None).expect("a mount").commit().expect("a commit").id();
+    let active = snapshots.active(Some(base)).expect("a mount");
+    let view = snapshots.view(Some(base)).expect("a view");
+    let paths = [active.path(), view.path()];
+    fs::write(active.path().join("file"), "1").expect("a file");
+    // The other thread is kept busy: what is done before it goes on was done by the async one.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    snapshots.cleanup().run(move || wait.recv().expect("a word to go on"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async { drop((active, view)) });
+    let mounted = |path: &Path| {
+        let table = fs::read_to_string("/proc/self/mountinfo").expect("the table");
+        table.contains(path.to_str().expect("UTF-8"))
+    };
+    assert!(paths.iter().all(|path| path.exists() && mounted(path)), "the async thread waited for no file");
+    go.send(()).expect("it waits");
+    snapshots.cleanup().settle();
+    assert!(!paths.iter().any(|path| path.exists() || mounted(path)));
+    for folder in ["snapshots", "trash"] {
+        assert_eq!(fs::read_dir(dir.path().join(folder)).expect("the folder").count(), 0, "{folder}");
+    }
+}

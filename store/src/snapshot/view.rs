@@ -5,18 +5,23 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use buildd_fs::overlay::{MountGuard, Overlay};
 
 use super::{Lowers, SnapshotId, Snapshots};
-use crate::error::{Error, Result};
+use crate::{
+    cleanup::Cleanup,
+    error::{Error, Result},
+};
 
-/// Read-only mounts that end with this value.
+/// Read-only mounts that end with this value, soon after: the store's cleanup takes them down, whatever thread drops it.
 #[derive(Debug)]
 pub struct View {
     mounts: Vec<MountGuard>,
     dir: PathBuf,
+    cleanup: Arc<Cleanup>,
 }
 
 impl Snapshots {
@@ -46,7 +51,7 @@ impl Snapshots {
     fn empty_view(&self) -> Result<View> {
         let dir = self.root.join("snapshots").join(self.number().to_string());
         fs::create_dir_all(dir.join("mount")).map_err(Error::file("create folder", &dir))?;
-        Ok(View { mounts: Vec::new(), dir })
+        Ok(View { mounts: Vec::new(), dir, cleanup: Arc::clone(self.cleanup()) })
     }
 
     fn show(&self, view: &mut View, place: &Path, id: Option<SnapshotId>) -> Result<()> {
@@ -76,9 +81,7 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        self.mounts.clear();
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::warn!(dir = %self.dir.display(), %error, "remove a view's folder");
-        }
+        let (mounts, dir) = (std::mem::take(&mut self.mounts), std::mem::take(&mut self.dir));
+        self.cleanup.discard(dir, move || drop(mounts));
     }
 }
