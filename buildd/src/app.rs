@@ -5,6 +5,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use buildd_runtime::step::Executor;
 use buildd_store::{root::Store, transfer::registries::Registries};
 use futures::{StreamExt, stream::BoxStream};
 use tokio::net::UnixStream;
@@ -33,8 +34,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long calls in flight may take once the daemon leaves.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves until told to leave.
-pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
+/// Serves until told to leave; what ran the steps, whose last ones may still be ending.
+pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<Arc<Executor>> {
     for flag in flags.ignored() {
         tracing::warn!("{flag} has no effect here");
     }
@@ -47,6 +48,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
     let parts =
         worker::assemble(&config, Arc::clone(&store), Arc::clone(&sessions), Arc::clone(&registries))?;
     let uuid = parts.uuid.clone();
+    let executor = Arc::clone(&parts.worker.executor);
     let collector = Collector::start(Arc::clone(&store), config.worker.oci.rules(&config.root));
     let builds = Builds::new(BuildsOptions {
         serve_frontend: buildkit::serve_frontend,
@@ -91,7 +93,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<()> {
         () = drained(leave) => tracing::debug!("calls still in flight are dropped"),
     }
     drop(sockets);
-    Ok(())
+    Ok(executor)
 }
 
 /// Connections, or why there is none.

@@ -36,6 +36,8 @@ const ASYNC_THREADS: usize = 2;
 const BLOCKING_THREADS: usize = 64;
 /// How long a thread stays that has nothing to do.
 const IDLE_THREAD: Duration = Duration::from_secs(3);
+/// How long work that blocks, and then steps that were cancelled, may take to end once the daemon leaves.
+const LEAVE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     if let Some(code) = worker::helper() {
@@ -63,8 +65,12 @@ fn run(cli: &Cli) -> Result<ExitCode> {
                 .build()
                 .context("start the async threads")?;
             let served = runtime.block_on(app::serve(&cli.serve, config));
-            runtime.shutdown_timeout(Duration::from_secs(5));
-            served?;
+            runtime.shutdown_timeout(LEAVE);
+            if !served?.wait_for_ends(LEAVE) {
+                tracing::warn!(
+                    "steps that were cancelled have not ended: the next start removes what they leave"
+                );
+            }
         }
         Some(Command::Config { which }) => {
             let config = match which {

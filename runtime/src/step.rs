@@ -2,30 +2,28 @@
 //!
 //! The daemon has a helper started (by the spawner: itself, re-executed, single-threaded, forked) for each step. The helper makes the
 //! container, is its parent, and writes down how it ended. It lives as long as its standard input is open: when the daemon cancels or
-//! dies, the input closes and the helper kills the container's first process, which takes all others along.
+//! dies, the input closes and the helper kills the container's first process, which takes all others along. Until then an `Owner` has what
+//! the step stands on.
 //!
 //! # Wire
 //! Standard input: one line of JSON (`StepSpec`), then one for each `Order`. Standard output and error are the container's;
 //! its standard input, if it has one, is the named pipe `stdin` in the step's folder. The end is a file there, `exit.json`.
 
 use std::{
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use buildd_fs::blocking;
 use buildd_oci::error::chain;
 use dialogue::INPUT;
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    time::Timespec,
-};
+use owner::{Ending, HelperProcess, Owner};
 use serde::{Deserialize, Serialize};
-use spawner::Spawner;
+use spawner::{Spawner, Streams};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::unix::pipe::{Receiver, Sender},
@@ -43,6 +41,7 @@ mod cgroup;
 mod container;
 mod dialogue;
 mod helper;
+mod owner;
 mod seccomp;
 mod spawner;
 mod terminal;
@@ -55,8 +54,6 @@ pub use spawner::{SPAWNER, spawner_main};
 
 /// The compiled filter, beside the folders of steps.
 const FILTER: &str = "seccomp.bpf";
-/// How long a cancelled step's container may take to be taken away before its folder goes all the same.
-const LINGER: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// Bytes that are read from a step's output at once.
 const CHUNK: usize = 32 << 10;
 
@@ -187,6 +184,8 @@ pub struct Executor {
     state: PathBuf,
     spawner: Arc<Spawner>,
     next: AtomicU64,
+    /// Steps whose futures are gone and whose processes may not be.
+    ending: Arc<Ending>,
     /// Whether the filter of sandboxed steps is compiled: the first one does it.
     filter: OnceCell<()>,
     /// Whether a probe has found its steps contained, once one has looked.
@@ -209,6 +208,7 @@ impl Executor {
             state: steps,
             spawner,
             next: AtomicU64::new(1),
+            ending: Arc::default(),
             filter: OnceCell::new(),
             proof: OnceCell::new(),
         })
@@ -229,6 +229,11 @@ impl Executor {
         self.proof.get().is_some_and(|proven| *proven)
     }
 
+    /// Waits until every step that was cancelled is gone, with what it stood on; whether that came within the limit.
+    pub fn wait_for_ends(&self, limit: Duration) -> bool {
+        self.ending.wait(limit)
+    }
+
     async fn compile_filter(&self) -> Result<()> {
         let path = self.state.join(FILTER);
         blocking::run(move || {
@@ -241,35 +246,39 @@ impl Executor {
         .await
     }
 
-    /// Runs a step to its end; dropping the future kills it.
-    pub async fn run(&self, spec: &StepSpec, output: &dyn Output) -> Result<StepExit> {
-        self.converse(spec, output, Dialogue::none()).await
+    /// Runs a step to its end; see `converse`.
+    pub async fn run<K: Send + 'static>(
+        &self,
+        spec: &StepSpec,
+        output: &dyn Output,
+        kept: K,
+    ) -> Result<(StepExit, K)> {
+        self.converse(spec, output, Dialogue::none(), kept).await
     }
 
     /// Runs a step that its owner talks to; dropping the future kills it.
-    pub async fn converse(
+    ///
+    /// `kept` is what the step stands on: mounts, locks. It comes back with the exit. Where there is none, because the future was dropped or
+    /// something failed, it is dropped when no process of the step is left, on a thread that may block.
+    pub async fn converse<K: Send + 'static>(
         &self,
         spec: &StepSpec,
         output: &dyn Output,
         dialogue: Dialogue,
-    ) -> Result<StepExit> {
+        kept: K,
+    ) -> Result<(StepExit, K)> {
+        let mut owner = Owner::new(kept, &self.ending);
         if spec.security == Security::Sandbox {
             self.filter.get_or_try_init(|| self.compile_filter()).await?;
         }
         let id = format!("{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
-        let mut folder = Folder { path: self.state.join(&id), life: None };
-        std::fs::create_dir(&folder.path).map_err(Error::file("create folder", &folder.path))?;
-        let (stdin, _held) = match spec.stdin {
-            true => {
-                let (writer, reader) = dialogue::pipe(&folder.path.join(INPUT))?;
-                (Some(writer), Some(reader))
-            }
-            false => (None, None),
-        };
-        let spawner = Arc::clone(&self.spawner);
-        let streams = blocking::run(move || spawner.start(&id)).await?;
-        folder.life = Some(streams.life);
-        let talk = || Error::file("talk to the helper of", &folder.path);
+        let folder = self.state.join(&id);
+        let (spawner, has_stdin, made) = (Arc::clone(&self.spawner), spec.stdin, folder.clone());
+        let Launched { process, streams, stdin } =
+            blocking::run(move || launch(&spawner, made, &id, has_stdin)).await?;
+        owner.take(process);
+        let (stdin, _held) = stdin.unzip();
+        let talk = || Error::file("talk to the helper of", &folder);
         let mut input = Sender::from_owned_fd(streams.input).map_err(talk())?;
         let out = Receiver::from_owned_fd(streams.out).map_err(talk())?;
         let err = Receiver::from_owned_fd(streams.err).map_err(talk())?;
@@ -282,12 +291,9 @@ impl Executor {
             _ = ended => {}
             never = dialogue.hold(stdin, &mut input) => match never {},
         }
-        let path = folder.path.join("exit.json");
-        let text = std::fs::read(&path).map_err(|source| {
-            tracing::warn!("the step's helper exited without reporting a status");
-            Error::File { operation: "read how the step ended from", path: path.clone(), source }
-        })?;
-        serde_json::from_slice(&text).map_err(|e| Error::File { operation: "read", path, source: e.into() })
+        let path = folder.join("exit.json");
+        let exit = blocking::run(move || read_exit(path)).await?;
+        Ok((exit, owner.give_back()))
     }
 }
 
@@ -301,28 +307,33 @@ async fn pump(stream: u32, mut from: impl AsyncRead + Unpin, output: &dyn Output
     }
 }
 
-/// A step's folder, removed with the step: it has what the helper needs to take the container away.
-struct Folder {
-    path: PathBuf,
-    /// Ends with the helper; none while there is none.
-    life: Option<OwnedFd>,
+/// A step's helper that was started.
+struct Launched {
+    // Before the process: its end is waited for, and comes with theirs.
+    streams: Streams,
+    /// The writing end of its standard input, if it has one, and a reading end to be held.
+    stdin: Option<(Sender, Receiver)>,
+    process: HelperProcess,
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let (path, life) = (std::mem::take(&mut self.path), self.life.take());
-        let remove = move || {
-            // A step that was cancelled is still being taken away.
-            if let Some(life) = life {
-                let _ = poll(&mut [PollFd::new(&life, PollFlags::IN)], Some(&LINGER));
-            }
-            if let Err(error) = std::fs::remove_dir_all(&path) {
-                tracing::debug!(path = %path.display(), %error, "remove a step's folder");
-            }
-        };
-        match tokio::runtime::Handle::try_current() {
-            Ok(tasks) => drop(tasks.spawn_blocking(remove)),
-            Err(_) => remove(),
-        }
-    }
+/// Makes a step's folder and starts its helper.
+fn launch(spawner: &Spawner, folder: PathBuf, id: &str, has_stdin: bool) -> Result<Launched> {
+    std::fs::create_dir(&folder).map_err(Error::file("create folder", &folder))?;
+    let mut process = HelperProcess { folder, life: None };
+    let stdin = has_stdin.then(|| dialogue::pipe(&process.folder.join(INPUT))).transpose()?;
+    let (streams, life) = spawner.start(id)?;
+    process.life = Some(life);
+    Ok(Launched { streams, stdin, process })
 }
+
+/// How a step ended, as its helper left it.
+fn read_exit(path: PathBuf) -> Result<StepExit> {
+    let text = std::fs::read(&path).map_err(|source| {
+        tracing::warn!("the step's helper exited without reporting a status");
+        Error::File { operation: "read how the step ended from", path: path.clone(), source }
+    })?;
+    serde_json::from_slice(&text).map_err(|e| Error::File { operation: "read", path, source: e.into() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,7 @@ mod secrets;
 mod slow_peers;
 mod ssh;
 mod step_logs;
+mod steps;
 mod tidy;
 
 #[test]

@@ -125,7 +125,7 @@ async fn run(
         limits: StepLimits::new(PROCESSES, MEMORY),
     };
     let said = Said::default();
-    let exit = executor.run(&spec, &said).await?;
+    let (exit, ()) = executor.run(&spec, &said, ()).await?;
     Ok((exit, said.0.into_inner().unwrap_or_default()))
 }
 

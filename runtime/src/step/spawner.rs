@@ -56,8 +56,6 @@ pub(super) struct Streams {
     pub(super) out: OwnedFd,
     /// Where its standard error is read.
     pub(super) err: OwnedFd,
-    /// Has nothing to be read, and an end when the step is over.
-    pub(super) life: OwnedFd,
 }
 
 /// The daemon's side.
@@ -80,12 +78,12 @@ impl Spawner {
         Self { exe: exe.to_owned(), steps: steps.to_owned(), running: Mutex::default() }
     }
 
-    /// Starts the helper of the step whose folder has this name.
-    pub(super) fn start(&self, name: &str) -> Result<Streams> {
+    /// Starts the helper of the step whose folder has this name; with its streams what has nothing to be read, and an end when the step is over.
+    pub(super) fn start(&self, name: &str) -> Result<(Streams, OwnedFd)> {
         self.send(name).map_err(Error::file("start a step with", &self.exe))
     }
 
-    fn send(&self, name: &str) -> io::Result<Streams> {
+    fn send(&self, name: &str) -> io::Result<(Streams, OwnedFd)> {
         let (theirs_in, input) = pipe_with(PipeFlags::CLOEXEC)?;
         let (out, theirs_out) = pipe_with(PipeFlags::CLOEXEC)?;
         let (err, theirs_err) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -108,7 +106,7 @@ impl Spawner {
             let started = self.spawn()?;
             packet(&running.insert(started).socket)?;
         }
-        Ok(Streams { input, out, err, life })
+        Ok((Streams { input, out, err }, life))
     }
 
     fn spawn(&self) -> io::Result<Running> {

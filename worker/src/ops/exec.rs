@@ -27,6 +27,7 @@ use crate::{
     worker::Worker,
 };
 
+mod cache_locks;
 mod identity;
 mod limits;
 mod mounts;
@@ -192,7 +193,8 @@ impl Op for ExecOp {
 
     async fn exec(&self, cx: &OpContext, inputs: &[OpResult]) -> Result<Vec<OpResult>, OpError> {
         let prepared = prepare::prepare(self, cx, inputs).await?;
-        let exit = self.worker.executor.run(&prepared.spec, &Log(&cx.progress)).await.map_err(op_error)?;
+        let (spec, log) = (Arc::clone(&prepared.spec), Log(&cx.progress));
+        let (exit, prepared) = self.worker.executor.run(&spec, &log, prepared).await.map_err(op_error)?;
         let fine = match self.meta.valid_exit_codes.as_slice() {
             [] => exit.code == 0,
             codes => codes.contains(&exit.code),
@@ -202,7 +204,10 @@ impl Op for ExecOp {
             let keep = cx.keeps_failed.then(|| (self.op.mounts.clone(), inputs.to_vec()));
             let remains = move || match keep {
                 Some((mounts, inputs)) => prepared.remains(&mounts, inputs),
-                None => None,
+                None => {
+                    prepared.discard();
+                    None
+                }
             };
             failure.remains = buildd_fs::blocking::run(remains).await.map(Arc::new);
             return Err(failure);

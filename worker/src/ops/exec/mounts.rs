@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    ops::{Deref, DerefMut},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,11 +18,13 @@ use buildd_solver::{
     op::{Freshness, OpContext, OpError},
     result::OpResult,
 };
-use buildd_store::{cache::mounts::CacheMountHold, snapshot::View};
+use buildd_store::{cache::mounts::CacheMountHold, cleanup::Cleanup, snapshot::View};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use tokio::sync::OwnedMutexGuard;
 
-use super::prepare::{Writable, owned_folder, selected, tree};
+use super::{
+    cache_locks::{self, CacheLocks},
+    prepare::{Writable, owned_folder, selected, tree},
+};
 use crate::{
     error::{Error, Result, op_error},
     session::AgentSocket,
@@ -33,30 +36,76 @@ const MAX_SECRET: usize = 500 << 10;
 /// Where secrets go that name no target.
 const SECRETS: &str = "/run/secrets";
 
-/// What must live as long as the step runs.
-#[derive(Default)]
+/// What must live as long as the step runs. Dropped, it is taken down by the store's cleanup, whatever thread drops it.
 pub(super) struct Held {
+    ground: Ground,
+    cleanup: Arc<Cleanup>,
+}
+
+/// What is held.
+#[derive(Default)]
+pub(super) struct Ground {
+    /// The trees of the step's mounts, which nobody collects.
+    _inputs: Vec<OpResult>,
     views: Vec<View>,
-    locks: Vec<OwnedMutexGuard<()>>,
+    locks: CacheLocks,
     pub(super) folders: Vec<PathBuf>,
     caches: Vec<CacheMountHold>,
     secrets: Option<PathBuf>,
     agents: Vec<AgentSocket>,
 }
 
+impl Held {
+    fn new(worker: &Worker, inputs: &[OpResult]) -> Self {
+        let ground = Ground { _inputs: inputs.to_vec(), ..Ground::default() };
+        Self { ground, cleanup: Arc::clone(worker.store.snapshots.cleanup()) }
+    }
+}
+
+impl Deref for Held {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Ground {
+        &mut self.ground
+    }
+}
+
+impl Held {
+    /// Lets go now: whoever asks for a cache mount after the step's end gets it. Blocks.
+    pub(super) fn release(&mut self) {
+        self.let_go(Ground::release);
+    }
+
+    fn let_go(&mut self, release: impl FnOnce(Ground)) {
+        let mut ground = std::mem::take(&mut self.ground);
+        let folders = std::mem::take(&mut ground.folders);
+        release(ground);
+        for folder in folders {
+            self.cleanup.discard(folder, || {});
+        }
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
+        let cleanup = Arc::clone(&self.cleanup);
+        self.let_go(move |ground| cleanup.run(move || ground.release()));
+    }
+}
+
+impl Ground {
+    fn release(self) {
         if let Some(path) = &self.secrets
             && let Err(error) = unmount(path, UnmountFlags::DETACH)
         {
             tracing::warn!(path = %path.display(), %error, "unmount a step's secrets");
         }
-        for folder in self.folders.drain(..) {
-            if let Err(error) = fs::remove_dir_all(&folder) {
-                tracing::warn!(path = %folder.display(), %error, "remove a step's files");
-            }
-        }
-        self.locks.clear();
     }
 }
 
@@ -87,22 +136,31 @@ pub(super) async fn gather(
         mounts: Vec::new(),
         writable: Vec::new(),
         shm_size: None,
-        held: Held::default(),
+        held: Held::new(worker, inputs),
         root: PathBuf::new(),
     };
+    gathered.held.locks = cache_locks::lock(worker, mounts, cx.freshness).await;
     for mount in mounts {
         let input = usize::try_from(mount.input).ok().and_then(|index| inputs.get(index)).cloned();
-        match mount.mount_type() {
-            pb::MountType::Bind => {
-                gathered = bind(worker, mount.clone(), input, gathered).await.map_err(op_error)?
+        gathered = match mount.mount_type() {
+            pb::MountType::Bind => bind(worker, mount.clone(), input, gathered).await.map_err(op_error)?,
+            pb::MountType::Cache => {
+                cache(worker, cx, mount.clone(), input, gathered).await.map_err(op_error)?
             }
-            pb::MountType::Cache => cache(worker, cx, mount, input, &mut gathered).await?,
-            pb::MountType::Tmpfs => tmpfs(mount, &mut gathered),
-            pb::MountType::Secret => secret(worker, cx, mount, &mut gathered).await?,
-            pb::MountType::Ssh => agent(worker, cx, mount, &mut gathered).await?,
-        }
+            pb::MountType::Tmpfs => tmpfs(mount, gathered),
+            pb::MountType::Secret => secret(worker, cx, mount, gathered).await?,
+            pb::MountType::Ssh => agent(worker, cx, mount, gathered).await?,
+        };
     }
     Ok(gathered)
+}
+
+/// Adds to what was gathered, where it may block.
+async fn add(
+    mut gathered: Gathered,
+    work: impl FnOnce(&mut Gathered) -> Result<()> + Send + 'static,
+) -> Result<Gathered> {
+    buildd_fs::blocking::run(move || work(&mut gathered).map(|()| gathered)).await
 }
 
 /// Secrets that go into the environment.
@@ -124,10 +182,10 @@ async fn bind(
     worker: &Arc<Worker>,
     mount: pb::Mount,
     input: Option<OpResult>,
-    mut gathered: Gathered,
+    gathered: Gathered,
 ) -> Result<Gathered> {
     let snapshots = worker.store.snapshots.clone();
-    let work = move || {
+    add(gathered, move |gathered| {
         let is_root = mount.dest == "/";
         let readonly = mount.readonly && !is_root && mount.output < 0;
         let path = match tree(&snapshots, input.as_ref(), readonly)? {
@@ -144,7 +202,7 @@ async fn bind(
         };
         if is_root {
             gathered.root = path;
-            return Ok(gathered);
+            return Ok(());
         }
         let kind = StepMountKind::Bind {
             source: selected(&path, &mount.selector)?,
@@ -152,54 +210,35 @@ async fn bind(
             nodev: true,
         };
         gathered.mounts.push(StepMount { target: mount.dest.into(), kind });
-        Ok(gathered)
-    };
-    buildd_fs::blocking::run(work).await
+        Ok(())
+    })
+    .await
 }
 
-/// A cache folder by the hash of its id; `locked` waits for it, `private` takes another one while it is in use.
+/// A cache folder by the hash of its id, which the step has locked where its mount says so.
 async fn cache(
     worker: &Arc<Worker>,
     cx: &OpContext,
-    mount: &pb::Mount,
+    mount: pb::Mount,
     input: Option<OpResult>,
-    gathered: &mut Gathered,
-) -> std::result::Result<(), OpError> {
-    let options = mount.cache_opt.clone().unwrap_or_default();
-    let mut id = options.id.clone();
-    if cx.freshness == Freshness::Forced {
-        // `--no-cache` gives a fresh cache mount.
-        id = format!("{id}\0fresh {:032x}", rand::random::<u128>());
-    }
-    match options.sharing() {
-        pb::CacheSharingOpt::Shared => {}
-        pb::CacheSharingOpt::Locked => gathered.held.locks.push(worker.cache_lock(&id).lock_owned().await),
-        pb::CacheSharingOpt::Private => {
-            let mut number = 0;
-            loop {
-                let own = format!("{id}\0private {number}");
-                if let Ok(lock) = worker.cache_lock(&own).try_lock_owned() {
-                    gathered.held.locks.push(lock);
-                    id = own;
-                    break;
-                }
-                number += 1;
-            }
+    gathered: Gathered,
+) -> Result<Gathered> {
+    let (worker, forced) = (Arc::clone(worker), cx.freshness == Freshness::Forced);
+    add(gathered, move |gathered| {
+        let id = gathered.held.locks.id(&mount);
+        let source = worker.store.cache_mounts.path(&id);
+        if !forced {
+            let entered = worker.store.cache_mounts.enter(&id)?;
+            gathered.held.caches.push(entered);
+        } else if !gathered.held.folders.contains(&source) {
+            gathered.held.folders.push(source.clone());
         }
-    }
-    let path = worker.store.cache_mounts.path(&id);
-    match cx.freshness {
-        Freshness::Forced => gathered.held.folders.push(path.clone()),
-        _ => gathered.held.caches.push(worker.store.cache_mounts.enter(&id).map_err(op_error)?),
-    }
-    let (worker, selector, readonly) = (worker.clone(), mount.selector.clone(), mount.readonly);
-    let target = PathBuf::from(&mount.dest);
-    let source = path.clone();
-    let work = move || make_cache(&worker, &path, input.as_ref(), &selector);
-    buildd_fs::blocking::run(work).await.map_err(op_error)?;
-    let kind = StepMountKind::Bind { source, writable: !readonly, nodev: true };
-    gathered.mounts.push(StepMount { target, kind });
-    Ok(())
+        make_cache(&worker, &source, input.as_ref(), &mount.selector)?;
+        let kind = StepMountKind::Bind { source, writable: !mount.readonly, nodev: true };
+        gathered.mounts.push(StepMount { target: mount.dest.into(), kind });
+        Ok(())
+    })
+    .await
 }
 
 /// Makes a cache folder, with what its mount says it begins with; one that is there is left alone.
@@ -227,7 +266,7 @@ fn make_cache(worker: &Worker, path: &Path, input: Option<&OpResult>, selector: 
     }
 }
 
-fn tmpfs(mount: &pb::Mount, gathered: &mut Gathered) {
+fn tmpfs(mount: &pb::Mount, mut gathered: Gathered) -> Gathered {
     let size = mount
         .tmpfs_opt
         .as_ref()
@@ -235,56 +274,62 @@ fn tmpfs(mount: &pb::Mount, gathered: &mut Gathered) {
         .filter(|size| *size > 0);
     if mount.dest == "/dev/shm" {
         gathered.shm_size = size;
-        return;
+        return gathered;
     }
     gathered
         .mounts
         .push(StepMount { target: PathBuf::from(&mount.dest), kind: StepMountKind::Tmpfs { size } });
+    gathered
 }
 
 async fn secret(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     cx: &OpContext,
     mount: &pb::Mount,
-    gathered: &mut Gathered,
-) -> std::result::Result<(), OpError> {
-    let Some(options) = &mount.secret_opt else { return Ok(()) };
-    let Some(value) = fetch(worker, cx, &options.id, options.optional).await? else { return Ok(()) };
-    let work = || -> Result<()> {
+    gathered: Gathered,
+) -> std::result::Result<Gathered, OpError> {
+    let Some(options) = mount.secret_opt.clone() else { return Ok(gathered) };
+    let Some(value) = fetch(worker, cx, &options.id, options.optional).await? else { return Ok(gathered) };
+    let (worker, dest) = (Arc::clone(worker), mount.dest.clone());
+    let added = add(gathered, move |gathered| {
         let folder = secrets_folder(worker.store.root(), gathered)?;
-        let source = folder.join(Digest::of(mount.dest.as_bytes()).hex());
+        let source = folder.join(Digest::of(dest.as_bytes()).hex());
         fs::write(&source, value).map_err(Error::file("write", &source))?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(options.mode & 0o7777);
         fs::set_permissions(&source, permissions).map_err(Error::file("set the mode of", &source))?;
         std::os::unix::fs::chown(&source, Some(options.uid), Some(options.gid))
             .map_err(Error::file("set the owner of", &source))?;
-        let target = match mount.dest.as_str() {
+        let target = match dest.as_str() {
             "" => Path::new(SECRETS).join(&options.id),
             dest => PathBuf::from(dest),
         };
         let kind = StepMountKind::Bind { source, writable: false, nodev: true };
         gathered.mounts.push(StepMount { target, kind });
         Ok(())
-    };
-    work().map_err(op_error)
+    });
+    added.await.map_err(op_error)
 }
 
 /// The client's ssh agent as a socket; one that is not there is an error unless it is optional.
 async fn agent(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     cx: &OpContext,
     mount: &pb::Mount,
-    gathered: &mut Gathered,
-) -> std::result::Result<(), OpError> {
-    let Some(options) = &mount.ssh_opt else { return Ok(()) };
+    gathered: Gathered,
+) -> std::result::Result<Gathered, OpError> {
+    let Some(options) = mount.ssh_opt.clone() else { return Ok(gathered) };
     let fail = |error: crate::session::SessionError| OpError::new(error.kind, error);
     let session = worker.sessions.any(&cx.sessions.ids()).await.map_err(fail)?;
     if !session.has_agent(&options.id).await.map_err(fail)? {
         let missing = Error::NotFound { what: "ssh agent", name: options.id.clone() };
         let hint = format!("give it: --ssh {}", options.id);
-        return if options.optional { Ok(()) } else { Err(op_error(missing).with_hint(Some(hint))) };
+        return match options.optional {
+            true => Ok(gathered),
+            false => Err(op_error(missing).with_hint(Some(hint))),
+        };
     }
-    let open = move || -> Result<()> {
+    let (worker, target) = (Arc::clone(worker), PathBuf::from(&mount.dest));
+    let added = add(gathered, move |gathered| {
         let folder = worker.store.root().join("tmp").join(format!("ssh-{:032x}", rand::random::<u128>()));
         owned_folder(&folder, 0o700, 0, 0)?;
         gathered.held.folders.push(folder.clone());
@@ -297,10 +342,10 @@ async fn agent(
         std::os::unix::fs::chown(&source, Some(options.uid), Some(options.gid))
             .map_err(Error::file("set the owner of", &source))?;
         let kind = StepMountKind::Bind { source, writable: false, nodev: true };
-        gathered.mounts.push(StepMount { target: PathBuf::from(&mount.dest), kind });
+        gathered.mounts.push(StepMount { target, kind });
         Ok(())
-    };
-    open().map_err(op_error)
+    });
+    added.await.map_err(op_error)
 }
 
 /// A tmpfs that never reaches a disk, for all secrets of a step.

@@ -1,6 +1,6 @@
 //! Prepare: everything a step needs before its container is made, and what becomes of it after.
 //!
-//! All mounts here are guards: whatever way the step ends, they go.
+//! All mounts here are guards: whatever way the step ends, they go, after its last process.
 
 use std::{
     fs,
@@ -39,11 +39,11 @@ const HOSTNAME: &str = "buildkitsandbox";
 
 /// A step ready to run.
 pub(super) struct Prepared {
-    pub(super) spec: StepSpec,
+    pub(super) spec: Arc<StepSpec>,
     outputs: Vec<Writable>,
     /// Paths in the root that only exist as mount points, deepest first.
     stubs: Vec<PathBuf>,
-    _held: mounts::Held,
+    held: mounts::Held,
 }
 
 /// A mount whose changes may become a result.
@@ -65,7 +65,7 @@ pub(super) async fn prepare(
     let work = move || -> Result<Prepared> {
         let (mut spec, stubs) = spec(&worker, &exec, &meta, secrets, &mut gathered)?;
         spec.limits = limits;
-        Ok(Prepared { spec, outputs: gathered.writable, stubs, _held: gathered.held })
+        Ok(Prepared { spec: Arc::new(spec), outputs: gathered.writable, stubs, held: gathered.held })
     };
     buildd_fs::blocking::run(work).await.map_err(op_error)
 }
@@ -128,7 +128,8 @@ pub(super) fn spec(
 
 impl Prepared {
     /// The layers that the step wrote, in the order of its outputs.
-    pub(super) fn commit(self) -> Result<Vec<OpResult>> {
+    pub(super) fn commit(mut self) -> Result<Vec<OpResult>> {
+        self.held.release();
         stubs::remove(&self.spec.rootfs, &self.stubs);
         let mut results: Vec<(i64, OpResult)> = Vec::new();
         for writable in self.outputs {
@@ -139,9 +140,12 @@ impl Prepared {
         results.sort_by_key(|(output, _)| *output);
         Ok(results.into_iter().map(|(_, result)| result).collect())
     }
-}
 
-impl Prepared {
+    /// Throws away what the step wrote. Blocks.
+    pub(super) fn discard(mut self) {
+        self.held.release();
+    }
+
     /// What each mount showed when the step failed; None if that cannot be kept.
     pub(super) fn remains(self, mounts: &[pb::Mount], inputs: Vec<OpResult>) -> Option<Remains> {
         let outputs = match self.commit() {

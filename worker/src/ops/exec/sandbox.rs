@@ -112,10 +112,13 @@ impl Sandbox {
         let secrets = mounts::secret_env(&self.worker, &exec.secretenv, cx).await?;
         let (worker, gathered) = (Arc::clone(&self.worker), Arc::clone(&self.gathered));
         let (of, meta_of) = (exec.clone(), meta.clone());
+        // The process stands on the mounts, whatever becomes of the container.
+        let kept = Arc::clone(&gathered);
         let work = move || prepare::spec(&worker, &of, &meta_of, secrets, &mut gathered.blocking_lock());
         let (mut spec, _) = buildd_fs::blocking::run(work).await.map_err(op_error)?;
         (spec.stdin, spec.terminal) = (request.stdin, request.terminal);
-        let exit = self.worker.executor.converse(&spec, output, dialogue).await.map_err(op_error)?;
+        let ran = self.worker.executor.converse(&spec, output, dialogue, kept).await;
+        let (exit, _) = ran.map_err(op_error)?;
         if exit.failure.is_none() && exit.code == 0 {
             return Ok(());
         }
