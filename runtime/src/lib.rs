@@ -9,6 +9,7 @@ pub mod emulation;
 pub mod error;
 pub mod mount;
 pub mod passwd;
+mod pidfd;
 pub mod probe;
 pub mod profile;
 mod program;

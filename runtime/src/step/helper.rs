@@ -14,7 +14,7 @@ use std::{
 use buildd_oci::error::chain;
 use nix::{
     sys::{
-        signal::{Signal, kill},
+        signal::Signal,
         wait::{WaitStatus, waitpid},
     },
     unistd::Pid,
@@ -27,6 +27,7 @@ use super::{
     container::{self, Container, Means, NOT_MADE},
     terminal::{Size, Terminal},
 };
+use crate::pidfd::Pidfd;
 
 pub(super) type Failure = Box<dyn std::error::Error>;
 
@@ -92,7 +93,9 @@ fn started(
     cgroup: &Cgroup,
 ) -> Result<StepExit, Failure> {
     let size = terminal.as_ref().map(Terminal::size).transpose()?;
-    std::thread::spawn(move || obey(input, first, size.as_ref()));
+    // Orders may come after its end, when its number is somebody else's.
+    let process = Pidfd::open(first)?;
+    std::thread::spawn(move || obey(input, &process, size.as_ref()));
     let mut exit = loop {
         match waitpid(first, None) {
             Ok(WaitStatus::Exited(_, code)) => break StepExit { code, ..StepExit::default() },
@@ -115,12 +118,12 @@ fn started(
 }
 
 /// Carries out the owner's orders; when there can be none any more, the container ends.
-fn obey(input: impl BufRead, first: Pid, size: Option<&Size>) {
+fn obey(input: impl BufRead, first: &Pidfd, size: Option<&Size>) {
     for line in input.lines() {
         match line.ok().and_then(|line| serde_json::from_str(&line).ok()) {
             Some(Order::Signal(number)) => {
                 if let Ok(signal) = Signal::try_from(number) {
-                    let _ = kill(first, signal);
+                    let _ = first.send(signal);
                 }
             }
             Some(Order::Resize { rows, columns }) => {
@@ -131,5 +134,5 @@ fn obey(input: impl BufRead, first: Pid, size: Option<&Size>) {
             None => break,
         }
     }
-    let _ = kill(first, Signal::SIGKILL);
+    let _ = first.send(Signal::SIGKILL);
 }
