@@ -40,6 +40,18 @@ pub(crate) fn forget_children(forget: bool) {
     let _ = unsafe { signal(Signal::SIGCHLD, handler) };
 }
 
+/// Waits until a child has ended; it is left to be reaped, so that its number stays its own.
+pub(crate) fn next_ended_child() -> std::io::Result<rustix::process::Pid> {
+    // SAFETY: all of it is numbers and pointers, of which zero is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is ours, and large enough for what is written to it.
+    let answer = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOWAIT) };
+    done(answer.into())?;
+    // SAFETY: waitid has filled in what a SIGCHLD has.
+    let pid = unsafe { info.si_pid() };
+    rustix::process::Pid::from_raw(pid).ok_or_else(|| std::io::Error::other("a child without a number"))
+}
+
 /// Takes over a descriptor that was inherited under this number.
 pub(crate) fn take_descriptor(number: i32) -> std::io::Result<OwnedFd> {
     let inherited = number > 2 && std::path::Path::new(&format!("/proc/self/fd/{number}")).exists();

@@ -5,7 +5,7 @@
 //!
 //! # Concurrency
 //! One thread until the container is made, because that forks. Then one that accepts, one a connection, one that reaps. All state is the
-//! `Table` under one lock; `changed` wakes who waits for an end.
+//! `Processes` under one lock, which nobody holds while the container is asked for something; `changed` wakes who waits for an end.
 //!
 //! # Invariants
 //! Only the reaper waits for processes, so an exit is seen once. `exit.json` is on disk before the end is told. The container's processes
@@ -15,17 +15,19 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::Arc,
 };
 
 use processes::Processes;
+use starting::Starting;
 
 use super::protocol::{Address, Class, EXIT, MAX_MESSAGE, Process, ROOTFS, Reply, Request, TASK, TaskSpec};
 
 pub(super) mod exec;
 mod init;
 mod processes;
+mod starting;
 mod streams;
 
 /// Why something was not done.
@@ -130,19 +132,17 @@ impl Shim {
         match request {
             Request::State { exec } => self.state(&exec),
             Request::Start { exec } => {
-                processes.start(&exec, |first, pending| match pending {
-                    None => self.container.start().map(|()| None),
-                    Some(pending) => exec::spawn(first, &self.container, pending).map(Some),
-                })?;
+                self.start(&exec)?;
                 self.state(&exec)
             }
             Request::Wait { exec } => {
-                processes.wait(&exec)?;
-                self.state(&exec)
+                let exit = Some(processes.wait(&exec)?);
+                let process = processes.state(&exec, self.container.paused())?;
+                Ok(Reply::Process(Process { exit, ..process }))
             }
             Request::Kill { exec, signal, all } => {
                 if all {
-                    processes.running("")?;
+                    processes.check_running("")?;
                     return self.container.kill_all(signal).map(|()| Reply::Done);
                 }
                 processes.kill(&exec, signal).map(|()| Reply::Done)
@@ -154,7 +154,7 @@ impl Shim {
                 processes.resize(&exec, width, height).map(|()| Reply::Done)
             }
             Request::CloseStdin { exec } => processes.close_input(&exec).map(|()| Reply::Done),
-            Request::Pause => self.container.pause().map(|()| Reply::Done),
+            Request::Pause => processes.pause(|| self.container.pause()).map(|()| Reply::Done),
             Request::Resume => self.container.resume().map(|()| Reply::Done),
             Request::Pids => self.container.pids().map(Reply::Pids),
             Request::Delete { exec } if exec.is_empty() => self.delete(),
@@ -163,6 +163,21 @@ impl Shim {
                 processes.forget(&exec).map(|()| last)
             }
         }
+    }
+
+    fn start(&self, exec: &str) -> Result<(), Refusal> {
+        let mut starting = Starting::begin(&self.processes, exec)?;
+        let spawned = match starting.of(self.container.paused())? {
+            (_, None) => {
+                self.container.start()?;
+                None
+            }
+            (first, Some(pending)) => {
+                let launch = |command: &mut Command| starting.launch(command);
+                Some(exec::spawn(first, &self.container, &pending, launch)?)
+            }
+        };
+        starting.done(spawned)
     }
 
     fn state(&self, exec: &str) -> Result<Reply, Refusal> {

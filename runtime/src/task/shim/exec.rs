@@ -6,7 +6,7 @@
 //!
 //! # Wire
 //! Helper's standard streams: the process's. Descriptor `argv[2]`: a socket. Shim to helper: one line of JSON (`Entering`). Back: the
-//! process's number as a line; the terminal's master, if one was asked for; then `ready`, or why not.
+//! process's number as a line, and its pidfd; then `ready`, or why not; the terminal's master, if one was asked for.
 //!
 //! # Invariants
 //! Nothing of ours can be reached from the container: the child is not dumpable until it executes, and its socket is closed by that.
@@ -26,7 +26,7 @@ use oci_spec::runtime::{LinuxSeccomp, Process};
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::console;
+use crate::{console, pidfd::Pidfd};
 
 use super::{
     super::{EXEC, protocol::Class, spec},
@@ -68,8 +68,13 @@ enum Word {
     Failed(String),
 }
 
-/// Starts a further process in a container.
-pub(super) fn spawn(first: Pid, container: &Init, pending: &Pending) -> Result<Spawned, Refusal> {
+/// Starts a further process in a container; `launch` starts the helper, and tells who reaps whose it is.
+pub(super) fn spawn(
+    first: Pid,
+    container: &Init,
+    pending: &Pending,
+    launch: impl FnOnce(&mut Command) -> io::Result<()>,
+) -> Result<Spawned, Refusal> {
     let mut process: Process = serde_json::from_value(pending.process.clone())
         .map_err(|error| Refusal::new(Class::Invalid, format!("the process's spec: {error}")))?;
     process.set_terminal(Some(pending.streams.terminal));
@@ -91,14 +96,18 @@ pub(super) fn spawn(first: Pid, container: &Init, pending: &Pending) -> Result<S
         kept = opened.kept;
         command.stdin(opened.stdin).stdout(opened.stdout).stderr(opened.stderr);
     }
-    let child = command.spawn()?;
+    launch(&mut command)?;
     drop((command, theirs));
-    let helper = Pid::from_raw(child.id().cast_signed());
-    let (pid, console) = greet(&ours, &entering, pending.streams.terminal)?;
-    Ok(Spawned { pid, helper, kept, console })
+    let (pid, process, console) = greet(&ours, &entering, pending.streams.terminal)?;
+    Ok(Spawned { pid, process, kept, console })
 }
 
-fn greet(ours: &UnixStream, entering: &Entering, terminal: bool) -> Result<(Pid, Option<OwnedFd>), Refusal> {
+/// Tells the helper what to run; the process's number, itself, and the master of its terminal.
+fn greet(
+    ours: &UnixStream,
+    entering: &Entering,
+    terminal: bool,
+) -> Result<(Pid, Pidfd, Option<OwnedFd>), Refusal> {
     say(ours, entering)?;
     let mut words = Words(ours);
     let refused = |reason| Refusal::new(Class::Unknown, reason);
@@ -108,6 +117,7 @@ fn greet(ours: &UnixStream, entering: &Entering, terminal: bool) -> Result<(Pid,
         Some(Word::Failed(reason)) => return Err(refused(reason)),
         _ => return Err(gone()),
     };
+    let process = Pidfd::from(console::receive(ours)?);
     let word = words.next()?;
     match word {
         Some(Word::Ready) => {}
@@ -115,7 +125,7 @@ fn greet(ours: &UnixStream, entering: &Entering, terminal: bool) -> Result<(Pid,
         _ => return Err(gone()),
     }
     let console = terminal.then(|| console::receive(ours)).transpose()?;
-    Ok((pid, console))
+    Ok((pid, process, console))
 }
 
 fn say<T: Serialize>(mut to: impl Write, word: &T) -> io::Result<()> {

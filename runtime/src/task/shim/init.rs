@@ -14,11 +14,7 @@ use libcontainer::{
     container::{Container, ContainerStatus, builder::ContainerBuilder},
     syscall::syscall::SyscallType,
 };
-use nix::{
-    errno::Errno,
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::{sys::signal::Signal, unistd::Pid};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 
 use super::{
@@ -31,7 +27,7 @@ use super::{
     processes::First,
     streams,
 };
-use crate::{console::Console, program::Program};
+use crate::{console::Console, pidfd::Pidfd, program::Program};
 
 /// The name of every container to libcontainer: each has a state folder of its own.
 const NAME: &str = "task";
@@ -99,7 +95,10 @@ fn build(folder: &Path, init: &Init, streams: &Streams) -> Result<First, Refusal
     let container = container.map_err(not_made)?;
     let pid = container.pid().ok_or_else(|| Refusal::new(Class::Unknown, "the container has no process"))?;
     let console = console.map(|console| console.receive()).transpose()?;
-    Ok(First { pid: Pid::from_raw(pid.as_raw()), streams: streams.clone(), kept, console })
+    let pid = Pid::from_raw(pid.as_raw());
+    // A child of ours that nobody has reaped: nobody does before we serve.
+    let process = Pidfd::open(pid)?;
+    Ok(First { pid, process, streams: streams.clone(), kept, console })
 }
 
 /// Why libcontainer made no container: what the program's search said, where that was it, without the layers around it.
@@ -160,8 +159,12 @@ impl Init {
     /// Sends a signal to every process.
     pub(super) fn kill_all(&self, signal: i32) -> Result<(), Refusal> {
         let signal = signal_of(signal)?;
-        for pid in self.pids()? {
-            send(Pid::from_raw(pid.cast_signed()), signal)?;
+        let opened = self.pids()?.into_iter().map(|pid| (pid, Pidfd::open(Pid::from_raw(pid.cast_signed()))));
+        let opened: Vec<_> = opened.filter_map(|(pid, process)| Some((pid, process.ok()?))).collect();
+        // A number that was free before it was opened may be a stranger's: one that is in the group still, or again, leads to none.
+        let members = self.pids()?;
+        for (_, process) in opened.iter().filter(|(pid, _)| members.contains(pid)) {
+            process.send(signal)?;
         }
         Ok(())
     }
@@ -182,12 +185,4 @@ impl Init {
 /// A signal by its number.
 pub(super) fn signal_of(number: i32) -> Result<Signal, Refusal> {
     Signal::try_from(number).map_err(|_| Refusal::new(Class::Invalid, format!("{number} is not a signal")))
-}
-
-/// Sends a signal to a process, if it is still there.
-pub(super) fn send(pid: Pid, signal: Signal) -> io::Result<()> {
-    match kill(pid, signal) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }

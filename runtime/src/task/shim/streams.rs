@@ -11,6 +11,7 @@
 //! containerd `pkg/process/io.go`, for what a path means.
 
 use std::{
+    convert::Infallible,
     fs::{File, OpenOptions},
     io::{self, PipeReader, PipeWriter, Read, Write},
     os::{
@@ -18,7 +19,7 @@ use std::{
         unix::fs::{FileTypeExt, OpenOptionsExt},
     },
     path::Path,
-    thread::JoinHandle,
+    sync::mpsc::{self, Receiver},
 };
 
 use rustix::{
@@ -43,7 +44,8 @@ pub(super) struct Opened {
 #[derive(Default)]
 pub(super) struct Kept {
     input: Option<Input>,
-    _outputs: Vec<File>,
+    /// Reading ends of the process's output, which nobody reads here.
+    outputs: Vec<File>,
 }
 
 /// An input that is copied.
@@ -100,7 +102,7 @@ fn output(path: &str, uid: u32, kept: &mut Kept) -> io::Result<File> {
         return named(path, opening(OFlags::NONBLOCK).append(true).open(path));
     }
     // The reading end comes first: without one, opening to write would wait for the client.
-    kept._outputs.push(named(path, opening(OFlags::NONBLOCK).read(true).open(path))?);
+    kept.outputs.push(named(path, opening(OFlags::NONBLOCK).read(true).open(path))?);
     let file = named(path, opening(OFlags::empty()).write(true).open(path))?;
     if uid != 0 {
         // So that a process that is not root can open /dev/stdout again, as runc does.
@@ -146,6 +148,11 @@ impl Kept {
             input.closing = None;
         }
     }
+
+    /// Gives up the reading ends: what nobody else reads holds up no writer any more.
+    pub(super) fn close_outputs(&mut self) {
+        self.outputs.clear();
+    }
 }
 
 /// Copies until `ended` ends and nothing is left.
@@ -171,8 +178,8 @@ fn feed(mut from: File, mut to: File, ended: &PipeReader) -> io::Result<()> {
     }
 }
 
-/// Connects a terminal with the client's pipes; the thread ends with the last process that has the terminal open.
-pub(super) fn terminal(streams: &Streams, master: &OwnedFd) -> io::Result<(Kept, JoinHandle<()>)> {
+/// Connects a terminal with the client's pipes; the thread ends with the last process that has the terminal open, and what is returned with it.
+pub(super) fn terminal(streams: &Streams, master: &OwnedFd) -> io::Result<(Kept, Receiver<Infallible>)> {
     let mut kept = Kept::default();
     let out = output(&streams.stdout, 0, &mut kept)?;
     if let Some(from) = input(&streams.stdin)? {
@@ -181,7 +188,12 @@ pub(super) fn terminal(streams: &Streams, master: &OwnedFd) -> io::Result<(Kept,
         kept.input = Some(copied);
     }
     let from = File::from(master.try_clone()?);
-    Ok((kept, std::thread::spawn(move || console::copy(from, out))))
+    let (copying, copied) = mpsc::channel();
+    std::thread::spawn(move || {
+        console::copy(from, out);
+        drop(copying);
+    });
+    Ok((kept, copied))
 }
 
 #[cfg(test)]

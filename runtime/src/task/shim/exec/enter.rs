@@ -22,7 +22,7 @@ use nix::{
 };
 
 use super::{Entering, Word, say};
-use crate::{console, program, task::shim::Refusal};
+use crate::{console, pidfd::Pidfd, program, task::shim::Refusal};
 
 /// The namespaces to join after the fork, the one of mounts last: the others are opened by paths of the host.
 const NAMESPACES: [(&str, CloneFlags); 5] = [
@@ -52,7 +52,10 @@ pub(super) fn run(entering: &Entering, socket: &UnixStream) -> Result<u8, Refusa
             std::process::exit(126);
         }
         ForkResult::Parent { child } => {
+            // Before it can be reaped, which is for us to do.
+            let process = Pidfd::open(child)?;
             say(socket, &Word::Pid(child.as_raw()))?;
+            console::send(socket, process.as_fd())?;
             drop(telling);
             watch(child)
         }
