@@ -1,12 +1,13 @@
 //! App: the only place where the parts are joined.
 //!
-//! Order matters: the root's lock, then the worker, then the services, and the sockets last, so that whoever can connect is served.
+//! Order matters: the locks of the root and the state folder, then the worker, then the services, and the sockets last, so that whoever can connect is served.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use buildd_fs::lock::{FolderLock, LockError};
 use buildd_runtime::step::Executor;
-use buildd_store::{root::Store, transfer::registries::Registries};
+use buildd_store::{cleanup::Cleanup, root::Store, transfer::registries::Registries};
 use futures::{StreamExt, stream::BoxStream};
 use tokio::net::UnixStream;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -34,21 +35,51 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long calls in flight may take once the daemon leaves.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves until told to leave; what ran the steps, whose last ones may still be ending.
-pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<Arc<Executor>> {
+/// What is left of a daemon that serves no more.
+pub(crate) struct Served {
+    executor: Arc<Executor>,
+    cleanup: Arc<Cleanup>,
+    /// Nobody else gets the folder before the steps have ended.
+    _state: FolderLock,
+}
+
+impl Served {
+    /// Waits for the ends of steps that were cancelled, and of their mounts; whether they came within the limit.
+    pub(crate) fn wait_for_steps(&self, limit: Duration) -> bool {
+        let ended = self.executor.wait_for_ends(limit);
+        self.cleanup.settle();
+        ended
+    }
+}
+
+/// Makes the state folder ours alone: what an earlier daemon left there is removed next.
+fn own_state(state: &Path) -> Result<FolderLock> {
+    buildd_fs::private::own_folder(state, STATE_MODE).context("prepare the state folder")?;
+    FolderLock::take(state).map_err(|error| match error {
+        LockError::Busy { folder, holder } => anyhow::anyhow!(
+            "another buildd{} uses the state folder {}: use the running daemon, or start this one with another --state",
+            holder.map(|id| format!(" (process {id})")).unwrap_or_default(),
+            folder.display()
+        ),
+        error => anyhow::Error::new(error).context("lock the state folder"),
+    })
+}
+
+/// Serves until told to leave.
+pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<Served> {
     for flag in flags.ignored() {
         tracing::warn!("{flag} has no effect here");
     }
-    buildd_fs::private::own_folder(&config.state, STATE_MODE).context("prepare the state folder")?;
     let root = config.root.clone();
     let rules = worker::layer_rules(&config);
     let store = buildd_fs::blocking::run(move || Store::open_with(&root, rules)).await?;
+    let state = own_state(&config.state())?;
     let sessions: Arc<Sessions> = Arc::default();
     let registries = Arc::new(Registries::new(config.hosts()?)?);
     let parts =
         worker::assemble(&config, Arc::clone(&store), Arc::clone(&sessions), Arc::clone(&registries))?;
     let uuid = parts.uuid.clone();
-    let executor = Arc::clone(&parts.worker.executor);
+    let (executor, cleanup) = (Arc::clone(&parts.worker.executor), Arc::clone(store.snapshots.cleanup()));
     let collector = Collector::start(Arc::clone(&store), config.worker.oci.rules(&config.root));
     let builds = Builds::new(BuildsOptions {
         serve_frontend: buildkit::serve_frontend,
@@ -93,7 +124,7 @@ pub(crate) async fn serve(flags: &Serve, config: Config) -> Result<Arc<Executor>
         () = drained(leave) => tracing::debug!("calls still in flight are dropped"),
     }
     drop(sockets);
-    Ok(executor)
+    Ok(Served { executor, cleanup, _state: state })
 }
 
 /// Connections, or why there is none.

@@ -181,7 +181,7 @@ impl Serve {
             config.root.clone_from(root);
         }
         if let Some(state) = &self.state {
-            config.state.clone_from(state);
+            config.state = Some(state.clone());
         }
         config.hosts_dirs.clone_from(&self.hosts_dirs);
         config.debug |= self.debug;

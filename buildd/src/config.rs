@@ -6,13 +6,17 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
 use buildd_fs::private;
-use buildd_oci::registry::{
-    Error as RegistryError,
-    hosts::{HostsConfig, buildkit::Registries, known::Known},
+use buildd_oci::{
+    digest::Digest,
+    registry::{
+        Error as RegistryError,
+        hosts::{HostsConfig, buildkit::Registries, known::Known},
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +25,13 @@ mod policy;
 
 pub(crate) use amount::Amount;
 pub(crate) use policy::{GcPolicy, Rule, disk_size};
+
+/// The root of the machine's one daemon.
+const ROOT: &str = "/var/lib/buildd";
+/// Its state folder and its socket's.
+const STATE: &str = "/run/buildd";
+/// Characters of the hash of another root, in the name of its state folder.
+const STATE_HASH: usize = 12;
 
 /// Entitlements that a daemon can be told to grant.
 pub(crate) const ENTITLEMENTS: [&str; 3] = ["network.host", "security.insecure", "device"];
@@ -64,8 +75,9 @@ pub(crate) enum ConfigError {
 pub(crate) struct Config {
     /// Where what must survive a reboot lies.
     pub(crate) root: PathBuf,
-    /// Where sockets and tasks lie.
-    pub(crate) state: PathBuf,
+    /// Where sockets, steps and tasks lie, if that is not the root's own folder; see `Config::state`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<PathBuf>,
     /// Log more.
     pub(crate) debug: bool,
     /// What builds may be granted when they ask for it.
@@ -181,8 +193,8 @@ pub(crate) struct OciWorker {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            root: "/var/lib/buildd".into(),
-            state: "/run/buildd".into(),
+            root: ROOT.into(),
+            state: None,
             debug: false,
             insecure_entitlements: Vec::new(),
             grpc: Grpc::default(),
@@ -255,12 +267,38 @@ impl Config {
         file.into_iter().chain([("hosts_dirs".to_owned(), dirs.join(":"))]).collect()
     }
 
+    /// The folder of steps and tasks. It belongs to the root: where none is named, a root other than the default has one of its own.
+    pub(crate) fn state(&self) -> PathBuf {
+        let (root, usual) = (canonical(&self.root), canonical(ROOT.as_ref()));
+        match &self.state {
+            Some(state) => state.clone(),
+            None if root == usual => STATE.into(),
+            None => {
+                let hash = Digest::of(root.as_os_str().as_bytes()).hex();
+                PathBuf::from(format!("{STATE}-{}", &hash[..STATE_HASH]))
+            }
+        }
+    }
+
     /// The addresses to listen on.
     pub(crate) fn addresses(&self) -> Vec<String> {
         if self.grpc.address.is_empty() {
-            return vec![format!("unix://{}/buildd.sock", self.state.display())];
+            // Whoever names no address finds the one daemon of the machine there, wherever its root is.
+            let folder = self.state.as_deref().unwrap_or(Path::new(STATE));
+            return vec![format!("unix://{}/buildd.sock", folder.display())];
         }
         self.grpc.address.clone()
+    }
+}
+
+/// A path without links and dots, as far as it is there.
+fn canonical(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or(path.to_owned());
+    let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    let Some((part, there)) = there else { return path };
+    match path.strip_prefix(part) {
+        Ok(rest) if !rest.as_os_str().is_empty() => there.join(rest),
+        _ => there,
     }
 }
 

@@ -66,7 +66,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
                 .context("start the async threads")?;
             let served = runtime.block_on(app::serve(&cli.serve, config));
             runtime.shutdown_timeout(LEAVE);
-            if !served?.wait_for_ends(LEAVE) {
+            if !served?.wait_for_steps(LEAVE) {
                 tracing::warn!(
                     "steps that were cancelled have not ended: the next start removes what they leave"
                 );
@@ -77,6 +77,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
                 ConfigCommand::Default => Config::default(),
                 ConfigCommand::Dump(flags) => flags.config()?,
             };
+            let config = Config { state: Some(config.state()), ..config };
             let text = config.to_toml().context("write the configuration")?;
             io::stdout().write_all(text.as_bytes()).context("print the configuration")?;
         }

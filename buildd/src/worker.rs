@@ -71,7 +71,7 @@ pub(crate) fn assemble(
     let exe = std::env::current_exe().context("find our own binary")?;
     let worker = Worker::new(buildd_worker::worker::WorkerOptions {
         store: Arc::clone(&store),
-        executor: Arc::new(Executor::new(&config.state, &exe).context("prepare the steps' folder")?),
+        executor: Arc::new(Executor::new(&config.state(), &exe).context("prepare the steps' folder")?),
         sessions,
         registries,
         namespace: config.worker.namespace.clone(),
@@ -92,7 +92,7 @@ pub(crate) fn assemble(
         resolver,
         max_parallelism: config.worker.oci.max_parallelism.unwrap_or(PARALLEL_STEPS),
     });
-    let tasks = Arc::new(Tasks::new(&config.state, &exe).context("look for tasks")?);
+    let tasks = Arc::new(Tasks::new(&config.state(), &exe).context("look for tasks")?);
     Ok(Parts { worker, solver, tasks, uuid: identity(&config.root)? })
 }
 

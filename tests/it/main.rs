@@ -41,6 +41,7 @@ mod remote_git_ssh;
 mod run;
 mod sandbox;
 mod secrets;
+mod several;
 mod slow_peers;
 mod ssh;
 mod step_logs;

@@ -30,6 +30,8 @@ pub struct Daemon {
     kept: Option<u32>,
     folder: Folder,
     variables: Vec<(String, String)>,
+    /// Whether it is told its state folder, or takes the one of its root.
+    names_state: bool,
 }
 
 /// Where a daemon's files lie.
@@ -109,9 +111,19 @@ impl Daemon {
 
     /// Starts a daemon with more flags and variables of the environment.
     pub fn start_in(variables: &[(&str, &str)], flags: &[&str]) -> Self {
+        Self::start_named(variables, flags, true)
+    }
+
+    /// Starts a daemon that is told no state folder: it takes the one of its root.
+    pub fn start_without_state() -> Self {
+        Self::start_named(&[], &[], false)
+    }
+
+    fn start_named(variables: &[(&str, &str)], flags: &[&str], names_state: bool) -> Self {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let folder = Folder::Ours(new_folder());
-        let mut daemon = Self { child: None, kept: None, folder, variables: variables.collect() };
+        let mut daemon =
+            Self { child: None, kept: None, folder, variables: variables.collect(), names_state };
         daemon.spawn(flags);
         daemon
     }
@@ -119,7 +131,7 @@ impl Daemon {
     /// Starts a daemon that leaves when the keeper's standard input is closed: with this process at the latest.
     pub(crate) fn start_kept() -> (Self, Child) {
         let folder = Folder::Keepers(new_folder().keep());
-        let mut daemon = Self { child: None, kept: None, folder, variables: Vec::new() };
+        let mut daemon = Self { child: None, kept: None, folder, variables: Vec::new(), names_state: true };
         let mut serve = Command::new("sh");
         serve.args(["-c", KEEPER, "keeper"]).arg(daemon.path("")).arg(binaries().join("buildd"));
         // A group of its own: who ends the tests' group does not end what tidies up after it.
@@ -157,10 +169,13 @@ impl Daemon {
     }
 
     /// The flags that say where it listens and keeps its files.
-    fn places(&self) -> [String; 6] {
+    fn places(&self) -> Vec<String> {
         let path = |name: &str| self.path(name).display().to_string();
-        let (root, state) = (path("root"), path("state"));
-        ["--addr".into(), self.address(), "--root".into(), root, "--state".into(), state]
+        let mut flags = vec!["--addr".to_owned(), self.address(), "--root".to_owned(), path("root")];
+        if self.names_state {
+            flags.extend(["--state".to_owned(), path("state")]);
+        }
+        flags
     }
 
     /// Waits for its socket; `left` says how it ended if it has.

@@ -60,3 +60,30 @@ fn every_key_is_documented() {
     assert!(missing.is_empty(), "{missing:?}");
     assert!(all.contains("minFreeSpace") && all.contains("step-processes"), "{all}");
 }
+
+#[test]
+fn a_state_folder_belongs_to_its_root() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = |root: &Path| Config { root: root.to_owned(), ..Config::default() };
+    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    assert_eq!(Config::default().state(), Path::new("/run/buildd"));
+    assert_eq!(
+        config(Path::new("/var/lib/../lib/buildd")).state(),
+        Path::new("/run/buildd"),
+        "the same root"
+    );
+    let state = config(&one).state();
+    assert_ne!(state, config(&other).state());
+    assert!(
+        !state.starts_with("/run/buildd"),
+        "the default daemon's folder has none of it: {}",
+        state.display()
+    );
+    std::fs::create_dir(&one).expect("a folder");
+    assert_eq!(config(&one).state(), state, "it is the same when the root is there");
+    std::os::unix::fs::symlink(&one, &other).expect("a link");
+    assert_eq!(config(&other).state(), state, "and when a link leads to it");
+    let named = Config { state: Some("/s".into()), ..config(&one) };
+    assert_eq!((named.state(), named.addresses()), ("/s".into(), vec!["unix:///s/buildd.sock".to_owned()]));
+    assert_eq!(config(&one).addresses(), ["unix:///run/buildd/buildd.sock"], "where clients look");
+}
