@@ -329,26 +329,3 @@ fn a_paused_container_answers_and_takes_no_further_process() {
     ctr(&daemon, &["tasks", "rm", "frozen"]);
     ctr(&daemon, &["containers", "rm", "frozen"]).ok();
 }
-
-#[test]
-fn a_terminal_whose_output_nobody_reads_is_deleted() {
-    let daemon = with_base();
-    // Its client leaves at once, and the pipe is full at 64 KiB.
-    let run =
-        ["run", "-d", "-t", "docker.io/library/alpine:latest", "loud", "sh", "-c", "yes | head -c 1000000"];
-    ctr(&daemon, &run).ok();
-    let pid = ctr(&daemon, &["tasks", "ls"]).ok().stdout;
-    let pid = pid.lines().find(|line| line.starts_with("loud")).expect("listed").to_owned();
-    let pid = pid.split_whitespace().nth(1).expect("a pid").to_owned();
-    let blocked =
-        |pid: &str| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    eventually("its first line", || !blocked(&pid).is_empty());
-    ctr(&daemon, &["tasks", "kill", "--signal", "SIGKILL", "loud"]).ok();
-    let mut delete = buildd_tests::peers::peer("ctr2");
-    let delete = delete.arg("--address").arg(daemon.path("sock")).args(["tasks", "rm", "loud"]);
-    let mut delete = delete.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("start ctr");
-    // Longer than its client may take to read: nobody reads.
-    eventually("the deletion", || delete.try_wait().expect("our child").is_some());
-    assert_eq!(ctr(&daemon, &["tasks", "ls", "-q"]).ok().stdout, "");
-    ctr(&daemon, &["containers", "rm", "loud"]).ok();
-}
