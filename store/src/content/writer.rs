@@ -117,7 +117,7 @@ impl Writer {
     /// Whether the namespace has this blob, in a file of its own: then it is durable, and these bytes need not be.
     fn is_known(&self, digest: &Digest, path: &Path) -> Result<bool> {
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let row = self.db.read("look for a blob", |c| {
+        let row = self.db.read_found("look for a blob", |c| {
             self.db.found(&self.ns, digest);
             let sql = "SELECT 1 FROM blobs WHERE ns = ? AND digest = ?";
             c.query_row(sql, params![self.ns, digest.to_string()], |_| Ok(())).optional()

@@ -482,8 +482,8 @@ fn f_09_a_database_that_is_gone_empty_or_newer_is_refused_and_nothing_removed() 
     fs::rename(&kept, &database).expect("put back");
     assert!(has_blob(digest)(&open(dir.path())));
     Connection::open(&database).expect("it").pragma_update(None, "user_version", 99).expect("newer");
-    let refused = Store::open(dir.path()).expect_err("a newer form").to_string();
-    assert!(refused.contains("form 99") && refused.contains("newer buildd"), "{refused}");
+    let refused = Store::open(dir.path()).expect_err("a newer schema version").to_string();
+    assert!(refused.contains("schema version 99") && refused.contains("newer buildd"), "{refused}");
     Connection::open(&database).expect("it").pragma_update(None, "user_version", 5).expect("as it was");
     assert!(has_blob(digest)(&open(dir.path())), "the blob was not touched");
 }

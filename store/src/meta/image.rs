@@ -158,7 +158,7 @@ impl Images {
                     name
                 ],
             )?;
-            Ok(Changed::Written(image))
+            Ok(Changed::Written(Box::new(image)))
         })?;
         match outcome {
             Changed::NoImage => Err(Error::NotFound { what: "image", name: name.to_owned() }),
@@ -166,7 +166,7 @@ impl Images {
             Changed::Refused(refused) => Ok(Err(refused)),
             Changed::Written(image) => {
                 self.tell(ns, name, &image.labels, true);
-                Ok(Ok(image))
+                Ok(Ok(*image))
             }
         }
     }
@@ -199,7 +199,7 @@ enum Changed<E> {
     NoImage,
     NoTarget(Digest),
     Refused(E),
-    Written(Image),
+    Written(Box<Image>),
 }
 
 fn target_text(target: &Descriptor) -> String {

@@ -17,6 +17,7 @@
 mod adopt;
 mod applied;
 mod recover;
+mod update;
 
 use std::{
     fs,
@@ -39,7 +40,7 @@ use crate::{
     db::{Db, from_nanos, to_nanos},
     disk::{self, usage},
     error::{Error, Result},
-    label::{self, Labels, labels_of, labels_text},
+    label::{Labels, labels_of, labels_text},
     snapshot::Snapshots,
 };
 
@@ -435,28 +436,6 @@ impl NamedSnapshots {
             )
         })?;
         Ok(())
-    }
-
-    /// Changes a snapshot's labels in one transaction; if `change` refuses, nothing changes.
-    pub fn update_labels<E>(
-        &self,
-        scope: &Scope,
-        name: &str,
-        change: impl FnOnce(&mut Labels) -> Result<(), E>,
-    ) -> Result<Result<NamedSnapshot, E>> {
-        let now = to_nanos(SystemTime::now());
-        let changed = self.db.write_durable("label a snapshot", |tx| {
-            let select = "SELECT labels FROM named_snapshots WHERE ns = ?1 AND snapshotter = ?2 AND name = ?3";
-            let write = format!(
-                "UPDATE named_snapshots SET labels = ?4, updated = {now} WHERE ns = ?1 AND snapshotter = ?2 AND name = ?3"
-            );
-            label::update(tx, [select, &write], [&scope.ns, &scope.snapshotter, name], change)
-        })?;
-        match changed {
-            None => Err(Error::NotFound { what: "snapshot", name: name.to_owned() }),
-            Some(Err(refused)) => Ok(Err(refused)),
-            Some(Ok(_)) => self.stat(scope, name).map(Ok),
-        }
     }
 
     /// Bytes on disk and inodes of what a snapshot adds to its parent.

@@ -155,7 +155,7 @@ fn what_a_crash_left_mounted_is_swept() {
 #[test]
 fn what_is_dropped_on_an_async_thread_is_taken_down_by_another() {
     let dir = tempfile::tempdir().expect("a folder");
-    let snapshots = open(dir.path(), LayerForm::Auto);
+    let snapshots = open(dir.path(), LayerFormat::Auto);
     let base = snapshots.active(None).expect("a mount").commit().expect("a commit").id();
     let active = snapshots.active(Some(base)).expect("a mount");
     let view = snapshots.view(Some(base)).expect("a view");

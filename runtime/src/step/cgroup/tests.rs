@@ -138,7 +138,7 @@ fn a_group_that_cannot_be_limited_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let limits = StepLimits::new(1, 1);
     fs::create_dir(dir.path().join("pids")).expect("a folder");
-    let error = Cgroup::create_below(dir.path(), "/a/b", &step(limits)).err().expect("no kernel's files");
+    let error = Cgroup::create_below(dir.path(), "/a/b", &step(limits)).expect_err("no kernel's files");
     assert!(error.to_string().contains("pids/a/b/pids.max"), "{error}");
 }
 

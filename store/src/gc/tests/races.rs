@@ -61,8 +61,13 @@ impl Scene {
     }
 
     fn label(&self, blob: &Digest, labels: &[(&str, &str)]) {
-        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        self.place.store.content.add_labels(NS, blob, labels).expect("labels");
+        let labels: Labels =
+            labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let replace = |all: &mut Labels| -> std::result::Result<(), std::convert::Infallible> {
+            *all = labels;
+            Ok(())
+        };
+        drop(self.place.store.content.update_labels(NS, blob, replace).expect("labels"));
     }
 }
 
@@ -169,7 +174,7 @@ fn notes_end_with_their_watch_and_more_than_a_batch_of_them_is_taken_up() {
     let scene = scene();
     let watched = || {
         let sql = "SELECT count(*) FROM sqlite_temp_master WHERE type = 'trigger'";
-        scene.place.store.db.read("look", |c| c.query_row(sql, [], |row| row.get::<_, usize>(0)))
+        scene.place.store.db.write("look", |tx| tx.query_row(sql, [], |row| row.get::<_, usize>(0)))
     };
     let left = scene.round(|scene| {
         assert!(watched().expect("a count") > 0);

@@ -182,10 +182,11 @@ impl Job {
         }
         entry.mode = self.chmod.apply(entry.mode, is_folder);
         entry.mtime = self.time.unwrap_or(entry.mtime);
-        Ok(match external {
+        match external {
             Some(external) => writer.entry_external(&entry, &mut bytes, external)?,
             None => writer.entry(&entry, &mut bytes)?,
-        })
+        }
+        Ok(())
     }
 
     /// Unpacks a tar archive into a folder, whatever it is compressed with; false if the file is none.
