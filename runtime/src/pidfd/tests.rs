@@ -1,3 +1,5 @@
+//! Signals go to the process that is meant, whoever has its number since.
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},

@@ -1,3 +1,5 @@
+//! The owner of a step keeps what the step uses until its processes have ended.
+
 use std::{
     io::{PipeReader, pipe},
     sync::mpsc,

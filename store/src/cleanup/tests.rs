@@ -1,3 +1,5 @@
+//! What is dropped is unmounted and removed elsewhere, and again if it failed.
+
 use std::{sync::mpsc, time::Duration};
 
 use super::*;

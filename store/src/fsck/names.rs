@@ -107,13 +107,8 @@ impl Check<'_> {
         for (key, name, labels) in namespaces {
             if identifier::check(&name).is_err() || labels_are_wrong(&labels) {
                 let fix = Fix::Row("DELETE FROM namespaces WHERE name = ?", key[..1].to_vec());
-                self.report(
-                    Class::Damage,
-                    "namespace",
-                    name,
-                    "its name or its labels cannot be such",
-                    vec![fix],
-                );
+                let detail = "its name or its labels cannot be such";
+                self.report(Class::Damage, "namespace", name, detail, vec![fix]);
             }
         }
         for (key, ns, id, labels) in leases {
@@ -129,13 +124,8 @@ impl Check<'_> {
         for (key, ns, lease, id) in resources {
             let sql = "DELETE FROM lease_resources WHERE ns = ? AND lease = ? AND kind = ? AND id = ?";
             let detail = format!("its lease {lease:?} has no row");
-            self.report(
-                Class::Damage,
-                "leased thing",
-                format!("{ns} {id}"),
-                detail,
-                vec![Fix::Row(sql, key)],
-            );
+            let fix = Fix::Row(sql, key);
+            self.report(Class::Damage, "leased thing", format!("{ns} {id}"), detail, vec![fix]);
         }
         for (key, ns, id, record) in containers {
             if record.is_none_or(|record| record.id != id) {

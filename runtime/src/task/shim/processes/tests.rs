@@ -1,3 +1,5 @@
+//! The table of a container's processes: nobody who starts, pauses or waits holds up who looks.
+
 use std::{
     process::{Child, Stdio},
     sync::mpsc,
