@@ -37,6 +37,7 @@ use buildd_oci::{compress::Growth, digest::Digest};
 use mounted::Mounted;
 use pin::{Counts, Pinned};
 use rusqlite::{OptionalExtension, params};
+use rustix::fs::statvfs;
 
 use crate::{
     cleanup::Cleanup,
@@ -62,6 +63,9 @@ pub use draft::{Draft, Present};
 pub use mounted::{LayerTree, Reading};
 pub use pin::SnapshotPin;
 pub use view::View;
+
+/// The part of a disk's bytes or inodes that is little room.
+const LITTLE: u64 = 16;
 
 /// Which rows of `layers` nothing needs: no stack, no blob that has its only copy there, no client's snapshot whose upper it may become again.
 pub(crate) const UNUSED_LAYER: &str = "NOT EXISTS (SELECT 1 FROM snapshots WHERE layer = layers.id)
@@ -150,6 +154,16 @@ impl Snapshots {
     /// What ends mounts and removes folders where nobody waits for it.
     pub fn cleanup(&self) -> &Arc<Cleanup> {
         &self.cleanup
+    }
+
+    /// Waits until what was discarded is removed, if the disk has little room left: who is told that it is full may try again at once.
+    pub fn settle_if_scarce(&self) {
+        let short = |free: u64, all: u64| free < all / LITTLE;
+        let scarce = statvfs(&self.root)
+            .is_ok_and(|disk| short(disk.f_bavail, disk.f_blocks) || short(disk.f_favail, disk.f_files));
+        if scarce {
+            self.cleanup.settle();
+        }
     }
 
     /// Moves a folder out of sight, then removes it.

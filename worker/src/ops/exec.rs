@@ -202,10 +202,12 @@ impl Op for ExecOp {
         if exit.failure.is_some() || !fine {
             let mut failure = failure(&self.meta.args, &self.platform, &exit);
             let keep = cx.keeps_failed.then(|| (self.op.mounts.clone(), inputs.to_vec()));
+            let worker = Arc::clone(&self.worker);
             let remains = move || match keep {
                 Some((mounts, inputs)) => prepared.remains(&mounts, inputs),
                 None => {
                     prepared.discard();
+                    worker.store.snapshots.settle_if_scarce();
                     None
                 }
             };
